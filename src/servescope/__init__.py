@@ -1,0 +1,1 @@
+"""Observability for Ray Serve: dashboards, rules, logs and traces, proven against a live Serve."""

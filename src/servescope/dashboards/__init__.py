@@ -1,0 +1,14 @@
+"""The dashboards: one module each, listed here in the order in which somebody on call opens them."""
+
+from __future__ import annotations
+
+from servescope.dashboards import cluster, deployment, overview
+from servescope.panels import Dashboard
+from servescope.settings import Settings
+
+_MODULES = (overview, deployment, cluster)
+
+
+def all_dashboards(settings: Settings, *, recorded: bool = False) -> list[Dashboard]:
+    """Build every dashboard; `recorded` gives the variant that reads the series of our recording rules."""
+    return [module.build(settings, recorded=recorded) for module in _MODULES]

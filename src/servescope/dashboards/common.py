@@ -1,0 +1,151 @@
+"""What the dashboards share: variables, annotations, links, colours of outcomes, legends."""
+
+from __future__ import annotations
+
+from servescope import panels, promql
+from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
+from servescope.panels import PALETTE, Annotation, Column, Link, Query, Threshold, Variable
+from servescope.promql import DEPLOYMENT, Scope
+from servescope.settings import Settings
+from servescope.signals import REQUESTS, Reader
+
+DEPLOYMENT_LEGEND = "{{application}}/{{deployment}}"
+QUANTILES = (0.5, 0.95, 0.99)
+
+OUTCOME_COLORS = {
+    "success": PALETTE.neutral,
+    "failed": PALETTE.failing,
+    "shed": PALETTE.at_risk,
+    "gone": PALETTE.muted,
+    "refused": PALETTE.other,
+}
+
+_STATUS_COLORS = {
+    "RUNNING": PALETTE.good,
+    "HEALTHY": PALETTE.good,
+    "DEPLOY_FAILED": PALETTE.failing,
+    "UNHEALTHY": PALETTE.failing,
+    "UNKNOWN": PALETTE.muted,
+    "NOT_STARTED": PALETTE.muted,
+    "DELETING": PALETTE.muted,
+    "DRAINED": PALETTE.muted,
+    "DRAINING": PALETTE.at_risk,
+}
+
+
+def _states(codes: dict[int, str]) -> dict[int, tuple[str, str]]:
+    """Name and colour of each status code; whatever is under way (deploying, scaling) is neutral."""
+    return {code: (name, _STATUS_COLORS.get(name, PALETTE.neutral)) for code, name in codes.items()}
+
+
+APPLICATION_STATES = _states(APPLICATION_STATUS)
+DEPLOYMENT_STATES = _states(DEPLOYMENT_STATUS)
+PROXY_STATES = _states(PROXY_STATUS)
+
+# The lowest codes mean trouble: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.
+TROUBLE_CODE = 2
+
+ERROR_RATIO = (
+    Threshold(None, PALETTE.neutral),
+    Threshold(0.001, PALETTE.at_risk),
+    Threshold(0.01, PALETTE.failing),
+)
+ANY_IS_BAD = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.failing))
+ANY_IS_RISKY = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.at_risk))
+UTILIZATION = (
+    Threshold(None, PALETTE.neutral),
+    Threshold(0.8, PALETTE.at_risk),
+    Threshold(0.95, PALETTE.failing),
+)
+
+
+def reader(settings: Settings, recorded: bool, *labels: str) -> Reader:
+    """A reader for a dashboard with a cluster variable and one variable for each of `labels`."""
+    names = {settings.cluster_label: "cluster"} | {label: label for label in labels}
+    matchers = {label: f'=~"${variable}"' for label, variable in names.items()}
+    return Reader(settings, Scope(settings.cluster_label, matchers), recorded)
+
+
+def variables(settings: Settings, *labels: str) -> list[Variable]:
+    """The data source, the cluster, and those of application, deployment, route, replica and instance asked for."""
+    cluster = settings.cluster_label
+    # All of the cluster is ".*", so that a Prometheus without the label works; an application always has a name.
+    known = {
+        "application": ("Application", "ray_serve_application_status", ".+"),
+        "deployment": ("Deployment", "ray_serve_deployment_status", ".+"),
+        "route": ("Route", "ray_serve_deployment_processing_latency_ms_count", ".*"),
+        "replica": ("Replica", "ray_serve_replica_processing_queries", ".+"),
+        "instance": ("Node", "ray_node_cpu_utilization", ".+"),
+    }
+    result = [
+        panels.datasource_variable(),
+        panels.label_variable(
+            "cluster",
+            "Cluster",
+            f"label_values({Scope(cluster).select('ray_node_cpu_utilization')}, {cluster})",
+            all_value=".*",
+        ),
+    ]
+    scope = Scope(cluster, {cluster: '=~"$cluster"'})
+    for label in labels:
+        title, metric, everything = known[label]
+        result.append(
+            panels.label_variable(label, title, f"label_values({scope.select(metric)}, {label})", all_value=everything)
+        )
+        scope = scope.narrowed(**{label: f'=~"${label}"'})
+    return result
+
+
+def rollouts(settings: Settings) -> list[Annotation]:
+    """Rollouts on every dashboard: while a deployment's status is UPDATING."""
+    scope = Scope(settings.cluster_label, {settings.cluster_label: '=~"$cluster"'})
+    updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
+    return [
+        Annotation(
+            name="Rollouts",
+            expr=promql.total(f"{scope.select('ray_serve_deployment_status')} == {updating}", DEPLOYMENT, "max"),
+            title="Rollout",
+            text=DEPLOYMENT_LEGEND,
+            color=PALETTE.neutral,
+        )
+    ]
+
+
+def outcome_queries(r: Reader) -> list[Query]:
+    """Requests at the ingress by outcome, in the order in which they stack."""
+    return [
+        panels.query(r.read(REQUESTS, (), status_code=outcome.matcher), outcome.title)
+        for outcome in promql.outcomes(r.settings.backpressure_codes)
+    ]
+
+
+def outcome_colors(settings: Settings) -> dict[str, str]:
+    """Legend to colour, for panels of `outcome_queries`."""
+    return {outcome.title: OUTCOME_COLORS[outcome.name] for outcome in promql.outcomes(settings.backpressure_codes)}
+
+
+def error_ratio(r: Reader, by: promql.Labels = ()) -> str:
+    """Share of requests that ended in a 5xx, back-pressure by 503 among them, 0 to 1."""
+    return promql.ratio(r.read(REQUESTS, by, status_code=f'=~"{promql.ERROR_CODES}"'), r.read(REQUESTS, by))
+
+
+def outcome_ratio(r: Reader, name: str, by: promql.Labels = ()) -> str:
+    """Share of requests with one outcome, 0 to 1."""
+    (outcome,) = [o for o in promql.outcomes(r.settings.backpressure_codes) if o.name == name]
+    return promql.ratio(r.read(REQUESTS, by, status_code=outcome.matcher), r.read(REQUESTS, by))
+
+
+def to_deployment(application: str = "${__field.labels.application}", deployment: str = "") -> Link:
+    """A data link to the deployment dashboard, at the same time range and cluster."""
+    chosen = f"var-application={application}" + (f"&var-deployment={deployment}" if deployment else "")
+    return Link(
+        "Open in Deployment",
+        f"/d/servescope-deployment?${{cluster:queryparam}}&{chosen}&${{__url_time_range}}",
+    )
+
+
+SERIES_TO_DEPLOYMENT = to_deployment(deployment="${__field.labels.deployment}")
+ROW_TO_DEPLOYMENT = to_deployment("${__data.fields.Application}", "${__data.fields.Deployment}")
+
+APPLICATION_COLUMN = Column("application", "Application")
+DEPLOYMENT_COLUMN = Column("deployment", "Deployment")

@@ -1,0 +1,695 @@
+"""servescope-deployment: what is this deployment doing?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from servescope import panels, promql
+from servescope.dashboards import common
+from servescope.dashboards.common import DEPLOYMENT_LEGEND
+from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
+from servescope.promql import DEPLOYMENT, REPLICA
+from servescope.settings import Settings
+from servescope.signals import (
+    DEPLOYMENT_REQUESTS,
+    PROCESSING_LATENCY,
+    QUEUED,
+    REPLICA_CPU,
+    REPLICA_MEMORY,
+    REPLICAS,
+    ROUTER_WAIT,
+    RUNNING,
+    SUBMITTED,
+    TARGET_REPLICAS,
+    Reader,
+)
+
+WINDOW = "$__rate_interval"
+REPLICA_LEGEND = "{{deployment}} {{replica}}"
+
+
+def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
+    """The dashboard, plain or reading recorded series."""
+    r = common.reader(settings, recorded, "application", "deployment")
+    return panels.dashboard(
+        uid="servescope-deployment",
+        title="Ray Serve / Deployment",
+        description="What is this deployment doing?",
+        rows=[
+            panels.row("Now", _now(r)),
+            panels.row("Calls", _calls(r)),
+            panels.row("Latency", _latency(r)),
+            panels.row("Queue and routing", _queue(r)),
+            panels.row("Replicas and autoscaling", _replicas(r)),
+            panels.row("Lifecycle", _lifecycle(r)),
+            panels.row("Resources", _resources(r)),
+            panels.row("Batching", _batching(r)),
+            panels.row("Multiplexing", _multiplexing(r)),
+            panels.row("Each replica", _each_replica(r)),
+        ],
+        variables=common.variables(settings, "application", "deployment", "route", "replica"),
+        annotations=common.rollouts(settings),
+        settings=settings,
+    )
+
+
+def _failed_ratio(r: Reader, by: promql.Labels = ()) -> str:
+    return promql.ratio(r.read(DEPLOYMENT_REQUESTS, by, outcome='="error"'), r.read(DEPLOYMENT_REQUESTS, by))
+
+
+def _histogram_quantile(r: Reader, q: float, histogram: str, by: promql.Labels, window: str = WINDOW) -> str:
+    """A quantile of one of Ray's histograms that nobody records."""
+    return promql.quantile(q, promql.total(r.scope.rate(f"{histogram}_bucket", window), (*by, "le")))
+
+
+def _counted(r: Reader, counter: str, by: promql.Labels = DEPLOYMENT) -> str:
+    """Events in each interval of the graph; zero for a living deployment without any."""
+    return promql.or_zero(promql.events(r.scope, counter, by, "$__interval"), r.scope)
+
+
+def _now(r: Reader) -> list[Panel]:
+    missing = promql.total(promql.replica_gap(r.read(TARGET_REPLICAS, DEPLOYMENT), r.read(REPLICAS, DEPLOYMENT)))
+    return [
+        panels.stat(
+            "Calls",
+            "Calls that the replicas finish per second, failed ones counted.",
+            "reqps",
+            [panels.query(r.read(DEPLOYMENT_REQUESTS))],
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+        panels.stat(
+            "Failed share",
+            "Share of calls that ended in an exception. HTTP errors raised on purpose (HTTPException) and "
+            "rejected requests are no exceptions to Serve; see the overview for those.",
+            "percentunit",
+            [panels.query(_failed_ratio(r))],
+            thresholds=common.ERROR_RATIO,
+        ),
+        panels.stat(
+            "Processing p95",
+            "95 % of calls took at most this long in the replica, waiting not included.",
+            "ms",
+            [panels.query(r.quantile(0.95, PROCESSING_LATENCY))],
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+        panels.stat(
+            "Waiting",
+            "Requests that wait in proxies and handles for a replica with room.",
+            "short",
+            [panels.query(r.read(QUEUED))],
+            thresholds=common.ANY_IS_RISKY,
+        ),
+        panels.stat(
+            "In progress",
+            "Requests that the replicas are working on now.",
+            "short",
+            [panels.query(r.read(RUNNING))],
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+        panels.stat(
+            "Missing replicas",
+            "Replicas wanted and not healthy. Normal is 0 but for the minute after a scale-up.",
+            "none",
+            [panels.query(missing)],
+            thresholds=common.ANY_IS_RISKY,
+        ),
+    ]
+
+
+def _calls(r: Reader) -> list[Panel]:
+    routed = r.scope.narrowed(route='=~"$route"')
+    by_route = ("application", "deployment", "route")
+    failures = promql.events(
+        r.scope, "ray_serve_deployment_error_counter_total", ("deployment", "exception_type"), "$__interval"
+    )
+    return [
+        panels.timeseries(
+            "Calls by outcome",
+            "Calls finished per second: those that returned (blue) and those that raised (red).",
+            "reqps",
+            [
+                panels.query(r.read(DEPLOYMENT_REQUESTS, (), outcome='="ok"'), "ok"),
+                panels.query(r.read(DEPLOYMENT_REQUESTS, (), outcome='="error"'), "error"),
+            ],
+            stack=True,
+            colors={"ok": PALETTE.neutral, "error": PALETTE.failing},
+        ),
+        panels.timeseries(
+            "Calls by deployment",
+            "Calls finished per second for each deployment, failed ones counted.",
+            "reqps",
+            [panels.query(r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+        ),
+        panels.timeseries(
+            "Failed share by deployment",
+            "Share of each deployment's calls that ended in an exception. Absent while nobody calls it.",
+            "percentunit",
+            [panels.query(_failed_ratio(r, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+            thresholds=common.ERROR_RATIO,
+        ),
+        panels.timeseries(
+            "Failed calls by exception",
+            "Exceptions in each interval, the first of a kind counted. RayTaskError(X) means that a deployment further "
+            "down raised X; CancelledError is a client or a timeout that gave up. Ray before 2.60 does not name them.",
+            "short",
+            [panels.query(failures, "{{deployment}} {{exception_type}}")],
+            bars=True,
+        ),
+        panels.timeseries(
+            "Calls by route",
+            "Calls finished per second by the route that the client asked for, also in deployments further down.",
+            "reqps",
+            [
+                panels.query(
+                    promql.total(promql.deployment_requests(routed, WINDOW), by_route),
+                    "{{deployment}} {{route}}",
+                )
+            ],
+        ),
+        panels.timeseries(
+            "Calls asked of handles",
+            "Calls that other deployments and the proxies made per second, by the deployment called. More calls "
+            "asked for than finished means that they pile up or are rejected.",
+            "reqps",
+            [
+                panels.query(
+                    promql.total(r.scope.rate("ray_serve_num_router_requests_total", WINDOW), DEPLOYMENT),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+        ),
+    ]
+
+
+def _latency(r: Reader) -> list[Panel]:
+    routed = r.scope.narrowed(route='=~"$route"')
+    by_route = promql.total(
+        routed.rate("ray_serve_deployment_processing_latency_ms_bucket", WINDOW),
+        ("deployment", "route", "le"),
+    )
+    longest = promql.total(r.select("ray_serve_deployment_max_processing_latency_ms"), DEPLOYMENT, "max")
+    return [
+        panels.timeseries(
+            "Processing time",
+            "Time that replicas spend on a call, failed ones included, waiting not. Exact only to the bucket.",
+            "ms",
+            [panels.query(r.quantile(q, PROCESSING_LATENCY), f"p{100 * q:g}") for q in common.QUANTILES],
+            min=0,
+        ),
+        panels.timeseries(
+            "Processing time p95 by deployment",
+            "95 % of each deployment's calls took at most this long in the replica. A caller's time holds the time of "
+            "what it calls: the culprit is the lowest deployment that moved.",
+            "ms",
+            [panels.query(r.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.heatmap(
+            "Processing time distribution",
+            "How many calls per second fell into each bucket.",
+            "ms",
+            panels.query(r.read(PROCESSING_LATENCY, ("le",))),
+            width=8,
+        ),
+        panels.timeseries(
+            "Processing time p95 by route",
+            "95 % of calls for each route took at most this long, by deployment.",
+            "ms",
+            [panels.query(promql.quantile(0.95, by_route), "{{deployment}} {{route}}")],
+            width=12,
+            min=0,
+        ),
+        panels.timeseries(
+            "Longest call",
+            "The longest call of the last minute, exact, not from buckets. Ray has it since 2.60.",
+            "ms",
+            [panels.query(longest, DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+        ),
+    ]
+
+
+def _queue(r: Reader) -> list[Panel]:
+    # max_queued_requests holds for each caller, so the fullest one decides when requests are turned away.
+    each_caller = promql.total(
+        r.select("ray_serve_deployment_queued_queries"), (*DEPLOYMENT, "handle", "actor_id"), "sum"
+    )
+    routing = promql.lasting(r.scope, "ray_serve_num_scheduling_tasks", WINDOW)
+    backing_off = promql.lasting(r.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
+    return [
+        panels.timeseries(
+            "Waiting requests",
+            "Requests that wait in proxies and handles, by the deployment that they wait for.",
+            "short",
+            [panels.query(r.read(QUEUED, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Waiting requests of the fullest caller",
+            "max_queued_requests is a limit for each caller (each proxy and each handle), so this is the one to hold "
+            "against it: at the limit that caller's requests are turned away.",
+            "short",
+            [panels.query(promql.total(each_caller, DEPLOYMENT, "max"), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Wait for a replica",
+            "Time from the routing of a request until a replica took it. Near 0 is normal; it grows when all replicas "
+            "are at max_ongoing_requests.",
+            "ms",
+            [panels.query(r.quantile(q, ROUTER_WAIT), f"p{100 * q:g}") for q in common.QUANTILES],
+            min=0,
+        ),
+        panels.timeseries(
+            "Requests out and in progress",
+            "Handed to replicas by callers (grey) and worked on by replicas (blue). A lasting difference means that "
+            "answers are on their way or replicas are stuck.",
+            "short",
+            [panels.query(r.read(RUNNING), "in progress"), panels.query(r.read(SUBMITTED), "handed over")],
+            min=0,
+            colors={"in progress": PALETTE.neutral, "handed over": PALETTE.muted},
+        ),
+        panels.timeseries(
+            "Routing tasks",
+            "The most routing tasks that callers had at once in the interval, and how many of them were backing off "
+            "because every replica was full. Ray drops these series when nothing changes, also while requests hang.",
+            "short",
+            [
+                panels.query(promql.total(routing, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} routing"),
+                panels.query(promql.total(backing_off, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} backing off"),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Wait for arguments p95",
+            "Time that calls spent waiting for the results of other calls passed to them, before they were routed. Ray "
+            "has it since 2.60.",
+            "ms",
+            [
+                panels.query(
+                    _histogram_quantile(r, 0.95, "ray_serve_router_args_resolution_latency_ms", DEPLOYMENT),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            min=0,
+        ),
+    ]
+
+
+def _replicas(r: Reader) -> list[Panel]:
+    demand = (
+        f"{promql.total(r.select('ray_serve_autoscaling_total_requests'), DEPLOYMENT, 'max')} / "
+        f"{promql.total(r.select('ray_serve_autoscaling_target_ongoing_requests'), DEPLOYMENT, 'max')}"
+    )
+    per_replica = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
+    return [
+        panels.timeseries(
+            "Replicas wanted and healthy",
+            "What the controller wants (dashed) and what passes its health check, by deployment.",
+            "short",
+            [
+                panels.query(r.read(REPLICAS, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} healthy"),
+                panels.query(r.read(TARGET_REPLICAS, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} wanted"),
+            ],
+            min=0,
+            dashed=("/wanted$/",),
+        ),
+        panels.timeseries(
+            "Missing replicas by deployment",
+            "Wanted and not healthy. A spike at a scale-up is normal; a plateau means that they cannot be placed or "
+            "do not come up.",
+            "short",
+            [
+                panels.query(
+                    promql.replica_gap(r.read(TARGET_REPLICAS, DEPLOYMENT), r.read(REPLICAS, DEPLOYMENT)),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Demand against replicas",
+            "The autoscaler's input: requests seen divided by target_ongoing_requests, which is how many replicas the "
+            "load asks for (solid), and the target that it decided on (dashed). Demand above a target that does not "
+            "move means max_replicas, a delay, or a custom policy.",
+            "short",
+            [
+                panels.query(demand, f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(
+                    f"{r.read(TARGET_REPLICAS, DEPLOYMENT)}"
+                    f" and {promql.total(r.select('ray_serve_autoscaling_total_requests'), DEPLOYMENT, 'max')}",
+                    f"{DEPLOYMENT_LEGEND} target",
+                ),
+            ],
+            min=0,
+            dashed=("/target$/",),
+        ),
+        panels.timeseries(
+            "Requests in progress per replica",
+            "The busiest and the average replica. The autoscaler steers the average towards target_ongoing_requests "
+            "(dashed); a busiest replica far above it means uneven routing.",
+            "short",
+            [
+                panels.query(promql.total(per_replica, DEPLOYMENT, "max"), f"{DEPLOYMENT_LEGEND} busiest"),
+                panels.query(promql.total(per_replica, DEPLOYMENT, "avg"), f"{DEPLOYMENT_LEGEND} average"),
+                panels.query(
+                    promql.total(r.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max"),
+                    f"{DEPLOYMENT_LEGEND} target",
+                ),
+            ],
+            min=0,
+            dashed=("/target$/",),
+        ),
+        panels.timeseries(
+            "Busy share of replicas",
+            "Share of the replicas' capacity (max_ongoing_requests) that user code filled over the last ten minutes. "
+            "Slow by design and blind to calls that have not finished: good for sizing, not for alerting. Since 2.60.",
+            "percent",
+            [
+                panels.query(
+                    promql.total(r.select("ray_serve_replica_utilization_percent"), DEPLOYMENT, "avg"),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Autoscaler's delay",
+            "How old the figures are when they reach the controller (p95), and how long the policy takes. Seconds here "
+            "mean that the controller is too busy to scale in time.",
+            "ms",
+            [
+                panels.query(
+                    _histogram_quantile(r, 0.95, "ray_serve_autoscaling_handle_metrics_delay_ms", DEPLOYMENT),
+                    f"{DEPLOYMENT_LEGEND} data p95",
+                ),
+                panels.query(
+                    promql.total(r.select("ray_serve_autoscaling_policy_execution_time_ms"), DEPLOYMENT, "max"),
+                    f"{DEPLOYMENT_LEGEND} policy",
+                ),
+            ],
+            min=0,
+        ),
+    ]
+
+
+def _lifecycle(r: Reader) -> list[Panel]:
+    def startup(histogram: str) -> str:
+        """Starts are rare, so their quantiles are taken over the whole time range."""
+        return _histogram_quantile(r, 0.95, histogram, DEPLOYMENT, "$__range")
+
+    return [
+        panels.timeseries(
+            "Replica starts",
+            "Replicas started in each interval. Expected at a deploy or a scale-up; anything else replaced a dead one.",
+            "short",
+            [panels.query(_counted(r, "ray_serve_deployment_replica_starts_total"), DEPLOYMENT_LEGEND)],
+            bars=True,
+        ),
+        panels.timeseries(
+            "Health check failures",
+            "Failed health checks in each interval, the first one counted. Normal is 0.",
+            "short",
+            [panels.query(_counted(r, "ray_serve_health_check_failures_total"), DEPLOYMENT_LEGEND)],
+            bars=True,
+        ),
+        panels.timeseries(
+            "Health check time p95",
+            "How long check_health takes. Near health_check_timeout_s replicas are killed although they work.",
+            "ms",
+            [
+                panels.query(
+                    _histogram_quantile(r, 0.95, "ray_serve_health_check_latency_ms", DEPLOYMENT),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            min=0,
+        ),
+        panels.table(
+            "Start and stop times (p95)",
+            "Over the whole time range: from creation to ready, the constructor's part of it, reconfiguring after a "
+            "user_config change, and shutting down. Empty cells did not happen in the range. A start slower than "
+            "upscale_delay_s means that scaling lags behind the load.",
+            [
+                panels.query(startup("ray_serve_replica_startup_latency_ms")),
+                panels.query(startup("ray_serve_replica_initialization_latency_ms")),
+                panels.query(startup("ray_serve_replica_reconfigure_latency_ms")),
+                panels.query(startup("ray_serve_replica_shutdown_duration_ms")),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Start", unit="ms"),
+                Column("Value #B", "Constructor", unit="ms"),
+                Column("Value #C", "Reconfigure", unit="ms"),
+                Column("Value #D", "Shutdown", unit="ms"),
+            ],
+            sort_by="Start",
+            width=14,
+        ),
+        panels.state_timeline(
+            "Status",
+            "What the controller says of the deployment. Green is HEALTHY, blue a change under way, red a failure.",
+            [
+                panels.query(
+                    promql.total(r.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            common.DEPLOYMENT_STATES,
+            width=10,
+        ),
+    ]
+
+
+def _resources(r: Reader) -> list[Panel]:
+    lag = promql.total(
+        r.scope.rate("ray_serve_event_loop_scheduling_latency_ms_bucket", WINDOW),
+        (*DEPLOYMENT, "loop_type", "le"),
+    )
+    return [
+        panels.timeseries(
+            "CPU",
+            "CPU cores that the replica processes use, all replicas of the deployment together.",
+            "short",
+            [panels.query(r.read(REPLICA_CPU, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Memory",
+            "Resident memory of the replica processes, all replicas together; shared pages count once for each.",
+            "bytes",
+            [panels.query(r.read(REPLICA_MEMORY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Event loop lag p99",
+            "How late the event loop of the replica gets its turn; user_code is the one that runs your async methods. "
+            "Tens of milliseconds mean that something blocks it: move that work to a thread or a sync method.",
+            "ms",
+            [panels.query(promql.quantile(0.99, lag), f"{DEPLOYMENT_LEGEND} {{{{loop_type}}}}")],
+            min=0,
+        ),
+        panels.timeseries(
+            "GPU use",
+            "GPU time used by the replica processes, all replicas together; 100 % is one full GPU.",
+            "percent",
+            [panels.query(_replica_gpu(r, "ray_component_gpu_percentage"), DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+            absent="a GPU in use by a replica",
+        ),
+        panels.timeseries(
+            "GPU memory",
+            "GPU memory held by the replica processes, all replicas together.",
+            "decmbytes",
+            [panels.query(_replica_gpu(r, "ray_component_gpu_memory_mb"), DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+            absent="a GPU in use by a replica",
+        ),
+    ]
+
+
+def _replica_gpu(r: Reader, gauge: str) -> str:
+    return promql.total(promql.replica_processes(r.scope, gauge), DEPLOYMENT)
+
+
+def _batching(r: Reader) -> list[Panel]:
+    by = (*DEPLOYMENT, "function_name")
+    legend = "{{deployment}}.{{function_name}}"
+    queue = promql.lasting(r.scope, "ray_serve_batch_queue_length", WINDOW)
+    batches = promql.total(r.scope.rate("ray_serve_batches_processed_total", WINDOW), by)
+
+    def p(q: float, histogram: str) -> str:
+        return _histogram_quantile(r, q, histogram, by)
+
+    return [
+        panels.timeseries(
+            "Batch size",
+            "Requests in a batch, median and p95, from buckets that double in width. Ones throughout mean that the "
+            "batch wait is too short for the load, or that nothing calls concurrently.",
+            "short",
+            [
+                panels.query(p(0.5, "ray_serve_actual_batch_size"), f"{legend} p50"),
+                panels.query(p(0.95, "ray_serve_actual_batch_size"), f"{legend} p95"),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Batch fill",
+            "How full batches are against max_batch_size (median). Always full means that a larger batch may pay.",
+            "percent",
+            [panels.query(p(0.5, "ray_serve_batch_utilization_percent"), legend)],
+            min=0,
+            max=100,
+        ),
+        panels.timeseries(
+            "Batches",
+            "Batches executed per second.",
+            "ops",
+            [panels.query(batches, legend)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Batch wait and execution p95",
+            "How long requests wait for their batch to fill, and how long it then takes. Waiting much longer than "
+            "executing means that batch_wait_timeout_s is too generous.",
+            "ms",
+            [
+                panels.query(p(0.95, "ray_serve_batch_wait_time_ms"), f"{legend} wait"),
+                panels.query(p(0.95, "ray_serve_batch_execution_time_ms"), f"{legend} execution"),
+            ],
+            width=12,
+            min=0,
+        ),
+        panels.timeseries(
+            "Batch queue",
+            "The most requests that waited for a batch in the interval, all replicas together. Ray drops this series "
+            "while nothing changes.",
+            "short",
+            [panels.query(promql.total(queue, by), legend)],
+            width=12,
+            min=0,
+        ),
+    ]
+
+
+def _multiplexing(r: Reader) -> list[Panel]:
+    asked = promql.total(r.scope.rate("ray_serve_multiplexed_get_model_requests_counter_total", WINDOW), DEPLOYMENT)
+    loaded = promql.total(r.scope.rate("ray_serve_multiplexed_models_load_counter_total", WINDOW), DEPLOYMENT)
+    models = promql.total(
+        f"{r.select('ray_serve_registered_multiplexed_model_id')} == 1", ("deployment", "model_id"), "count"
+    )
+    return [
+        panels.timeseries(
+            "Model cache hits",
+            "Share of calls whose model was already on the replica. Low means that models are loaded over and over: "
+            "raise max_num_models_per_replica or add replicas.",
+            "percentunit",
+            [panels.query(f"1 - {promql.ratio(loaded, asked)}", DEPLOYMENT_LEGEND)],
+            min=0,
+            max=1,
+        ),
+        panels.timeseries(
+            "Models loaded per replica",
+            "Models that each replica holds.",
+            "short",
+            [panels.query(promql.total(r.select("ray_serve_num_multiplexed_models"), REPLICA, "max"), REPLICA_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Model load and unload time p95",
+            "How long it takes to bring a model onto a replica, and to take one off.",
+            "ms",
+            [
+                panels.query(
+                    _histogram_quantile(r, 0.95, "ray_serve_multiplexed_model_load_latency_ms", DEPLOYMENT),
+                    f"{DEPLOYMENT_LEGEND} load",
+                ),
+                panels.query(
+                    _histogram_quantile(r, 0.95, "ray_serve_multiplexed_model_unload_latency_ms", DEPLOYMENT),
+                    f"{DEPLOYMENT_LEGEND} unload",
+                ),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Model loads and unloads",
+            "Models loaded and unloaded per second. Both high and equal is thrashing.",
+            "ops",
+            [
+                panels.query(loaded, f"{DEPLOYMENT_LEGEND} loads"),
+                panels.query(
+                    promql.total(r.scope.rate("ray_serve_multiplexed_models_unload_counter_total", WINDOW), DEPLOYMENT),
+                    f"{DEPLOYMENT_LEGEND} unloads",
+                ),
+            ],
+            width=12,
+            min=0,
+        ),
+        panels.bar_gauge(
+            "Replicas holding each model",
+            "On how many replicas each model is loaded now, the twenty most spread ones.",
+            "short",
+            [panels.query(f"topk(20, {models})", "{{deployment}} {{model_id}}", instant=True)],
+            width=12,
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+    ]
+
+
+def _each_replica(r: Reader) -> list[Panel]:
+    each = replace(r, scope=r.scope.narrowed(replica='=~"$replica"'))
+    buckets = each.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", WINDOW)
+    failed = promql.events(each.scope, "ray_serve_deployment_error_counter_total", REPLICA, "$__interval")
+    return [
+        panels.timeseries(
+            "Calls by replica",
+            "Calls finished per second by each replica. Replicas of one deployment should be alike.",
+            "reqps",
+            [panels.query(promql.total(promql.deployment_requests(each.scope, WINDOW), REPLICA), REPLICA_LEGEND)],
+        ),
+        panels.timeseries(
+            "Processing time p95 by replica",
+            "One replica far above its siblings sits on a bad node or holds a bad state: restart that one.",
+            "ms",
+            [panels.query(promql.quantile(0.95, promql.total(buckets, (*REPLICA, "le"))), REPLICA_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Failed calls by replica",
+            "Calls that raised in each interval, the first one counted; replicas without failures have no line.",
+            "short",
+            [panels.query(failed, REPLICA_LEGEND)],
+            bars=True,
+        ),
+        panels.timeseries(
+            "In progress by replica",
+            "Requests that each replica works on. Stuck at its limit with no calls finishing means that it hangs.",
+            "short",
+            [
+                panels.query(
+                    promql.total(each.select("ray_serve_replica_processing_queries"), REPLICA, "max"),
+                    REPLICA_LEGEND,
+                )
+            ],
+            width=12,
+            min=0,
+        ),
+        panels.state_timeline(
+            "Health by replica",
+            "1 while the replica passes its health check. A dead replica's line ends about half a minute after its "
+            "death. Needs Ray's default metric tags.",
+            [
+                panels.query(
+                    promql.total(each.select("ray_serve_deployment_replica_healthy"), REPLICA, "max"),
+                    REPLICA_LEGEND,
+                )
+            ],
+            {0: ("unhealthy", PALETTE.failing), 1: ("healthy", PALETTE.good)},
+            width=12,
+        ),
+    ]

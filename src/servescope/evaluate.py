@@ -1,0 +1,243 @@
+"""Ask a Prometheus what the panels of a dashboard would show, by Grafana's own rules for variables and macros.
+
+The live tests, the demo's summary and the previews stand on this, so it reads the very JSON that Grafana imports.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
+from servescope.settings import Settings
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
+_LABEL_VALUES = re.compile(r"label_values\((?:(.*),\s*)?(\w+)\)", re.DOTALL)
+
+
+class Prometheus:
+    """A small client of Prometheus' HTTP API, for reading only.
+
+    Every method raises ServescopeError with one line when the server cannot be reached or refuses the query.
+    """
+
+    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        self._client = httpx.Client(base_url=self.url, timeout=timeout_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def __enter__(self) -> Prometheus:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
+        """An instant query. Returns Prometheus' vector: `[{"metric": {...}, "value": [unix seconds, "text"]}]`."""
+        parameters = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+        result = self._get("/api/v1/query", parameters)
+        if result["resultType"] == "scalar":
+            return [{"metric": {}, "value": result["result"]}]
+        series: list[dict[str, Any]] = result["result"]
+        return series
+
+    def query_range(self, expression: str, start: float, end: float, step_s: float) -> list[dict[str, Any]]:
+        """A range query. Returns Prometheus' matrix: `[{"metric": {...}, "values": [[unix seconds, "text"], ...]}]`."""
+        parameters = {
+            "query": expression,
+            "start": f"{start:.3f}",
+            "end": f"{end:.3f}",
+            "step": f"{step_s:g}",
+        }
+        series: list[dict[str, Any]] = self._get("/api/v1/query_range", parameters)["result"]
+        return series
+
+    def label_values(self, label: str, selector: str | None, start: float, end: float) -> list[str]:
+        """The values of a label among the series that a selector finds in a time range, sorted."""
+        parameters = {"start": f"{start:.3f}", "end": f"{end:.3f}"} | ({"match[]": selector} if selector else {})
+        values: list[str] = self._get(f"/api/v1/label/{label}/values", parameters)
+        return sorted(values)
+
+    def _get(self, path: str, parameters: dict[str, str]) -> Any:
+        try:
+            # POST keeps long expressions out of the URL; the label endpoint knows GET only.
+            if path.startswith("/api/v1/query"):
+                response = self._client.post(path, data=parameters)
+            else:
+                response = self._client.get(path, params=parameters)
+            body = response.json()
+        except httpx.HTTPError as error:
+            raise ServescopeError(
+                f"{self.url}: Prometheus does not answer ({error or type(error).__name__})"
+            ) from error
+        except ValueError as error:
+            raise ServescopeError(
+                f"{self.url}: answers, but not as Prometheus does ({response.status_code})"
+            ) from error
+        if not isinstance(body, dict) or body.get("status") != "success":
+            reason = body.get("error", "no reason given") if isinstance(body, dict) else "no JSON object"
+            raise ServescopeError(f"{self.url}: Prometheus refuses the query: {reason}")
+        return body["data"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time range as Grafana would draw it. Times in unix seconds, the step and the scrape interval in seconds."""
+
+    start: float
+    end: float
+    step_s: int = 15
+    scrape_interval_s: int = 15
+
+    @staticmethod
+    def last(seconds: float, scrape_interval_s: int = 15) -> Window:
+        """The range that ends now, with the scrape interval as its step."""
+        now = time.time()
+        return Window(now - seconds, now, scrape_interval_s, scrape_interval_s)
+
+    def macros(self) -> dict[str, str]:
+        """Grafana's duration macros: its rate interval is max($__interval + scrape interval, 4 scrape intervals)."""
+        rate_interval = max(self.step_s + self.scrape_interval_s, 4 * self.scrape_interval_s)
+        return {
+            "__rate_interval": f"{rate_interval}s",
+            "__interval": f"{self.step_s}s",
+            "__range": f"{max(1, round(self.end - self.start))}s",
+        }
+
+
+def interpolate(text: str, values: Mapping[str, str]) -> str:
+    """Replace `$name` and `${name}` by their values; names that are not known stay, as `$1` must in label_replace."""
+    return _VARIABLE.sub(lambda match: values.get(match.group(1) or match.group(2), match.group(0)), text)
+
+
+def resolve_variables(
+    dashboard: Mapping[str, Any],
+    prometheus: Prometheus,
+    window: Window,
+    chosen: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """The text that each variable of a dashboard puts into queries when it is opened: All, or the first value.
+
+    `chosen` overrides by name. Shape of the result: variable name to PromQL text, the datasource variables left out.
+    """
+    values: dict[str, str] = {}
+    for variable in dashboard["templating"]["list"]:
+        name = variable["name"]
+        if variable["type"] == "datasource":
+            continue
+        if chosen and name in chosen:
+            values[name] = chosen[name]
+        elif variable.get("includeAll") and variable.get("allValue"):
+            values[name] = variable["allValue"]
+        elif variable["type"] == "query":
+            options = _options(variable, prometheus, window, values)
+            values[name] = options[0] if options else ""
+        else:
+            values[name] = str(variable.get("current", {}).get("value", ""))
+    return values
+
+
+def _options(
+    variable: Mapping[str, Any], prometheus: Prometheus, window: Window, values: Mapping[str, str]
+) -> list[str]:
+    query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
+    match = _LABEL_VALUES.fullmatch(query.strip())
+    if match is None:
+        raise ServescopeError(f"variable {variable['name']}: cannot read the query {query!r}")
+    selector = interpolate(match.group(1), values) if match.group(1) else None
+    return prometheus.label_values(match.group(2), selector, window.start, window.end)
+
+
+def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every panel of a dashboard's JSON that is not a row, those of collapsed rows too."""
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            yield from panel.get("panels", [])
+        else:
+            yield panel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one target of one panel got: `series` counts those with at least one figure that is not NaN."""
+
+    panel: str
+    ref: str
+    expression: str
+    series: int
+
+
+def evaluate(
+    dashboard: Mapping[str, Any],
+    prometheus: Prometheus,
+    window: Window,
+    chosen: Mapping[str, str] | None = None,
+) -> list[Answer]:
+    """Run every Prometheus target of a dashboard over a window and count the series that answer."""
+    values = {**resolve_variables(dashboard, prometheus, window, chosen), **window.macros()}
+    answers = []
+    for panel in panels(dashboard):
+        for target in panel.get("targets", []):
+            expression = interpolate(target["expr"], values)
+            if target.get("instant"):
+                points = [[series["value"]] for series in prometheus.query(expression, window.end)]
+            else:
+                found = prometheus.query_range(expression, window.start, window.end, window.step_s)
+                points = [series["values"] for series in found]
+            answered = sum(any(value != "NaN" for _, value in series) for series in points)
+            answers.append(Answer(panel["title"], target["refId"], expression, answered))
+    return answers
+
+
+@dataclass(frozen=True)
+class DashboardCheck:
+    """How much of a dashboard is alive: panels that query, panels with data, and those that should have but have not.
+
+    `excused` are panels without data that need what a plain machine lacks, with the reason.
+    """
+
+    uid: str
+    title: str
+    panels: int
+    with_data: int
+    missing: tuple[str, ...]
+    excused: tuple[tuple[str, str], ...]
+
+
+def check_dashboards(
+    prometheus_url: str, settings: Settings, *, recorded: bool = False, minutes: float = 5
+) -> list[DashboardCheck]:
+    """Check every dashboard against a live Prometheus.
+
+    Raises:
+        ServescopeError: Prometheus cannot be reached or refuses a query.
+    """
+    window = Window.last(60 * minutes, settings.scrape_interval_s)
+    checks = []
+    with Prometheus(prometheus_url) as prometheus:
+        for board in all_dashboards(settings, recorded=recorded):
+            alive: dict[str, bool] = {}
+            for answer in evaluate(board.to_json(), prometheus, window):
+                alive[answer.panel] = alive.get(answer.panel, False) or answer.series > 0
+            reasons = {panel.title: panel.absent for panel in board.panels if panel.absent}
+            dead = [title for title, has_data in alive.items() if not has_data]
+            checks.append(
+                DashboardCheck(
+                    board.uid,
+                    board.title,
+                    len(alive),
+                    sum(alive.values()),
+                    tuple(title for title in dead if title not in reasons),
+                    tuple((title, reasons[title]) for title in dead if title in reasons),
+                )
+            )
+    return checks

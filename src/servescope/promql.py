@@ -1,0 +1,212 @@
+"""Builders for the PromQL that recurs, over the metric catalogue.
+
+Every function returns text. Names and labels are looked up in the catalogue when the text is built, so a typing error
+fails `make generate` with one line instead of drawing an empty panel. Why each form is what it is stands in its
+docstring; `lint.py` refuses the forms that lie.
+
+A *window* is a PromQL duration ("5m") or one of Grafana's macros ("$__rate_interval"). A *by* is a tuple of labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from servescope import catalog
+from servescope.errors import ServescopeError
+
+Labels = tuple[str, ...]
+
+APPLICATION: Labels = ("application",)
+ROUTE: Labels = ("application", "route")
+DEPLOYMENT: Labels = ("application", "deployment")
+REPLICA: Labels = ("application", "deployment", "replica")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The series that a query may see: matchers that go into every selector whose metric carries the label.
+
+    Shape: `matchers` maps a label to operator and quoted value, for instance `{"application": '=~"$application"'}`.
+    The cluster label goes everywhere, since Prometheus or KubeRay adds it to every series.
+    """
+
+    cluster_label: str
+    matchers: Mapping[str, str] = field(default_factory=dict)
+
+    def select(self, sample: str, **extra: str) -> str:
+        """The selector of one sample name (`x_bucket` and `x_count` for histograms), with more matchers by label.
+
+        Raises:
+            ServescopeError: the name is not in the catalogue, or `extra` names a label that the metric does not carry.
+        """
+        metric = catalog.metric_of_sample(sample)
+        carried = catalog.allowed_labels(metric) | {self.cluster_label}
+        matchers = {label: text for label, text in self.matchers.items() if label in carried}
+        for label, text in extra.items():
+            if label not in carried:
+                raise ServescopeError(f"{sample} carries no label {label!r}")
+            matchers[label] = text
+        inside = ", ".join(f"{label}{text}" for label, text in matchers.items())
+        return f"{sample}{{{inside}}}" if inside else sample
+
+    def narrowed(self, **matchers: str) -> Scope:
+        """The same scope with more matchers, or other ones for the same labels."""
+        return Scope(self.cluster_label, {**self.matchers, **matchers})
+
+    def rate(self, sample: str, window: str, **extra: str) -> str:
+        """Per-second rate of a counter or of a histogram's `_bucket` or `_count`, one series each as stored."""
+        return f"rate({self.select(sample, **extra)}[{window}])"
+
+
+def total(expression: str, by: Labels = (), op: str = "sum") -> str:
+    """Aggregate with `sum`, `max`, `min`, `avg`, `count` or `group`; no labels means one figure for all."""
+    return f"{op} by ({', '.join(by)}) ({expression})" if by else f"{op}({expression})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Requests and their outcomes at the ingress
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One way in which a request can end for the client: what its status code must and must not match."""
+
+    name: str
+    title: str
+    codes: str
+    but_not: str = ""
+
+    @property
+    def matcher(self) -> str:
+        """What follows the label name in a selector: one matcher, or two on the same label."""
+        wanted = f'=~"{self.codes}"'
+        return f'{wanted}, status_code!~"{self.but_not}"' if self.but_not else wanted
+
+
+def outcomes(backpressure_codes: tuple[str, ...]) -> tuple[Outcome, ...]:
+    """The outcomes of a request at the ingress, disjoint and complete, by HTTP status code or gRPC status name.
+
+    Shape: five outcomes, in the order in which panels stack them.
+
+    Serve answers 503 when a queue is full (429 where `backpressure_config` says so), 499 when the client went away and
+    408 when Serve's own timeout struck. Serve's own error counters hold every 4xx, so the status code decides here.
+    """
+    shed = "|".join((*backpressure_codes, "RESOURCE_EXHAUSTED"))
+    grpc_failed = "INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
+    failed = f"5..|{grpc_failed}"
+    gone = "499|CANCELLED"
+    good = "[123]..|OK"
+    return (
+        Outcome("success", "answered", good),
+        Outcome("failed", "failed (5xx)", failed, shed),
+        Outcome("shed", "back-pressure", shed),
+        Outcome("gone", "client gone (499)", gone),
+        Outcome("refused", "refused (4xx)", ".+", "|".join((good, failed, gone, shed))),
+    )
+
+
+# What counts against availability: every 5xx, back-pressure by 503 among them, and their gRPC counterparts.
+ERROR_CODES = "5..|INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
+
+
+def ingress_requests(scope: Scope, window: str) -> str:
+    """Requests per second at the proxies, HTTP and gRPC, every outcome; one series for each status code as stored.
+
+    `or` joins what no series has in common: HTTP methods are GET or POST, gRPC methods are /package.Service/Method.
+    """
+    return (
+        f"{scope.rate('ray_serve_num_http_requests_total', window)}"
+        f" or {scope.rate('ray_serve_num_grpc_requests_total', window)}"
+    )
+
+
+def ingress_buckets(scope: Scope, window: str) -> str:
+    """Rates of the latency buckets at the proxies, HTTP and gRPC, milliseconds."""
+    return (
+        f"{scope.rate('ray_serve_http_request_latency_ms_bucket', window)}"
+        f" or {scope.rate('ray_serve_grpc_request_latency_ms_bucket', window)}"
+    )
+
+
+def deployment_requests(scope: Scope, window: str) -> str:
+    """Calls per second that replicas have finished, with a label `outcome` of "ok" or "error".
+
+    Ray's request counter counts successes only; failures stand in the error counter alone. The added label keeps the
+    two apart in the union, also on Ray versions where their labels are the same.
+    """
+    done = scope.rate("ray_serve_deployment_request_counter_total", window)
+    failed = scope.rate("ray_serve_deployment_error_counter_total", window)
+    return f'label_replace({done}, "outcome", "ok", "", "") or label_replace({failed}, "outcome", "error", "", "")'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forms
+
+
+def ratio(part: str, whole: str) -> str:
+    """Part of a whole, 0 to 1: 0 where the part has no series, absent where there is no traffic."""
+    return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
+
+
+def quantile(q: float, buckets: str) -> str:
+    """Quantile of a histogram from the rates of its buckets, which must keep `le`; interpolated inside one bucket.
+
+    Never an average from `_sum`: Ray's node agent makes it up from the middles of the buckets.
+    """
+    return f"histogram_quantile({q:g}, {buckets})"
+
+
+def replica_gap(wanted: str, healthy: str) -> str:
+    """Replicas that are wanted and not healthy, never below 0; the whole target where no replica is there at all."""
+    return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
+
+
+def events(scope: Scope, counter: str, by: Labels, window: str, **extra: str) -> str:
+    """How many events a counter saw in a window, when its series are born at 1 and never start at 0.
+
+    `increase()` needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
+    events when a node leaves or a scrape fails, because the sum drops and comes back. Here a series that was not there
+    at the start of the window counts with its full value, but only where its target was being scraped then: a
+    Prometheus that has just started does not take all of the past for news. A counter that restarted counts nothing.
+    """
+    x = scope.select(counter, **extra)
+    born = f"({x} unless {x} offset {window}) and on (instance) (up offset {window} == 1)"
+    return total(f"({x} - {x} offset {window} >= 0) or ({born})", by)
+
+
+def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
+    """Zero where a living application or deployment has no series: counters of failures are born by the first one."""
+    living = "ray_serve_deployment_status" if "deployment" in by else "ray_serve_application_status"
+    return f"({expression}) or 0 * {total(scope.select(living), by, 'group')}"
+
+
+_REPLICA_PROCESS = "ray::ServeReplica"
+
+
+def replica_processes(scope: Scope, gauge: str) -> str:
+    """A process figure of replicas, with the labels application and deployment taken out of Ray's Component label.
+
+    Component is `ray::ServeReplica:<application>:<deployment>` and holds the sum of that deployment's replicas on one
+    node, so the scope's matchers on the two labels become one matcher on Component.
+    """
+    parts = []
+    for label in DEPLOYMENT:
+        match = re.fullmatch(r'=~?"(.*)"', scope.matchers.get(label, '=~".+"'))
+        if match is None:
+            raise ServescopeError(f"{gauge}: cannot apply {scope.matchers[label]} to a part of a Component label")
+        parts.append(f"({match.group(1)})")
+    expression = scope.select(gauge, Component=f'=~"{_REPLICA_PROCESS}:{":".join(parts)}"')
+    pattern = f"{_REPLICA_PROCESS}:(.*):([^:]*)"
+    for group, label in ((1, "application"), (2, "deployment")):
+        expression = f'label_replace({expression}, "{label}", "${group}", "Component", "{pattern}")'
+    return expression
+
+
+def lasting(scope: Scope, gauge: str, window: str, **extra: str) -> str:
+    """The highest value that an event-driven gauge had in a window.
+
+    Such gauges vanish 20 s after their last change, and some reappear with the next event only.
+    """
+    return f"max_over_time({scope.select(gauge, **extra)}[{window}])"

@@ -1,0 +1,30 @@
+"""Recording rules: the signals that are read across a whole fleet or over long ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from servescope import promql
+from servescope.promql import Scope
+from servescope.settings import Settings
+from servescope.signals import SIGNALS, Signal
+
+
+def expression(signal: Signal, settings: Settings) -> str:
+    """The PromQL that a signal's recording rule evaluates: every series, by cluster label and the signal's labels."""
+    scope = Scope(settings.cluster_label)
+    return promql.total(signal.inner(scope, settings.rate_window), (settings.cluster_label, *signal.labels), signal.op)
+
+
+def document(settings: Settings) -> dict[str, Any]:
+    """The rule file as Prometheus reads it: one group for each level, so that groups evaluate side by side."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for signal in SIGNALS:
+        level = signal.record.partition(":")[0]
+        groups.setdefault(level, []).append({"record": signal.name(settings), "expr": expression(signal, settings)})
+    return {
+        "groups": [
+            {"name": f"servescope.{level}", "interval": f"{settings.evaluation_interval_s}s", "rules": rules}
+            for level, rules in groups.items()
+        ]
+    }

@@ -1,0 +1,121 @@
+"""The settings of everything that is generated: one frozen object, read from a YAML file or left at its defaults."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from servescope.errors import ServescopeError
+
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# Labels with a meaning of their own: a cluster label of the same name would merge what must stay apart.
+_TAKEN_LABELS = frozenset(
+    {"application", "deployment", "replica", "route", "method", "status_code", "instance", "job", "le"}
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a team may want to change. Every field says why one would change it."""
+
+    # Change it when your scrape configuration names clusters by another label ("cluster", "ray_cluster").
+    # KubeRay's PodMonitor writes ray_io_cluster. A Prometheus without the label works with any value.
+    cluster_label: str = "ray_io_cluster"
+
+    # Change it when your Prometheus scrapes Ray at another interval: recording rules use windows of four scrapes,
+    # the least that still holds two samples when one scrape fails.
+    scrape_interval_s: int = 15
+
+    # Change it when recording rules shall be evaluated less often than the scrape, to save cost.
+    evaluation_interval_s: int = 15
+
+    # Change it when none of your deployments answers 429 (backpressure_config) or your own code returns 503 for
+    # reasons of its own; every code in it is shown as back-pressure, apart from other failures.
+    backpressure_codes: tuple[str, ...] = ("503", "429")
+
+    # Change it to open on another range: short enough to see an incident, long enough to see what it departs from.
+    dashboard_from: str = "now-1h"
+
+    # Change it for wall displays ("10s") or to spare Prometheus ("1m"); Ray's own data change every 10 s.
+    dashboard_refresh: str = "30s"
+
+    def __post_init__(self) -> None:
+        if not _LABEL.fullmatch(self.cluster_label) or self.cluster_label.startswith("__"):
+            raise ServescopeError(
+                f"cluster_label: {self.cluster_label!r} is no Prometheus label name (letters, digits and _, "
+                "not starting with a digit or with __)"
+            )
+        if self.cluster_label in _TAKEN_LABELS:
+            raise ServescopeError(
+                f"cluster_label: {self.cluster_label!r} has a meaning of its own in Ray's metrics; choose another label"
+            )
+        for name in ("scrape_interval_s", "evaluation_interval_s"):
+            if not 1 <= getattr(self, name) <= 60:
+                raise ServescopeError(f"{name}: {getattr(self, name)} is not between 1 and 60 seconds")
+        if not self.backpressure_codes:
+            raise ServescopeError("backpressure_codes: empty; name at least one status code, such as 503")
+        for code in self.backpressure_codes:
+            if not re.fullmatch(r"[45]\d\d", code):
+                raise ServescopeError(f"backpressure_codes: {code!r} is no HTTP status code between 400 and 599")
+        if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
+            raise ServescopeError(f"dashboard_from: {self.dashboard_from!r} is not of the form now-1h")
+        if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
+            raise ServescopeError(f"dashboard_refresh: {self.dashboard_refresh!r} is not of the form 30s (or empty)")
+
+    @property
+    def rate_window(self) -> str:
+        """The range of rates in recording rules: four scrapes, at least one minute."""
+        seconds = max(60, 4 * self.scrape_interval_s)
+        return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
+
+
+def load(path: Path | None) -> Settings:
+    """Read settings from a YAML file of `name: value` lines; None gives the defaults.
+
+    Raises:
+        ServescopeError: the file cannot be read, is not a mapping, or holds an unknown name or a bad value.
+    """
+    if path is None:
+        return Settings()
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServescopeError(
+            f"{path}: cannot read the settings ({getattr(error, 'strerror', None) or error})"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ServescopeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    try:
+        return from_mapping(document or {})
+    except ServescopeError as error:
+        raise ServescopeError(f"{path}: {error}") from error
+
+
+def from_mapping(document: Any) -> Settings:
+    """Build settings from plain data, with a clear word for whatever does not fit.
+
+    Raises:
+        ServescopeError: not a mapping, an unknown name, or a value of another type.
+    """
+    if not isinstance(document, Mapping):
+        raise ServescopeError("settings must be a mapping of names to values")
+    known = {field.name: field for field in fields(Settings)}
+    values: dict[str, Any] = {}
+    for name, value in document.items():
+        if name not in known:
+            raise ServescopeError(f"unknown setting {name!r}; known: {', '.join(sorted(known))}")
+        default = known[name].default
+        if isinstance(default, tuple) and isinstance(value, list):
+            value = tuple(str(item) for item in value)
+        if isinstance(value, bool) or not isinstance(value, type(default)):
+            raise ServescopeError(f"{name}: {value!r} is not a {_TYPE_NAMES[type(default)]}")
+        values[name] = value
+    return Settings(**values)
+
+
+_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", tuple: "list"}

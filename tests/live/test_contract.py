@@ -1,0 +1,137 @@
+"""The contract with a live Ray Serve: its metrics are those of the catalogue, and every panel gets an answer."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.live.waiting import wait_for
+
+from servescope import catalog
+from servescope.catalog import Kind, Source
+from servescope.dashboards import all_dashboards
+from servescope.evaluate import Prometheus, Window, evaluate
+from servescope.settings import Settings
+
+SETTINGS = Settings()
+RAY_SOURCES = (Source.NODE_AGENT, Source.AUTOSCALER, Source.DASHBOARD)
+
+
+@pytest.fixture(scope="module")
+def prometheus(traffic_done):
+    """Prometheus after the traffic has triggered everything once and a few scrapes have seen it."""
+    with Prometheus(traffic_done.prometheus_url) as client:
+        yield client
+
+
+def series_of(prometheus: Prometheus, selector: str) -> list[dict[str, str]]:
+    return [series["metric"] for series in prometheus.query(f"last_over_time({selector}[15m])")]
+
+
+def sample_name(metric: catalog.Metric) -> str:
+    return f"{metric.name}_bucket" if metric.kind is Kind.HISTOGRAM else metric.name
+
+
+def expected_labels(metric: catalog.Metric, version: str) -> set[str]:
+    newer = {label for label, since in metric.newer_labels.items() if older(version, since)}
+    gone = {label for label, until in metric.older_labels.items() if not older(version, until)}
+    return set(metric.labels) - newer - gone
+
+
+def older(version: str, other: str) -> bool:
+    return tuple(map(int, version.split(".")[:2])) < tuple(map(int, other.split(".")[:2]))
+
+
+@pytest.fixture(scope="module")
+def ray_version(prometheus) -> str:
+    (version,) = {metric["Version"] for metric in series_of(prometheus, "ray_serve_application_status")}
+    return version
+
+
+def test_every_family_that_the_test_triggers_appears(prometheus, ray_version):
+    wanted = [m for m in catalog.METRICS if m.source in RAY_SOURCES and not m.needs and not older(ray_version, m.since)]
+    assert len(wanted) > 100
+
+    def missing() -> list[str]:
+        names = set(prometheus.label_values("__name__", None, 0, 4e9))
+        return [metric.name for metric in wanted if sample_name(metric) not in names]
+
+    wait_for(lambda: not missing(), 120, lambda: f"never exported: {missing()}")
+
+
+def test_every_serve_family_that_ray_exports_is_known(prometheus):
+    names = [n for n in prometheus.label_values("__name__", None, 0, 4e9) if n.startswith("ray_serve_")]
+    assert len(names) > 70
+    unknown = []
+    for name in names:
+        try:
+            catalog.metric_of_sample(name)
+        except Exception:
+            unknown.append(name)
+    assert unknown == []
+
+
+def test_labels_are_those_of_the_catalogue(prometheus, ray_version):
+    wrong = []
+    checked = 0
+    for metric in catalog.METRICS:
+        if metric.source not in RAY_SOURCES:
+            continue
+        for labels in series_of(prometheus, sample_name(metric)):
+            checked += 1
+            have = set(labels) - {"__name__", SETTINGS.cluster_label}
+            # Prometheus does not store a label whose value is empty, so a declared label may be missing on one series.
+            unknown = have - set(catalog.allowed_labels(metric))
+            if unknown:
+                wrong.append(f"{metric.name}: carries {sorted(unknown)}")
+        union = {label for labels in series_of(prometheus, sample_name(metric)) for label in labels}
+        lacking = expected_labels(metric, ray_version) - union if union else set()
+        if lacking:
+            wrong.append(f"{metric.name}: never carries {sorted(lacking)}")
+    assert checked > 500
+    assert sorted(set(wrong)) == []
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["plain", "recorded"])
+@pytest.mark.parametrize("scrape_interval_s", [15, 30, 60])
+def test_every_target_of_every_panel_is_answered(prometheus, recorded, scrape_interval_s):
+    """At 30 and 60 s the rate windows are those that Grafana takes for a datasource of that scrape interval."""
+    boards = all_dashboards(SETTINGS, recorded=recorded)
+    excused = {(board.uid, panel.title) for board in boards for panel in board.panels if panel.absent}
+
+    def unanswered() -> list[str]:
+        window = Window.last(300, scrape_interval_s)
+        return [
+            f"{board.uid} / {answer.panel} / {answer.ref}: {answer.expression}"
+            for board in boards
+            for answer in evaluate(board.to_json(), prometheus, window)
+            if answer.series == 0 and (board.uid, answer.panel) not in excused
+        ]
+
+    wait_for(lambda: not unanswered(), 60, lambda: "\n".join(["no data:", *unanswered()]))
+
+
+def test_no_legend_is_blank(prometheus):
+    """Every label that a legend names is there on every series that the panel draws."""
+    window = Window.last(300)
+    blank = set()
+    for board in all_dashboards(SETTINGS):
+        legends = {(panel.title, i): q.legend for panel in board.panels for i, q in enumerate(panel.queries)}
+        counters: dict[str, int] = {}
+        for answer in evaluate(board.to_json(), prometheus, window):
+            position = counters.get(answer.panel, 0)
+            counters[answer.panel] = position + 1
+            for label in re.findall(r"\{\{(\w+)\}\}", legends[answer.panel, position]):
+                metrics = [series["metric"] for series in prometheus.query(answer.expression)]
+                if any(not metric.get(label) for metric in metrics) and (board.uid, answer.panel) not in MAY_BE_BLANK:
+                    blank.add(f"{board.uid} / {answer.panel}: {{{{{label}}}}}")
+    assert blank == set()
+
+
+# Series whose label is empty because that is the fact they state.
+MAY_BE_BLANK = {
+    ("servescope-overview", "Unmatched and probe traffic"),  # no route matched
+    ("servescope-deployment", "Calls by route"),  # a call outside any request
+    ("servescope-deployment", "Processing time p95 by route"),
+    ("servescope-deployment", "Event loop lag p99"),
+}

@@ -1,0 +1,57 @@
+"""Settings: bad ones are refused with a line that names the setting and the reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from servescope.errors import ServescopeError
+from servescope.settings import Settings, load
+
+
+def test_no_file_gives_the_defaults():
+    assert load(None) == Settings()
+    assert Settings().rate_window == "1m"
+
+
+@pytest.mark.parametrize(("scrape", "window"), [(5, "1m"), (15, "1m"), (20, "80s"), (30, "2m"), (60, "4m")])
+def test_the_rate_window_is_four_scrapes_and_at_least_a_minute(scrape, window):
+    assert Settings(scrape_interval_s=scrape).rate_window == window
+
+
+def test_a_file_overrides_what_it_names(tmp_path):
+    path = tmp_path / "settings.yml"
+    path.write_text("cluster_label: cluster\nbackpressure_codes: [503]\n")
+    assert load(path) == Settings(cluster_label="cluster", backpressure_codes=("503",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cluster_label: 9lives", "cluster_label: '9lives' is no Prometheus label name"),
+        ("cluster_label: __name__", "is no Prometheus label name"),
+        ("cluster_label: application", "has a meaning of its own"),
+        ("cluster_label: 7", "cluster_label: 7 is not a text"),
+        ("scrape_interval_s: 0", "scrape_interval_s: 0 is not between 1 and 60 seconds"),
+        ("scrape_interval_s: true", "scrape_interval_s: True is not a whole number"),
+        ("backpressure_codes: [200]", "'200' is no HTTP status code between 400 and 599"),
+        ("backpressure_codes: []", "backpressure_codes: empty"),
+        ("dashboard_from: yesterday", "dashboard_from: 'yesterday' is not of the form now-1h"),
+        ("dashboard_refresh: often", "dashboard_refresh: 'often' is not of the form 30s"),
+        ("colour: red", "unknown setting 'colour'; known: "),
+        ("- a list", "settings must be a mapping"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "settings.yml"
+    path.write_text(text)
+    with pytest.raises(ServescopeError) as caught:
+        load(path)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(ServescopeError, match="cannot read the settings"):
+        load(tmp_path / "none.yml")
