@@ -431,9 +431,9 @@ _HANDLES = _group(
         "ray_serve_reserved_slots_active",
         GAUGE,
         "slots",
-        _ROUTER,
+        _HANDLE,
         "Replica slots reserved through the choose_replica API.",
-        "choose_replica in use",
+        "for 20 s after a router starts, then while choose_replica is in use",
         since="2.60",
         event_driven=True,
         needs="the choose_replica API",
@@ -890,7 +890,7 @@ _HAPROXY_METRICS = _group(
                 _APP,
                 "Such answers that HAProxy could not follow.",
             ),
-            ("latency_ms", HISTOGRAM, "ms", _APP, "Time that the ingress router took."),
+            ("latency_ms", HISTOGRAM, "ms", (*_APP, "outcome"), "Time that the ingress router took."),
         )
     ),
 )

@@ -197,7 +197,6 @@ def timeseries(
 ) -> Panel:
     """Lines over time, or bars for counted events. `colors` and `dashed` name series by legend or by `/regex/`."""
     custom = {
-        "axisBorderShow": False,
         "axisCenteredZero": False,
         "axisColorMode": "text",
         "axisLabel": "",
@@ -373,7 +372,7 @@ def state_timeline(
     """A band for each series, coloured by state; `states` maps a value to its name and colour."""
     options = {
         "alignValue": "left",
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
         "mergeValues": True,
         "rowHeight": 0.8,
         "showValue": "auto",
@@ -383,9 +382,7 @@ def state_timeline(
     defaults["custom"] = {
         "fillOpacity": 75,
         "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-        "insertNulls": False,
         "lineWidth": 0,
-        "spanNulls": False,
     }
     defaults["mappings"] = [
         {
@@ -421,6 +418,7 @@ def heatmap(
         "filterValues": {"le": 1e-9},
         "legend": {"show": True},
         "rowsFrame": {"layout": "auto"},
+        "showValue": "never",
         "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
         "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
     }

@@ -176,6 +176,15 @@ def events(scope: Scope, counter: str, by: Labels, window: str, **extra: str) ->
     return total(f"({x} - {x} offset {window} >= 0) or ({born})", by)
 
 
+def over_range(events_in_a_step: str) -> str:
+    """All events of the graph's whole time range, from an expression that counts those of one `$__interval`.
+
+    Steps do not overlap, so their sum is exact. `events` over `$__range` itself would know nothing about series born
+    in the range while Prometheus is younger than the range: it cannot tell their past from news.
+    """
+    return f"sum_over_time(({events_in_a_step})[$__range:$__interval])"
+
+
 def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
     """Zero where a living application or deployment has no series: counters of failures are born by the first one."""
     living = "ray_serve_deployment_status" if "deployment" in by else "ray_serve_application_status"

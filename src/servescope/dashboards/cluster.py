@@ -347,6 +347,7 @@ def _proxies(r: Reader) -> list[Panel]:
     requests = promql.total(promql.ingress_requests(r.scope, WINDOW), NODE)
     ongoing = promql.lasting(r.scope, "ray_serve_num_ongoing_http_requests", WINDOW)
     process = r.select("ray_component_rss_bytes", Component='="ray::ProxyActor"')
+    stopped = promql.events(r.scope, "ray_serve_proxy_shutdown_duration_ms_bucket", ("le",), "$__interval")
     return [
         panels.state_timeline(
             "Proxy status",
@@ -386,15 +387,7 @@ def _proxies(r: Reader) -> list[Panel]:
             "Time to stop a proxy p95",
             "How long proxies took to drain and stop, over the whole time range.",
             "ms",
-            [
-                panels.query(
-                    promql.quantile(
-                        0.95,
-                        promql.total(r.scope.rate("ray_serve_proxy_shutdown_duration_ms_bucket", "$__range"), ("le",)),
-                    ),
-                    "p95",
-                )
-            ],
+            [panels.query(promql.quantile(0.95, promql.over_range(stopped)), "p95")],
             min=0,
             absent="a proxy that was stopped (a node that was drained)",
         ),

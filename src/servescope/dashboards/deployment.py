@@ -57,9 +57,9 @@ def _failed_ratio(r: Reader, by: promql.Labels = ()) -> str:
     return promql.ratio(r.read(DEPLOYMENT_REQUESTS, by, outcome='="error"'), r.read(DEPLOYMENT_REQUESTS, by))
 
 
-def _histogram_quantile(r: Reader, q: float, histogram: str, by: promql.Labels, window: str = WINDOW) -> str:
+def _histogram_quantile(r: Reader, q: float, histogram: str, by: promql.Labels) -> str:
     """A quantile of one of Ray's histograms that nobody records."""
-    return promql.quantile(q, promql.total(r.scope.rate(f"{histogram}_bucket", window), (*by, "le")))
+    return promql.quantile(q, promql.total(r.scope.rate(f"{histogram}_bucket", WINDOW), (*by, "le")))
 
 
 def _counted(r: Reader, counter: str, by: promql.Labels = DEPLOYMENT) -> str:
@@ -397,8 +397,9 @@ def _replicas(r: Reader) -> list[Panel]:
 
 def _lifecycle(r: Reader) -> list[Panel]:
     def startup(histogram: str) -> str:
-        """Starts are rare, so their quantiles are taken over the whole time range."""
-        return _histogram_quantile(r, 0.95, histogram, DEPLOYMENT, "$__range")
+        """Starts are rare and each makes a new series, so they are counted as events over the whole time range."""
+        in_a_step = promql.events(r.scope, f"{histogram}_bucket", (*DEPLOYMENT, "le"), "$__interval")
+        return promql.quantile(0.95, promql.over_range(in_a_step))
 
     return [
         panels.timeseries(

@@ -255,7 +255,8 @@ def _traffic(r: Reader) -> list[Panel]:
 
 def _deployments(r: Reader) -> list[Panel]:
     over_range = replace(r, window="$__range")
-    failed = promql.events(r.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, "$__range")
+    failed_in_a_step = promql.events(r.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, "$__interval")
+    failed = promql.or_zero(promql.over_range(failed_in_a_step), r.scope)
     p95 = over_range.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
     return [
         panels.state_timeline(
@@ -278,7 +279,7 @@ def _deployments(r: Reader) -> list[Panel]:
             "Calls that ended in an exception during the whole time range, first failures counted: the ten deployments "
             "with the most. A failure deep down shows in each caller above it too.",
             "short",
-            [panels.query(f"topk(10, {promql.or_zero(failed, r.scope)})", common.DEPLOYMENT_LEGEND, instant=True)],
+            [panels.query(f"topk(10, {failed})", common.DEPLOYMENT_LEGEND, instant=True)],
             thresholds=common.ANY_IS_BAD,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),

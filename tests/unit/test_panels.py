@@ -1,0 +1,169 @@
+"""The house layer: what a panel's JSON holds, where panels stand, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from servescope import panels
+from servescope.errors import ServescopeError
+from servescope.panels import Column, Link, Threshold
+from servescope.settings import Settings
+
+ONE = [panels.query("up", "{{instance}}")]
+
+
+def board(rows, **kw):
+    return panels.dashboard(uid="u", title="T", description="?", rows=rows, variables=[], settings=Settings(), **kw)
+
+
+def graph(title="A", **kw):
+    return panels.timeseries(title, "What it says.", "ms", ONE, **kw)
+
+
+def test_targets_leave_the_step_to_the_datasource():
+    (target,) = graph().model["targets"]
+    assert target == {
+        "datasource": {"type": "prometheus", "uid": "${datasource}"},
+        "editorMode": "code",
+        "expr": "up",
+        "format": "time_series",
+        "instant": False,
+        "legendFormat": "{{instance}}",
+        "range": True,
+        "refId": "A",
+    }
+    assert "interval" not in graph().model
+    assert "maxDataPoints" not in graph().model
+
+
+def test_the_28th_target_has_a_reference_of_its_own():
+    many = panels.timeseries("A", "d", "ms", [panels.query(f"up + {i}") for i in range(28)])
+    assert [target["refId"] for target in many.model["targets"]][25:] == ["Z", "AA", "AB"]
+
+
+def test_limits_may_be_fractions_and_the_first_threshold_has_a_true_null():
+    panel = graph(min=0.5, max=1.5, thresholds=(Threshold(None, "blue"), Threshold(0.001, "red")))
+    defaults = panel.model["fieldConfig"]["defaults"]
+    assert (defaults["min"], defaults["max"]) == (0.5, 1.5)
+    steps = [{"color": "blue", "value": None}, {"color": "red", "value": 0.001}]
+    assert defaults["thresholds"] == {"mode": "absolute", "steps": steps}
+
+
+def test_colours_and_dashes_name_series_by_legend_or_regex():
+    panel = graph(colors={"ok": "blue"}, dashed=("/wanted$/",))
+    colour, dash = panel.model["fieldConfig"]["overrides"]
+    assert colour["matcher"] == {"id": "byName", "options": "ok"}
+    assert colour["properties"] == [{"id": "color", "value": {"fixedColor": "blue", "mode": "fixed"}}]
+    assert dash["matcher"] == {"id": "byRegexp", "options": "/wanted$/"}
+
+
+def test_a_table_shows_its_columns_in_their_order_and_nothing_else():
+    columns = [
+        Column("application", "Application", links=(Link("open", "/d/x"),)),
+        Column("Value #A", "Rate", unit="reqps", decimals=1, thresholds=(Threshold(None, "blue"), Threshold(1, "red"))),
+    ]
+    panel = panels.table("T", "d", ONE, columns, sort_by="Rate")
+    assert panel.model["targets"][0]["format"] == "table"
+    assert panel.model["targets"][0]["instant"] is True
+    merge, keep, organize = panel.model["transformations"]
+    assert merge["id"] == "merge"
+    assert keep["options"]["include"]["names"] == ["application", "Value #A"]
+    assert organize["options"]["indexByName"] == {"application": 0, "Value #A": 1}
+    assert organize["options"]["renameByName"] == {"application": "Application", "Value #A": "Rate"}
+    assert panel.model["options"]["sortBy"] == [{"desc": True, "displayName": "Rate"}]
+    rate = panel.model["fieldConfig"]["overrides"][1]
+    assert {"id": "unit", "value": "reqps"} in rate["properties"]
+
+
+def test_a_state_timeline_names_and_colours_its_states():
+    panel = panels.state_timeline("S", "d", ONE, {1: ("DOWN", "red"), 6: ("UP", "green")})
+    (mapping,) = panel.model["fieldConfig"]["defaults"]["mappings"]
+    assert mapping["options"]["6"] == {"color": "green", "index": 1, "text": "UP"}
+
+
+def test_a_heatmap_reads_buckets():
+    panel = panels.heatmap("H", "d", "ms", panels.query("sum by (le) (x)"))
+    assert panel.model["targets"][0]["format"] == "heatmap"
+    assert panel.model["targets"][0]["legendFormat"] == "{{le}}"
+    assert panel.model["options"]["calculate"] is False
+    assert panel.model["options"]["yAxis"]["unit"] == "ms"
+
+
+def test_an_absent_panel_says_why():
+    panel = graph(absent="a GPU")
+    assert panel.model["description"] == "What it says. Empty without: a GPU."
+    assert panel.model["fieldConfig"]["defaults"]["noValue"] == "needs a GPU"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: panels.timeseries("", "d", "ms", ONE), "without a title"),
+        (lambda: panels.timeseries("A", "", "ms", ONE), "no description"),
+        (lambda: panels.timeseries("A", "d", "qps", ONE), "'qps' is not one of the units"),
+        (lambda: panels.timeseries("A", "d", "ms", []), "no query"),
+        (lambda: graph(width=25), "does not fit"),
+        (lambda: graph(thresholds=(Threshold(1, "red"),)), "thresholds start with None"),
+        (lambda: graph(thresholds=(Threshold(None, "a"), Threshold(2, "b"), Threshold(1, "c"))), "rise from there"),
+        (lambda: panels.table("T", "d", ONE, [Column("a", "A")], sort_by="B"), "sort_by names no column"),
+        (lambda: board([panels.row("R", [graph("A"), graph("A")])]), "two panels are called 'A'"),
+    ],
+)
+def test_what_is_refused(make, message):
+    with pytest.raises(ServescopeError, match=message):
+        make()
+
+
+def test_unknown_options_are_errors():
+    with pytest.raises(TypeError):
+        graph(nullPointMode="connected")
+
+
+def test_the_dashboard_stands_alone():
+    document = board([panels.row("R", [graph()])]).to_json()
+    assert document["schemaVersion"] == 42
+    assert document["id"] is None
+    assert "__inputs" not in document
+    assert {"grafana", "prometheus", "timeseries"} == {entry["id"] for entry in document["__requires"]}
+    legacy = {"rows", "style", "hideControls", "sharedCrosshair", "tagsQuery", "useTags", "span", "intervalFactor"}
+    assert not legacy & set(json.dumps(document).replace('"', " ").split())
+
+
+def test_variables():
+    datasource = panels.datasource_variable().model
+    assert (datasource["type"], datasource["query"], datasource["name"]) == ("datasource", "prometheus", "datasource")
+    variable = panels.label_variable("cluster", "Cluster", "label_values(up, c)", all_value=".*").model
+    assert variable["allValue"] == ".*"
+    assert variable["refresh"] == 2
+    assert variable["query"]["query"] == "label_values(up, c)"
+    assert variable["current"]["value"] == ["$__all"]
+
+
+SIZES = st.lists(st.tuples(st.integers(1, 24), st.integers(1, 12)), min_size=1, max_size=12)
+
+
+@given(st.lists(st.tuples(SIZES, st.booleans()), min_size=1, max_size=4))
+def test_no_layout_ever_overlaps(rows):
+    number = iter(range(1000))
+    made = [
+        panels.row(f"R{i}", [graph(f"P{next(number)}", width=w, height=h) for w, h in sizes], collapsed=collapsed)
+        for i, (sizes, collapsed) in enumerate(rows)
+    ]
+    document = board(made).to_json()
+    cells = set()
+    ids = []
+    for panel in document["panels"]:
+        ids += [panel["id"], *(inner["id"] for inner in panel.get("panels", []))]
+        grid = panel["gridPos"]
+        assert grid["x"] + grid["w"] <= 24
+        mine = {
+            (x, y) for x in range(grid["x"], grid["x"] + grid["w"]) for y in range(grid["y"], grid["y"] + grid["h"])
+        }
+        assert not mine & cells
+        cells |= mine
+    assert len(ids) == len(set(ids))
+    assert len(ids) == sum(len(sizes) for sizes, _ in rows) + len(rows)
