@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from tests.live.waiting import wait_for
 
 from servescope import catalog
 from servescope.catalog import Kind, Source
 from servescope.dashboards import all_dashboards
 from servescope.evaluate import Prometheus, Window, evaluate
 from servescope.settings import Settings
+from tests.live.waiting import wait_for
 
 SETTINGS = Settings()
 RAY_SOURCES = (Source.NODE_AGENT, Source.AUTOSCALER, Source.DASHBOARD)

@@ -1,0 +1,1 @@
+"""The demo: a Ray Serve application, its load, and the local processes that watch it."""

@@ -1,0 +1,201 @@
+"""`make demo`: Ray Serve under load with everything that watches it, as local processes, until Ctrl-C.
+
+DURATION=120 ends by itself and exits with 0 only if everything stayed healthy and every dashboard has its data.
+PORT_BASE=20000 moves every port.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from demo import stack
+from demo.stack import ROOT, Component, Run, Stack
+from servescope import promql
+from servescope.errors import ServescopeError
+from servescope.evaluate import DashboardCheck, Prometheus, check_dashboards
+from servescope.promql import Scope
+from servescope.settings import Settings
+from servescope.signals import QUEUED, REPLICAS, REQUEST_LATENCY, REQUESTS, Reader
+
+SETTINGS = Settings()
+READY_WITHIN_S = 180
+out = Console(highlight=False, soft_wrap=True)
+
+# What `make demo` runs, in this order; a component is one small function.
+COMPONENTS: tuple[Callable[[Run], Component], ...] = (
+    stack.ray,
+    stack.prometheus,
+    stack.alertmanager,
+    stack.applications,
+    stack.load,
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The line that tells how it goes: per second, share 0 to 1, milliseconds, requests, replicas; NaN without data."""
+
+    requests: float
+    error_ratio: float
+    p95_ms: float
+    waiting: float
+    replicas: float
+
+
+def figures(prometheus: Prometheus) -> Figures:
+    """Read the live line from Prometheus, by the very expressions of the dashboards."""
+    r = Reader(SETTINGS, Scope(SETTINGS.cluster_label, {"application": '=~".+"'}), window=SETTINGS.rate_window)
+    errors = r.read(REQUESTS, (), status_code=f'=~"{promql.ERROR_CODES}"')
+    expressions = (
+        r.read(REQUESTS),
+        promql.ratio(errors, r.read(REQUESTS)),
+        r.quantile(0.95, REQUEST_LATENCY),
+        r.read(QUEUED),
+        r.read(REPLICAS),
+    )
+    values = []
+    for expression in expressions:
+        found = prometheus.query(expression)
+        values.append(float(found[0]["value"][1]) if found else math.nan)
+    return Figures(*values)
+
+
+def print_where(run: Run, components: list[Component], log: Callable[[Component], Path]) -> None:
+    """The table of what runs and where."""
+    table = Table("what", "where", "log", title="Running", title_justify="left")
+    for component in components:
+        table.add_row(component.name, component.address, str(log(component)))
+    out.print(table)
+    out.print(
+        "Everything listens on loopback, except Ray's GCS, raylet and metrics ports: Ray binds them to all interfaces "
+        "and has no switch for it."
+    )
+    out.print(f"Prometheus with the rules: {run.prometheus_url}/rules; dashboards to import: {ROOT / 'dashboards'}")
+
+
+def print_checks(checks: list[DashboardCheck]) -> None:
+    """How many panels of each dashboard have data, and why the others have none."""
+    table = Table("dashboard", "panels with data", "needs what is not here", title="Dashboards", title_justify="left")
+    for check in checks:
+        needs = ", ".join(sorted({reason for _, reason in check.excused}))
+        table.add_row(check.title, f"{check.with_data} of {check.panels}", needs)
+    out.print(table)
+    for check in checks:
+        for title in check.missing:
+            out.print(f"no data: {check.title} / {title}")
+
+
+def main() -> int:
+    """Run until Ctrl-C or for DURATION seconds; the exit code says whether everything stayed healthy."""
+    duration = _duration()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    started = time.monotonic()
+    config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
+    run = Run(ROOT / ".servescope/demo", stack.ports_from_environment(), config)
+    complaints: list[str] = []
+    checks: list[DashboardCheck] = []
+    running = None
+    try:
+        with Stack(run, COMPONENTS, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
+            print_where(run, running.components, running.log)
+            try:
+                complaints = _watch(running, started, duration)
+            except KeyboardInterrupt:
+                out.print()
+            checks = check_dashboards(run.prometheus_url, SETTINGS)
+            out.print("stopping")
+    except KeyboardInterrupt:
+        out.print("\nstopped")
+        return 130
+    if checks:
+        print_checks(checks)
+    if duration is not None:
+        complaints += [f"{check.title}: no data in {', '.join(check.missing)}" for check in checks if check.missing]
+    for complaint in complaints:
+        print(f"demo: {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def _duration() -> float | None:
+    text = os.environ.get("DURATION", "")
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 < seconds < math.inf:
+        raise ServescopeError(f"DURATION: {text!r} is no number of seconds")
+    return seconds
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _watch(running: Stack, started: float, duration: float | None) -> list[str]:
+    """The live line until the time is up or something ends; returns what went wrong."""
+    run = running.run
+    begun = time.monotonic()
+    complete = threading.Event()
+
+    def await_data() -> None:
+        while not complete.wait(5):
+            try:
+                checks = check_dashboards(run.prometheus_url, SETTINGS)
+            except ServescopeError:
+                continue  # the live line tells
+            if not any(check.missing for check in checks):
+                out.print(f"\n[{time.monotonic() - started:4.0f} s] all panels have data")
+                return
+
+    waiter = threading.Thread(target=await_data, daemon=True)
+    waiter.start()
+    try:
+        with Prometheus(run.prometheus_url) as prometheus:
+            while duration is None or time.monotonic() - begun < duration:
+                dead = running.dead()
+                if dead:
+                    return dead
+                _print_line(figures(prometheus))
+                time.sleep(2 if out.is_terminal else 10)
+    except ServescopeError as error:
+        return [str(error)]
+    finally:
+        complete.set()
+        waiter.join(30)
+        out.print()
+    return []
+
+
+def _print_line(now: Figures) -> None:
+    def shown(value: float, form: str) -> str:
+        return "-" if math.isnan(value) else format(value, form)
+
+    line = (
+        f"{shown(now.requests, '.1f')} requests/s   {shown(now.error_ratio, '.1%')} errors   "
+        f"p95 {shown(now.p95_ms, '.0f')} ms   {shown(now.waiting, '.0f')} waiting   "
+        f"{shown(now.replicas, '.0f')} replicas"
+    )
+    out.print(f"\r{line:<90}" if out.is_terminal else line, end="" if out.is_terminal else "\n")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ServescopeError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        sys.exit(1)

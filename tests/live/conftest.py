@@ -1,0 +1,77 @@
+"""One live Ray Serve with Prometheus and our rules for all live tests of a session."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from demo import stack as stack_module
+from demo.stack import Ports, Run, Stack
+
+from tests.live.traffic import Background
+from tests.live.waiting import wait_for
+
+HERE = Path(__file__).parent
+PORTS = Ports.from_base(21000)
+LIVE_PROGRAMS = ("prometheus", "prometheus-alertmanager")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [program for program in LIVE_PROGRAMS if shutil.which(program) is None]
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.live)
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=f"not on the PATH: {', '.join(missing)}; make tools"))
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("stack"), PORTS, HERE / "serve_config.yaml", cluster="test")
+
+
+@pytest.fixture(scope="session")
+def stack(run: Run) -> Iterator[Stack]:
+    """Ray, the test application, Prometheus with our rules, Alertmanager."""
+    parts = [stack_module.ray, stack_module.prometheus, stack_module.alertmanager, stack_module.applications]
+    with Stack(run, parts, print) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def traffic(stack: Stack) -> Iterator[Background]:
+    """Traffic of every kind for as long as the tests that ask for it run."""
+    background = Background(stack.run.serve_url).start()
+    yield background
+    background.stop()
+
+
+@pytest.fixture(scope="session")
+def traffic_done(stack: Stack, traffic: Background) -> Run:
+    """The run after everything was triggered once: a crash, a reconfiguration, a scale-up and a scale-down."""
+    run = stack.run
+
+    def replicas(deployment: str) -> int:
+        found = stack_module.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
+        return sum(replica["state"] == "RUNNING" for replica in found)
+
+    assert httpx.get(f"{run.serve_url}/crash", timeout=60).status_code == 500
+    wait_for(lambda: replicas("Scaler") > 1, 60, lambda: "the load does not scale Scaler up")
+    document = yaml.safe_load((run.directory / "serve_config.yaml").read_text())
+    (scaler,) = [d for d in document["applications"][0]["deployments"] if d["name"] == "Scaler"]
+    scaler["user_config"] = {"factor": 1.01}
+    scaler["autoscaling_config"]["max_replicas"] = 2  # one replica has to stop
+    changed = run.directory / "serve_config_changed.yaml"
+    changed.write_text(yaml.safe_dump(document))
+    command = [f"{run.ray}/serve", "deploy", "-a", run.dashboard_url, str(changed)]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": "/usr/bin:/bin", **run.ray_env})
+    # Two minutes of rounds: rate windows of four scrapes are full, also at a scrape every 30 s.
+    wait_for(lambda: traffic.rounds > 100 or traffic.error is not None, 240, lambda: f"{traffic.rounds} rounds only")
+    assert traffic.error is None
+    assert stack.dead() == []
+    return run
