@@ -13,6 +13,7 @@ import yaml
 from demo import stack as stack_module
 from demo.stack import Ports, Run, Stack
 
+from servescope.evaluate import Prometheus
 from tests.live.traffic import Background
 from tests.live.waiting import wait_for
 
@@ -60,6 +61,10 @@ def traffic_done(stack: Stack, traffic: Background) -> Run:
         found = stack_module.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in found)
 
+    with Prometheus(run.prometheus_url) as prometheus:
+        # Events are news only to a Prometheus that was there before them; the longest step that is tested is 60 s.
+        watched = "count(up{job='ray'} offset 75s == 1) == count(up{job='ray'})"
+        wait_for(lambda: bool(prometheus.query(watched)), 120, lambda: "Prometheus has not seen Ray for 75 s")
     assert httpx.get(f"{run.serve_url}/crash", timeout=60).status_code == 500
     wait_for(lambda: replicas("Scaler") > 1, 60, lambda: "the load does not scale Scaler up")
     document = yaml.safe_load((run.directory / "serve_config.yaml").read_text())
