@@ -4,7 +4,7 @@ RUN := .venv/bin
 DURATION ?=
 export DURATION
 
-.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live demo
+.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live truth demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test-unit: setup tools ## the tests that need no Ray
 
 test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus
 	$(RUN)/python -m pytest tests/live -q
+
+truth: setup tools ## hold the panels against a client's own count and write docs/truth.md
+	TRUTH_TABLE=docs/truth.md $(RUN)/python -m pytest tests/live/test_truth.py -q -s
 
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local

@@ -263,7 +263,8 @@ _SELECTOR_RULES: tuple[Callable[[Path, Vocabulary], Iterator[Finding]], ...] = (
 
 
 def _both_outcomes(paths: list[Path]) -> Iterator[Finding]:
-    names = {path[-1].name for path in paths}
+    # Where the successes are called so by a label of their own, they claim nothing about the rest.
+    names = {path[-1].name for path in paths if not any(map(_names_outcome, path))}
     if (
         "ray_serve_deployment_request_counter_total" in names
         and "ray_serve_deployment_error_counter_total" not in names
@@ -272,6 +273,10 @@ def _both_outcomes(paths: list[Path]) -> Iterator[Finding]:
             "failures",
             "ray_serve_deployment_request_counter_total leaves failures out; add the error counter",
         )
+
+
+def _names_outcome(node: Any) -> bool:
+    return isinstance(node, parser.Call) and node.func.name == "label_replace" and node.args[1].val == "outcome"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -134,11 +134,21 @@ def deployment_requests(scope: Scope, window: str) -> str:
     """Calls per second that replicas have finished, with a label `outcome` of "ok" or "error".
 
     Ray's request counter counts successes only; failures stand in the error counter alone. The added label keeps the
-    two apart in the union, also on Ray versions where their labels are the same.
+    two apart in the union, also on Ray versions where their labels are the same. A scope with a matcher on `outcome`
+    (`="ok"` or `="error"`) gives that half alone, since no stored series carries the label.
     """
-    done = scope.rate("ray_serve_deployment_request_counter_total", window)
-    failed = scope.rate("ray_serve_deployment_error_counter_total", window)
-    return f'label_replace({done}, "outcome", "ok", "", "") or label_replace({failed}, "outcome", "error", "", "")'
+    halves = {
+        "ok": scope.rate("ray_serve_deployment_request_counter_total", window),
+        "error": scope.rate("ray_serve_deployment_error_counter_total", window),
+    }
+    wanted = scope.matchers.get("outcome")
+    if wanted not in (None, '="ok"', '="error"'):
+        raise ServescopeError(f"calls cannot be narrowed to outcome{wanted}")
+    return " or ".join(
+        f'label_replace({half}, "outcome", "{outcome}", "", "")'
+        for outcome, half in halves.items()
+        if wanted in (None, f'="{outcome}"')
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from demo.stack import Ports, Run, Stack
 
 from servescope.evaluate import Prometheus
 from tests.live.traffic import Background
+from tests.live.truth_load import TruthLoad
 from tests.live.waiting import wait_for
 
 HERE = Path(__file__).parent
@@ -45,8 +46,16 @@ def stack(run: Run) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def traffic(stack: Stack) -> Iterator[Background]:
-    """Traffic of every kind for as long as the tests that ask for it run."""
+def truth_load(stack: Stack) -> Iterator[TruthLoad]:
+    """The load whose every answer is counted, in applications of its own."""
+    load = TruthLoad(stack.run.serve_url).start()
+    yield load
+    load.stop()
+
+
+@pytest.fixture(scope="session")
+def traffic(stack: Stack, truth_load: TruthLoad) -> Iterator[Background]:
+    """Traffic of every kind for as long as the tests that ask for it run; beside it, the load of the truth tests."""
     background = Background(stack.run.serve_url).start()
     yield background
     background.stop()

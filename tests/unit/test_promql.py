@@ -9,6 +9,8 @@ import pytest
 from servescope import promql
 from servescope.errors import ServescopeError
 from servescope.promql import DEPLOYMENT, Scope
+from servescope.settings import Settings
+from servescope.signals import DEPLOYMENT_REQUESTS, Reader
 from tests.promtool import assert_expressions, requires_promtool
 
 SCOPE = Scope("ray_io_cluster")
@@ -212,3 +214,14 @@ def test_replica_processes_carry_application_and_deployment(tmp_path: Path):
 def test_replica_processes_refuse_a_matcher_that_has_no_place_in_component():
     with pytest.raises(ServescopeError, match="cannot apply"):
         promql.replica_processes(Scope("c", {"application": '!="x"'}), "ray_component_rss_bytes")
+
+
+def test_a_figure_is_narrowed_or_refused_but_never_widened():
+    reader = Reader(Settings(), SCOPE, window="1m")
+    failed = reader.read(DEPLOYMENT_REQUESTS, (), outcome='="error"')
+    assert "ray_serve_deployment_error_counter_total" in failed
+    assert "ray_serve_deployment_request_counter_total" not in failed
+    with pytest.raises(ServescopeError, match="cannot be narrowed to outcome"):
+        reader.read(DEPLOYMENT_REQUESTS, (), outcome='=~"e.*"')
+    with pytest.raises(ServescopeError, match="keeps no label 'replica'"):
+        reader.read(DEPLOYMENT_REQUESTS, (), replica='="r1"')

@@ -1,0 +1,102 @@
+"""Two applications whose every answer is known beforehand: what the truth tests hold Prometheus against."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from fastapi import FastAPI, HTTPException
+from ray import serve
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+steady_web = FastAPI()
+held_web = FastAPI()
+
+
+@serve.deployment
+class Worker:
+    """Takes as long as it is told, or fails."""
+
+    async def __call__(self, ms: int) -> str:
+        if ms < 0:
+            raise ValueError("as asked")
+        await asyncio.sleep(ms / 1000)
+        return "done"
+
+
+@serve.deployment
+@serve.ingress(steady_web)
+class Front:
+    """The ingress of the steady load."""
+
+    def __init__(self, worker: DeploymentHandle) -> None:
+        self._worker = worker
+
+    @steady_web.get("/work")
+    async def work(self, ms: int) -> str:
+        answer: str = await self._worker.remote(ms)
+        return answer
+
+    @steady_web.get("/status/{code}")
+    async def status(self, code: int) -> str:
+        raise HTTPException(code, "as asked")
+
+
+@serve.deployment
+class Held:
+    """Works on one request at a time, with a short queue at each caller."""
+
+    async def __call__(self, seconds: int) -> str:
+        await asyncio.sleep(seconds)
+        return "let go"
+
+
+@serve.deployment
+class Grow:
+    """Gets a replica for each request that it holds."""
+
+    async def __call__(self, seconds: int) -> str:
+        await asyncio.sleep(seconds)
+        return "grown"
+
+
+@serve.deployment
+class Mortal:
+    """Dies when it is called."""
+
+    def __call__(self) -> str:
+        os._exit(1)
+
+
+@serve.deployment
+@serve.ingress(held_web)
+class Door:
+    """The ingress of the held load; its two replicas are two callers, each with a queue of its own."""
+
+    def __init__(self, held: DeploymentHandle, grow: DeploymentHandle, mortal: DeploymentHandle) -> None:
+        self._held = held
+        self._grow = grow
+        self._mortal = mortal
+
+    @held_web.get("/hold")
+    async def hold(self, seconds: int) -> str:
+        try:
+            answer: str = await self._held.remote(seconds)
+        except BackPressureError as error:
+            raise HTTPException(503, "full") from error
+        return answer
+
+    @held_web.get("/grow")
+    async def grow(self, seconds: int) -> str:
+        answer: str = await self._grow.remote(seconds)
+        return answer
+
+    @held_web.get("/die")
+    async def die(self) -> str:
+        answer: str = await self._mortal.remote()
+        return answer
+
+
+steady = Front.bind(Worker.bind())
+held = Door.bind(Held.bind(), Grow.bind(), Mortal.bind())
