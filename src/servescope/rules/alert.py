@@ -162,16 +162,25 @@ def rule(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], i
     }
 
 
+# The variables of each dashboard that an alert's labels can choose, besides the cluster.
+_VARIABLES = {
+    "servescope-overview": ("application",),
+    "servescope-deployment": ("application", "deployment"),
+    "servescope-slo": ("slo",),
+}
+
+
 def dashboard_url(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], int]) -> str:
     """The link to the panel, with the alert's own labels chosen; Prometheus' template fills them in."""
     if alert.panel not in panel_ids:
         raise ServescopeError(f"{alert.name}: no panel {alert.panel[1]!r} on dashboard {alert.panel[0]}")
     uid = alert.panel[0]
     chosen = [f"viewPanel={panel_ids[alert.panel]}"]
-    variables = ("application", "deployment") if uid == "servescope-deployment" else ("application",)
-    for label in alert.labels:
-        if label in variables and uid in ("servescope-overview", "servescope-deployment"):
-            chosen.append(f"var-{label}={{{{ $labels.{label} | urlquery }}}}")
+    variables = {label: label for label in alert.labels if label in _VARIABLES.get(uid, ())}
+    if alert.case.cluster:
+        variables = {"cluster": settings.cluster_label, **variables}
+    for variable, label in variables.items():
+        chosen.append(f"var-{variable}={{{{ $labels.{label} | urlquery }}}}")
     return f"{settings.grafana_url.rstrip('/')}/d/{uid}?{'&'.join(chosen)}"
 
 

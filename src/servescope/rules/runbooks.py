@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from servescope.rules import alerts, slo_rules
 from servescope.rules.alert import Alert, Group
+from servescope.settings import Settings
 
 _WAKES = {
     "critical": "critical: users are hit or are about to be; wake somebody",
     "warning": "warning: needs somebody in working hours",
     "info": "info: context for other alerts, or advice",
 }
+
+
+def all_groups(settings: Settings) -> list[Group]:
+    """Every group that has pages: those of the alert file, and the alert that each SLO gets."""
+    return [*alerts.groups(settings), Group("slo", "Service level objectives", (slo_rules.runbook_alert(),))]
 
 
 def pages(groups: list[Group]) -> dict[Path, str]:

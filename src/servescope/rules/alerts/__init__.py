@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from servescope.dashboards import all_dashboards
+from servescope.rules import slo_rules
 from servescope.rules.alert import Alert, Group, rule, shorten, shortened
 from servescope.rules.alerts import advice, control, cost, nodes, replicas, rollout, saturation, users
 from servescope.settings import Settings
+from servescope.slo import Slo
 
 _MODULES = (users, saturation, replicas, control, nodes, cost, rollout, advice)
 
@@ -20,6 +22,11 @@ def groups(settings: Settings) -> list[Group]:
 def all_alerts(settings: Settings) -> list[Alert]:
     """Every alert, in the order of the rule file."""
     return [alert for group in groups(settings) for alert in group.alerts]
+
+
+def slo_document(slos: list[Slo], settings: Settings, time_scale: float = 1) -> dict[str, Any]:
+    """The rule file of SLOs as Prometheus reads it."""
+    return slo_rules.document(slos, settings, panel_ids(settings), time_scale)
 
 
 def panel_ids(settings: Settings) -> dict[tuple[str, str], int]:
