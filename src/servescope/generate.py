@@ -8,7 +8,7 @@ from typing import Any
 
 from servescope import metrics_page, slo
 from servescope.dashboards import all_dashboards
-from servescope.rules import alerts, cases, recording, runbooks
+from servescope.rules import alertmanager, alerts, cases, recording, runbooks
 from servescope.settings import Settings
 from servescope.slo import Slo
 
@@ -52,6 +52,8 @@ def repository_files(settings: Settings) -> dict[Path, str]:
     files |= {
         Path("docs/runbooks") / path: text for path, text in runbooks.pages(runbooks.all_groups(settings)).items()
     }
+    for name, document in (("alertmanager", alertmanager.document), ("example", alertmanager.example)):
+        files[Path("alertmanager") / f"{name}.yml"] = _HEADER + _yaml(document(settings))
     files[Path("docs/metrics.md")] = metrics_page.render()
     return files
 
