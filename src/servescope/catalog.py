@@ -1219,7 +1219,13 @@ _PROMETHEUS = _group(
     ),
     Metric("scrape_duration_seconds", GAUGE, "s", (), "Time of the last scrape."),
     Metric("scrape_samples_scraped", GAUGE, "samples", (), "Samples in the last scrape."),
-    Metric("ALERTS", GAUGE, "1", ("alertname", "alertstate", "severity"), "Pending and firing alerts."),
+    Metric(
+        "ALERTS",
+        GAUGE,
+        "1",
+        ("alertname", "alertstate", "severity", "application", "deployment"),
+        "Pending and firing alerts.",
+    ),
     source=Source.PROMETHEUS,
     origin=Origin.NONE,
 )
