@@ -293,13 +293,12 @@ def prometheus(run: Run) -> Component:
 
 
 def alertmanager(run: Run) -> Component:
-    """Alertmanager, alone and with nobody to notify."""
-    config = run.directory / "alertmanager.yml"
+    """Alertmanager with our routes and inhibitions, alone and with nobody to notify."""
+    config = ROOT / "alertmanager/alertmanager.yml"
     url = f"http://{LOOPBACK}:{run.ports.alertmanager}"
 
     def prepare() -> None:
         require("prometheus-alertmanager")
-        config.write_text(yaml.safe_dump({"route": {"receiver": "none"}, "receivers": [{"name": "none"}]}))
 
     return Component(
         "alertmanager",

@@ -29,6 +29,8 @@ class Source(str, Enum):
     AUTOSCALER = "autoscaler"  # on the head, 44217
     DASHBOARD = "dashboard"  # on the head, 44227
     PROMETHEUS = "Prometheus"  # Prometheus writes it itself
+    EXPORTER = "servescope exporter"  # our own, 9475
+    BLACKBOX = "blackbox exporter"  # probes from outside
 
 
 class Origin(Enum):
@@ -1217,8 +1219,48 @@ _PROMETHEUS = _group(
     ),
     Metric("scrape_duration_seconds", GAUGE, "s", (), "Time of the last scrape."),
     Metric("scrape_samples_scraped", GAUGE, "samples", (), "Samples in the last scrape."),
-    Metric("ALERTS", GAUGE, "1", ("alertname", "alertstate", "severity"), "Pending and firing alerts."),
+    Metric(
+        "ALERTS",
+        GAUGE,
+        "1",
+        ("alertname", "alertstate", "severity", "application", "deployment"),
+        "Pending and firing alerts.",
+    ),
     source=Source.PROMETHEUS,
+    origin=Origin.NONE,
+)
+
+_STATE = _group(
+    "Serve state",
+    *(
+        Metric(f"servescope_deployment_{name}", GAUGE, unit, _DEPLOYMENT, text)
+        for name, unit, text in (
+            ("min_replicas", "replicas", "Fewest replicas that the autoscaler may leave."),
+            ("max_replicas", "replicas", "Most replicas that the autoscaler may start."),
+            ("max_ongoing_requests", "requests", "Requests that one replica may work on at once."),
+            ("max_queued_requests", "requests", "Requests that may wait in each caller; -1 is no limit."),
+            ("target_ongoing_requests", "requests", "Requests that the autoscaler wants on each replica."),
+            ("graceful_shutdown_timeout_seconds", "s", "Time that a replica has to finish its requests when it stops."),
+        )
+    ),
+    Metric("servescope_application_last_deployed_timestamp_seconds", GAUGE, "s", _APP, "When it was last deployed."),
+    Metric("servescope_exporter_up", GAUGE, "1", (), "1 while the exporter can read Serve's state."),
+    Metric("servescope_exporter_data_age_seconds", GAUGE, "s", (), "Age of the state that the exporter shows."),
+    source=Source.EXPORTER,
+    origin=Origin.NONE,
+)
+
+_PROBES = _group(
+    "Probes",
+    Metric(
+        "probe_success",
+        GAUGE,
+        "1",
+        (),
+        "1 while a probe of the blackbox exporter succeeds; instance is the probed address.",
+        needs="a blackbox exporter that probes /-/healthz",
+    ),
+    source=Source.BLACKBOX,
     origin=Origin.NONE,
 )
 
@@ -1243,6 +1285,8 @@ METRICS: tuple[Metric, ...] = (
     *_AUTOSCALER,
     *_DASHBOARD,
     *_PROMETHEUS,
+    *_STATE,
+    *_PROBES,
 )
 
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

@@ -39,11 +39,22 @@ def dashboards(output: OutputOption = Path("dashboards"), settings: SettingsOpti
 
 
 @app.command()
-def rules(output: OutputOption = Path("alerts"), settings: SettingsOption = None) -> None:
-    """Generate the Prometheus rules."""
+def rules(
+    output: OutputOption = Path("alerts"),
+    settings: SettingsOption = None,
+    slo: Annotated[
+        Path | None, typer.Option("--slo", help="Service level objectives: our YAML or OpenSLO v1; see docs/slo.md.")
+    ] = None,
+    time_scale: Annotated[
+        float, typer.Option("--time-scale", min=1, help="Divide every duration of alerts and SLOs, for drills.")
+    ] = 1,
+) -> None:
+    """Generate the Prometheus rules: recordings, alerts and, with --slo, burn-rate alerts of your objectives."""
     from servescope import generate
+    from servescope import slo as slo_module
 
-    _write(generate.rule_files(settings_module.load(settings)), output)
+    slos = slo_module.load(slo) if slo else []
+    _write(generate.rule_files(settings_module.load(settings), slos, time_scale), output)
 
 
 @app.command(name="generate", hidden=True)

@@ -16,6 +16,7 @@ import promql_parser as parser
 from servescope import catalog
 from servescope.catalog import Kind
 from servescope.errors import ServescopeError
+from servescope.rules import slo_rules
 from servescope.settings import Settings
 from servescope.signals import SIGNALS
 
@@ -52,6 +53,7 @@ class Vocabulary:
     def of(settings: Settings) -> Vocabulary:
         """The vocabulary of the bundle with these settings."""
         recorded = {signal.name(settings): frozenset(signal.labels) for signal in SIGNALS}
+        recorded |= dict.fromkeys(slo_rules.RECORDED, frozenset(slo_rules.LABELS))
         return Vocabulary(settings.cluster_label, recorded)
 
     def labels(self, sample: str) -> frozenset[str]:

@@ -173,17 +173,29 @@ def replica_gap(wanted: str, healthy: str) -> str:
     return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
 
 
-def events(scope: Scope, counter: str, by: Labels, window: str, **extra: str) -> str:
-    """How many events a counter saw in a window, when its series are born at 1 and never start at 0.
+def grown(scope: Scope, counter: str, window: str, hold: str = "", **extra: str) -> str:
+    """By how much each series of a counter grew in a window, when series are born at 1 and never start at 0.
 
     `increase()` needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
     events when a node leaves or a scrape fails, because the sum drops and comes back. Here a series that was not there
     at the start of the window counts with its full value, but only where its target was being scraped then: a
     Prometheus that has just started does not take all of the past for news. A counter that restarted counts nothing.
+
+    `hold` reads the last sample within that time instead of the present one, so that a failed scrape at either end
+    changes nothing: alerts need it, since a gap would start their `for` anew.
     """
     x = scope.select(counter, **extra)
-    born = f"({x} unless {x} offset {window}) and on (instance) (up offset {window} == 1)"
-    return total(f"({x} - {x} offset {window} >= 0) or ({born})", by)
+    if hold:
+        now, before = f"last_over_time({x}[{hold}])", f"last_over_time({x}[{hold}] offset {window})"
+        scraped = f"max_over_time(up[{hold}] offset {window})"
+    else:
+        now, before, scraped = x, f"{x} offset {window}", f"up offset {window}"
+    return f"({now} - {before} >= 0) or (({now} unless {before}) and on (instance) ({scraped} == 1))"
+
+
+def events(scope: Scope, counter: str, by: Labels, window: str, hold: str = "", **extra: str) -> str:
+    """How many events a counter saw in a window, first ones counted; see `grown`."""
+    return total(grown(scope, counter, window, hold, **extra), by)
 
 
 def over_range(events_in_a_step: str) -> str:

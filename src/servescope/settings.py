@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from servescope.catalog import LATENCY_BUCKETS_MS, STARTUP_BUCKETS_MS
 from servescope.errors import ServescopeError
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -15,6 +16,19 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _TAKEN_LABELS = frozenset(
     {"application", "deployment", "replica", "route", "method", "status_code", "instance", "job", "le"}
 )
+_SHARES = (
+    *("error_ratio_warning", "error_ratio_critical", "latency_share", "backpressure_ratio"),
+    *("disk_ratio", "memory_ratio", "gpu_memory_ratio"),
+)
+_POSITIVE = (
+    *("alert_min_events", "hung_minutes", "rollout_minutes", "gpu_celsius", "gpu_idle_percent"),
+    *("replicas_above_usual", "traffic_above_usual"),
+)
+_BOUNDS = {
+    "latency_ms": LATENCY_BUCKETS_MS,
+    "router_wait_ms": LATENCY_BUCKETS_MS,
+    "slow_start_ms": STARTUP_BUCKETS_MS,
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,56 @@ class Settings:
     # Change it for wall displays ("10s") or to spare Prometheus ("1m"); Ray's own data change every 10 s.
     dashboard_refresh: str = "30s"
 
+    # Change it to the address under which your team reads docs/runbooks; every alert links its page there.
+    runbook_url: str = "docs/runbooks"
+
+    # Change it to the address of your Grafana ("https://grafana.example.com"), so that alerts link to their panel;
+    # empty gives links that work inside Grafana.
+    grafana_url: str = ""
+
+    # Change it when your services promise more or less: share of an application's requests that may end in a 5xx
+    # (back-pressure apart) over half an hour before a ticket is opened, and over five minutes before somebody is paged.
+    error_ratio_warning: float = 0.01
+    error_ratio_critical: float = 0.05
+
+    # Change it when your traffic is so low that ten failures in a window would already be a bad day; ratios of fewer
+    # failures than this raise nothing.
+    alert_min_events: int = 10
+
+    # Change both when your users expect an answer sooner or later: the alert says that more than this share of an
+    # application's requests took longer. The bound must be one of the latency buckets.
+    latency_ms: int = 5000
+    latency_share: float = 0.05
+
+    # Change it when callers are built to be refused: share of requests that back-pressure may turn away.
+    backpressure_ratio: float = 0.01
+
+    # Change it when requests may wait longer for a replica (bound of a latency bucket).
+    router_wait_ms: int = 500
+
+    # Change it when your models take long to load (bound of a start-up bucket).
+    slow_start_ms: int = 120_000
+
+    # Change it when single requests may take longer than this (minutes): in flight that long with none finished hangs.
+    hung_minutes: int = 10
+
+    # Change it when a rollout of your largest deployment takes longer (minutes).
+    rollout_minutes: int = 30
+
+    # Change them to the watermarks of your nodes: shares in use, and degrees. Ray stops placing work at 95 % of a disk
+    # and kills workers at 95 % of memory. vLLM fills a GPU to 90 % on purpose.
+    disk_ratio: float = 0.85
+    memory_ratio: float = 0.9
+    gpu_memory_ratio: float = 0.97
+    gpu_celsius: int = 85
+
+    # Change it when your GPUs wait by design: a reserved GPU below this use (percent) for an hour counts as idle.
+    gpu_idle_percent: int = 5
+
+    # Change them when your load swings widely: how many times the usual level replicas or traffic must be to be told.
+    replicas_above_usual: float = 3.0
+    traffic_above_usual: float = 5.0
+
     def __post_init__(self) -> None:
         if not _LABEL.fullmatch(self.cluster_label) or self.cluster_label.startswith("__"):
             raise ServescopeError(
@@ -60,6 +124,17 @@ class Settings:
         for code in self.backpressure_codes:
             if not re.fullmatch(r"[45]\d\d", code):
                 raise ServescopeError(f"backpressure_codes: {code!r} is no HTTP status code between 400 and 599")
+        for name in _SHARES:
+            if not 0 < getattr(self, name) < 1:
+                raise ServescopeError(f"{name}: {getattr(self, name)} is no share between 0 and 1")
+        for name in _POSITIVE:
+            if getattr(self, name) < 1:
+                raise ServescopeError(f"{name}: {getattr(self, name)} is below 1")
+        for name, bounds in _BOUNDS.items():
+            if getattr(self, name) not in bounds:
+                raise ServescopeError(
+                    f"{name}: {getattr(self, name)} is no bucket bound; choose one of {', '.join(map(str, bounds))}"
+                )
         if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
             raise ServescopeError(f"dashboard_from: {self.dashboard_from!r} is not of the form now-1h")
         if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
@@ -112,10 +187,12 @@ def from_mapping(document: Any) -> Settings:
         default = known[name].default
         if isinstance(default, tuple) and isinstance(value, list):
             value = tuple(str(item) for item in value)
+        if isinstance(default, float) and type(value) is int:
+            value = float(value)
         if isinstance(value, bool) or not isinstance(value, type(default)):
             raise ServescopeError(f"{name}: {value!r} is not a {_TYPE_NAMES[type(default)]}")
         values[name] = value
     return Settings(**values)
 
 
-_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", tuple: "list"}
+_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", float: "number", tuple: "list"}

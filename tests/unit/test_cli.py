@@ -38,6 +38,25 @@ def test_rules_follow_the_settings(tmp_path):
     assert "[1m]" not in text
 
 
+def test_rules_with_objectives(tmp_path):
+    (tmp_path / "slo.yaml").write_text("slos: [{name: x, application: shop, availability: 0.99}]")
+    result = servescope("rules", "--slo", tmp_path / "slo.yaml", "-o", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert 'application="shop"' in (tmp_path / "out/servescope-slo.yml").read_text()
+
+
+def test_an_objective_that_no_rule_could_watch_ends_in_one_line_and_writes_nothing(tmp_path):
+    (tmp_path / "slo.yaml").write_text(
+        "slos: [{name: x, application: shop, latency: {objective: 0.99, threshold_ms: 700}}]"
+    )
+    result = servescope("rules", "--slo", tmp_path / "slo.yaml", "-o", tmp_path / "out")
+    assert result.returncode == 1
+    assert "700 ms is no bucket bound" in result.stderr
+    assert "the nearest are 500 or 1000" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [("cluster_label: a-b", "is no Prometheus label name"), ("nonsense: 1", "unknown setting 'nonsense'")],

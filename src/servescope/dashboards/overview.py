@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from servescope import panels, promql
 from servescope.dashboards import common
-from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
+from servescope.panels import PALETTE, Column, Dashboard, Link, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT
 from servescope.settings import Settings
 from servescope.signals import (
@@ -29,7 +29,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         title="Ray Serve / Overview",
         description="Is anything wrong, in which application, and since when?",
         rows=[
-            panels.row("Is anything wrong?", _health(r)),
+            panels.row("Is anything wrong?", [*_health(r), _alerts(common.reader(settings, recorded))]),
             panels.row("Traffic", _traffic(r)),
             panels.row("Deployments", _deployments(r)),
             panels.row("What happened", _events(r)),
@@ -162,6 +162,29 @@ def _health(r: Reader) -> list[Panel]:
             height=8,
         ),
     ]
+
+
+def _alerts(r: Reader) -> Panel:
+    """Alerts of nodes and clusters name no application, so the application variable does not narrow them."""
+    by = ("severity", "alertname", "application", "deployment")
+    runbooks = r.settings.runbook_url
+    to_runbook = (Link("Open the runbook", f"{runbooks}/${{__value.text}}.md"),) if "://" in runbooks else ()
+    return panels.table(
+        "Firing alerts",
+        "What our alert rules say now, whatever application is chosen. ServescopeWatchdog always fires: without that "
+        "line no rule is evaluated. The name is that of the runbook page.",
+        [panels.query(promql.total(r.select("ALERTS", alertstate='="firing"'), by, "count"))],
+        [
+            Column("severity", "Severity"),
+            Column("alertname", "Alert", links=to_runbook),
+            Column("application", "Application"),
+            Column("deployment", "Deployment"),
+            Column("Value #A", "Instances", unit="none"),
+        ],
+        sort_by="Severity",
+        width=24,
+        height=6,
+    )
 
 
 def _traffic(r: Reader) -> list[Panel]:

@@ -1,0 +1,156 @@
+"""servescope-slo: how much error budget is left, and how fast does it burn?"""
+
+from __future__ import annotations
+
+from servescope import panels
+from servescope.dashboards import common
+from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
+from servescope.promql import APPLICATION
+from servescope.rules.slo_rules import RECORDED
+from servescope.settings import Settings
+from servescope.signals import REQUESTS, Reader
+
+LEGEND = "{{slo}} {{sli}}"
+BUDGET = (Threshold(None, PALETTE.failing), Threshold(0.0, PALETTE.at_risk), Threshold(0.25, PALETTE.neutral))
+# The paces of the paging pairs over 30 days: 6 and 14.4 times what the budget allows.
+BURN = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.at_risk), Threshold(6, PALETTE.failing))
+ABSENT = "objectives: generate rules with `servescope rules --slo slo.yaml`, and let three minutes pass"
+
+
+def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
+    """The dashboard; SLOs are always recorded, so the two variants differ in the requests only."""
+    r = common.reader(settings, recorded)
+    cluster = settings.cluster_label
+    slo = panels.label_variable(
+        "slo", "SLO", f'label_values(serve_slo:objective:ratio{{{cluster}=~"$cluster"}}, slo)', all_value=".+"
+    )
+    return panels.dashboard(
+        uid="servescope-slo",
+        title="Ray Serve / SLO",
+        description="How much error budget is left, and how fast does it burn?",
+        rows=[
+            panels.row("How much is left?", _budget(cluster)),
+            panels.row("How fast does it burn?", _burn(cluster)),
+            panels.row("What burns it?", _causes(cluster, r)),
+        ],
+        variables=[*common.variables(settings), slo],
+        annotations=common.rollouts(settings),
+        settings=settings,
+    )
+
+
+def _read(cluster: str, name: str) -> str:
+    """A recorded figure by SLO and indicator; the worst of the clusters where several are chosen."""
+    assert name in RECORDED
+    op = "min" if "left" in name or "exhaustion" in name else "max"
+    return f'{op} by (slo, sli) ({name}{{{cluster}=~"$cluster", slo=~"$slo"}})'
+
+
+def _budget(cluster: str) -> list[Panel]:
+    return [
+        panels.table(
+            "Objectives",
+            "One line for each promise: the share of good requests that was promised, what is left of the error budget "
+            "(1 is untouched, below 0 is overspent), the pace of the last hour (1 spends the budget exactly in its "
+            "window) and the time until it is spent at that pace. No time means that nothing was spent in the hour.",
+            [
+                panels.query(_read(cluster, "serve_slo:objective:ratio")),
+                panels.query(_read(cluster, "serve_slo:error_budget_left:ratio")),
+                panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h")),
+                panels.query(_read(cluster, "serve_slo:time_to_exhaustion:seconds")),
+                panels.query(_read(cluster, "serve_slo:requests:events1h")),
+            ],
+            [
+                Column("slo", "SLO"),
+                Column("sli", "Indicator"),
+                Column("Value #A", "Promised", unit="percentunit", decimals=2),
+                Column("Value #B", "Budget left", unit="percentunit", decimals=1, thresholds=BUDGET),
+                Column("Value #C", "Burn rate", unit="none", decimals=1, thresholds=BURN),
+                Column("Value #D", "Spent in", unit="s"),
+                Column("Value #E", "Requests in the hour", unit="short"),
+            ],
+            sort_by="Burn rate",
+            width=12,
+            height=9,
+            absent=ABSENT,
+        ),
+        panels.timeseries(
+            "Error budget left",
+            "Share of the error budget that is left in the SLO's window, which rolls: it recovers as old errors leave. "
+            "Below 0 the promise is broken.",
+            "percentunit",
+            [panels.query(_read(cluster, "serve_slo:error_budget_left:ratio"), LEGEND)],
+            width=12,
+            height=9,
+            max=1,
+            thresholds=BUDGET,
+            absent=ABSENT,
+        ),
+    ]
+
+
+def _burn(cluster: str) -> list[Panel]:
+    return [
+        panels.timeseries(
+            "Burn rate",
+            "Pace of the last hour against what the budget allows: 1 spends it in its window exactly; over 30 days "
+            "14.4 for an hour and 6 for six hours wake somebody, 3 for a day and 1 for three days open a ticket.",
+            "none",
+            [panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h"), LEGEND)],
+            min=0,
+            thresholds=BURN,
+            absent=ABSENT,
+        ),
+        panels.timeseries(
+            "Share of bad requests, five minutes and an hour",
+            "Failed, refused or slow requests by the promise: the short window shows the trouble now, the long one "
+            "what it adds up to.",
+            "percentunit",
+            [
+                panels.query(_read(cluster, "serve_slo:error_ratio:ratio5m"), f"{LEGEND} 5m"),
+                panels.query(_read(cluster, "serve_slo:error_ratio:ratio1h"), f"{LEGEND} 1h"),
+            ],
+            min=0,
+            absent=ABSENT,
+        ),
+        panels.timeseries(
+            "Share of bad requests, six hours and three days",
+            "The windows of slow burns: a small share that nobody notices and that spends the budget all the same.",
+            "percentunit",
+            [
+                panels.query(_read(cluster, "serve_slo:error_ratio:ratio6h"), f"{LEGEND} 6h"),
+                panels.query(_read(cluster, "serve_slo:error_ratio:ratio3d"), f"{LEGEND} 3d"),
+            ],
+            min=0,
+            absent=ABSENT,
+        ),
+    ]
+
+
+def _causes(cluster: str, r: Reader) -> list[Panel]:
+    return [
+        panels.timeseries(
+            "Bad requests per hour",
+            "How many requests broke the promise in the hour before each point.",
+            "short",
+            [panels.query(_read(cluster, "serve_slo:errors:events1h"), LEGEND)],
+            min=0,
+            absent=ABSENT,
+        ),
+        panels.timeseries(
+            "Error ratio by application",
+            "Share of each application's requests that ended in a 5xx, promise or not.",
+            "percentunit",
+            [panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
+            min=0,
+            thresholds=common.ERROR_RATIO,
+            links=(common.to_deployment(),),
+        ),
+        panels.timeseries(
+            "Requests by application",
+            "Requests answered per second: with little traffic few failures are a large share.",
+            "reqps",
+            [panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
+            links=(common.to_deployment(),),
+        ),
+    ]

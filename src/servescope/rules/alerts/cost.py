@@ -1,0 +1,158 @@
+"""What costs more than it should: too many replicas for too long, reserved and idle GPUs, floods of traffic."""
+
+from __future__ import annotations
+
+from servescope.promql import DEPLOYMENT
+from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope.rules.alerts.nodes import GPU, node
+from servescope.rules.alerts.saturation import HEALTHY, TARGET, WHO, of
+from servescope.rules.alerts.users import http
+from servescope.settings import Settings
+
+
+def build(settings: Settings) -> Group:
+    """The group."""
+    t = Terms(settings)
+    target = t.total("max", t.now("ray_serve_autoscaling_target_replicas"), *DEPLOYMENT)
+    usual = t.total(
+        "max", f"avg_over_time({t.scope.select('ray_serve_autoscaling_target_replicas')}[1d] offset 1h)", *DEPLOYMENT
+    )
+    known = t.total("group", t.ago("ray_serve_autoscaling_target_replicas", "1d"), *DEPLOYMENT)
+    least = t.total("max", t.now("servescope_deployment_min_replicas"), *DEPLOYMENT)
+    most = t.total("max", t.now("servescope_deployment_max_replicas"), *DEPLOYMENT)
+    gpu_use = t.total("max", t.over("max", "ray_node_gpus_utilization", "15m"), "instance")
+    reserved = t.total("sum", t.now("ray_resources", Name='="GPU"', State='="USED"'), "instance")
+    traffic = t.requests("5m", "application")
+    requests = t.scope.select("ray_serve_num_http_requests_total", application='!=""')
+    now = t.total("sum", f"rate({requests}[5m])", "application")
+    before = t.total("sum", f"rate({requests}[1h] offset 10m)", "application")
+    return Group(
+        "cost",
+        "Cost and floods",
+        (
+            Alert(
+                "RayServeReplicasAboveUsual",
+                "info",
+                "30m",
+                DEPLOYMENT,
+                f"{target} > {settings.replicas_above_usual:g} * {usual}\n"
+                f"# one more replica is no surprise\n"
+                f"and {target} >= {usual} + 3\n"
+                f"# a deployment younger than a day has no usual level\n"
+                f"and {known}",
+                "A deployment runs far more replicas than usual.",
+                "{{ $labels.deployment }} of {{ $labels.application }} wants {{ $value }} replicas, more than "
+                f"{settings.replicas_above_usual:g} times its average of the last day.",
+                "More demand, slower replicas (each does less, so more are wanted), or a changed configuration.",
+                "None; the bill grows.",
+                (
+                    ("Demand:", "ray_serve_autoscaling_total_requests"),
+                    (
+                        "Did the work get slower?",
+                        "histogram_quantile(0.95, sum by (deployment, le) "
+                        "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
+                    ),
+                ),
+                ("Slower: see the deployment's latency. More demand: see RayServeTrafficFlood.",),
+                ("servescope-deployment", "Replicas wanted and healthy"),
+                Case("26h", {TARGET: "2x6000 8x", HEALTHY: "8x"}, {TARGET: "2x6000 6x"}, WHO),
+                no_drill="it compares with the day before: the unit test carries it",
+            ),
+            Alert(
+                "RayServeAtMaxReplicas",
+                "info",
+                "2h",
+                DEPLOYMENT,
+                f"{target} >= {most}\n# a range of one is a fixed size\nand {most} > {least}",
+                "A deployment has been at max_replicas for hours.",
+                "{{ $labels.deployment }} of {{ $labels.application }} has wanted its maximum of {{ $value }} replicas "
+                "for two hours.",
+                "There is no room left for a peak, and the most that it may cost is being spent.",
+                "None yet; the next peak queues.",
+                (
+                    (
+                        "Demand in replicas:",
+                        "ray_serve_autoscaling_total_requests / ray_serve_autoscaling_target_ongoing_requests",
+                    ),
+                    ("The limit:", "servescope_deployment_max_replicas"),
+                ),
+                ("Raise max_replicas, or make the work cheaper.",),
+                ("servescope-deployment", "Demand against replicas"),
+                Case(
+                    "3h",
+                    {
+                        TARGET: "4x",
+                        HEALTHY: "4x",
+                        of("servescope_deployment_max_replicas"): "4x",
+                        of("servescope_deployment_min_replicas"): "1x",
+                    },
+                    {TARGET: "3x"},
+                    WHO,
+                ),
+                drill="beyond-max-replicas",
+                needs="the servescope exporter (the limit is in no metric of Ray's)",
+            ),
+            Alert(
+                "RayGpuIdleReserved",
+                "info",
+                "1h",
+                ("instance",),
+                f"{gpu_use} < {settings.gpu_idle_percent}\n"
+                "# only what somebody has reserved is wasted\n"
+                f"and {reserved} > 0",
+                "Reserved GPUs are idle.",
+                "The busiest GPU of {{ $labels.instance }} was at {{ $value }} % for an hour while GPUs are reserved.",
+                "Replicas hold GPUs and have no work, or their work runs on the CPU.",
+                "None; GPUs cost.",
+                (
+                    ("Reserved:", 'ray_resources{Name="GPU"}'),
+                    ("Which replicas?", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
+                ),
+                ("Lower min_replicas, share a GPU between replicas (num_gpus below 1), or find why it is not used.",),
+                ("servescope-cluster", "GPU use"),
+                Case(
+                    "90m",
+                    {
+                        node("ray_node_gpus_utilization", GPU): f"{settings.gpu_idle_percent - 1}x",
+                        'ray_resources{Name="GPU",State="USED",instance="n1"}': "1x",
+                    },
+                    {node("ray_node_gpus_utilization", GPU): f"0x300 {settings.gpu_idle_percent} 0x"},
+                    {"instance": "n1"},
+                ),
+                no_drill="needs a GPU: the unit test carries it",
+            ),
+            Alert(
+                "RayServeTrafficFlood",
+                "info",
+                "2m",
+                ("application",),
+                f"{now} > {settings.traffic_above_usual:g} * {before}\n"
+                f"# of a quiet application any traffic is many times the usual\n"
+                f"and {traffic} >= {100 * settings.alert_min_events}",
+                "An application gets far more traffic than usual.",
+                "{{ $labels.application }} gets {{ $value | humanize }} requests per second, more than "
+                f"{settings.traffic_above_usual:g} times what it got in the hour before.",
+                "A launch, a retry storm, a scanner or a test. It says why the others fire, and why replicas multiply.",
+                "None by itself.",
+                (
+                    (
+                        "Which route?",
+                        "topk(10, sum by (application, route) (rate(ray_serve_num_http_requests_total[5m])))",
+                    ),
+                    (
+                        "Do clients retry after errors?",
+                        "sum by (application, status_code) (rate(ray_serve_num_http_requests_total[5m]))",
+                    ),
+                ),
+                ("Limit it before Serve; a max_queued_requests keeps what is admitted quick.",),
+                ("servescope-overview", "Requests by application"),
+                Case(
+                    "2h",
+                    {http("200"): "0+30x400 12000+3000x"},
+                    {http("200"): "0+1000x400 400000+3000x"},
+                    {"application": "main"},
+                ),
+                drill="flood",
+            ),
+        ),
+    )

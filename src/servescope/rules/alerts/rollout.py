@@ -1,0 +1,185 @@
+"""What a deploy made worse, and deploys that do not come through."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.catalog import DEPLOYMENT_STATUS
+from servescope.promql import DEPLOYMENT
+from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope.rules.alerts.saturation import WHO, of
+from servescope.rules.alerts.users import http
+from servescope.settings import Settings
+
+UPDATING = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
+STATUS = of("ray_serve_deployment_status")
+
+
+def build(settings: Settings) -> Group:
+    """The group."""
+    t = Terms(settings)
+    status = t.scope.select("ray_serve_deployment_status")
+    deployed = t.total("group", f"max_over_time(({status} == {UPDATING})[30m:30s])", "application")
+    codes = f'=~"{promql.ERROR_CODES}"'
+
+    def ratio(offset: str) -> str:
+        def rate(**extra: str) -> str:
+            x = t.scope.select("ray_serve_num_http_requests_total", application='!=""', **extra)
+            return t.total("sum", f"rate({x}[10m]{offset})", "application")
+
+        return promql.ratio(rate(status_code=codes), rate())
+
+    def p95(offset: str) -> str:
+        buckets = t.scope.select("ray_serve_http_request_latency_ms_bucket", application='!=""')
+        return promql.quantile(0.95, t.total("sum", f"rate({buckets}[10m]{offset})", "application", "le"))
+
+    failed = t.requests("10m", "application", codes=codes)
+    answered = t.requests("10m", "application")
+    p99 = promql.quantile(
+        0.99,
+        t.total("sum", t.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", "30m"), *DEPLOYMENT, "le"),
+    )
+    calls = t.events("ray_serve_deployment_processing_latency_ms_count", "30m", *DEPLOYMENT)
+    grace = t.total("max", t.now("servescope_deployment_graceful_shutdown_timeout_seconds"), *DEPLOYMENT)
+    latency = (
+        'ray_serve_http_request_latency_ms_bucket{application="main",route="/",method="GET",status_code="200",le="%s"}'
+    )
+    processing = "ray_serve_deployment_processing_latency_ms"
+    return Group(
+        "rollout",
+        "Rollouts",
+        (
+            Alert(
+                "RayServeErrorsAfterDeploy",
+                "warning",
+                "2m",
+                ("application",),
+                f"{ratio('')} > {settings.error_ratio_warning:g}\n"
+                f"# worse than before: an application that failed all along did not get worse\n"
+                f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
+                f"and {failed} >= {settings.alert_min_events}\n"
+                f"and {deployed}",
+                "An application fails more since its deploy.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} fail (5xx, "
+                "back-pressure among them), three times the share before the deploy of the last 30 minutes.",
+                "The new version, its configuration or its model is at fault, or it has less capacity.",
+                "More of their requests fail than before.",
+                (
+                    ("When was the deploy? The rollout marks on every dashboard tell.", ""),
+                    (
+                        "What fails?",
+                        "sum by (application, deployment) (rate(ray_serve_deployment_error_counter_total[5m]))",
+                    ),
+                ),
+                ("Deploy the version before; then look for the reason.",),
+                ("servescope-overview", "Error ratio by application"),
+                Case(
+                    "80m",
+                    {
+                        http("200"): "0+100x",
+                        http("500"): "0x260 1+4x",
+                        STATUS: "6x250 3x8 6x",
+                    },
+                    {http("500"): "0+4x"},
+                    {"application": "main"},
+                    also=("RayServeErrorRatioElevated",),
+                    quiet_also=("RayServeErrorRatioElevated",),
+                ),
+                drill="bad-rollout",
+            ),
+            Alert(
+                "RayServeSlowerAfterDeploy",
+                "warning",
+                "5m",
+                ("application",),
+                f"{p95('')} > 2 * {p95(' offset 40m')}\n"
+                f"# twice as slow and still quick is nobody's concern\n"
+                f"and {p95('')} > 200\n"
+                f"and {answered} >= {10 * settings.alert_min_events}\n"
+                f"and {deployed}",
+                "An application is slower since its deploy.",
+                "95 % of the requests to {{ $labels.application }} take up to {{ $value | humanize }} ms, twice as "
+                "long as before the deploy of the last 30 minutes.",
+                "The new version works more slowly, or has fewer replicas, or they are still warming up.",
+                "They wait longer than before.",
+                (
+                    (
+                        "Which deployment?",
+                        "histogram_quantile(0.95, sum by (deployment, le) "
+                        "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
+                    ),
+                ),
+                ("Deploy the version before, or wait if it gets better by the minute.",),
+                ("servescope-overview", "Latency p95 by application"),
+                Case(
+                    "80m",
+                    {
+                        http("200"): "0+100x",
+                        latency % "200": "0+100x260 26000x",
+                        latency % "1000": "0+100x",
+                        latency % f"{settings.latency_ms}": "0+100x",
+                        latency % "+Inf": "0+100x",
+                        STATUS: "6x250 3x8 6x",
+                    },
+                    {STATUS: "6x"},
+                    {"application": "main"},
+                ),
+                drill="bad-rollout",
+            ),
+            Alert(
+                "RayServeRolloutStuck",
+                "warning",
+                f"{settings.rollout_minutes}m",
+                DEPLOYMENT,
+                f"{t.total('group', t.now('ray_serve_deployment_status') + f' == {UPDATING}', *DEPLOYMENT)}",
+                "A rollout does not come through.",
+                f"{{{{ $labels.deployment }}}} of {{{{ $labels.application }}}} has been UPDATING for "
+                f"{settings.rollout_minutes} minutes.",
+                "New replicas are not placed or do not start; old ones are kept until then.",
+                "None while the old replicas carry the load; part of the traffic may already go to the new version.",
+                (
+                    ("Are replicas waiting for a place?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
+                    ("Healthy:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
+                ),
+                ("See RayServeReplicasNotPlaced and RayServeReplicaStartFailing; deploy the version before.",),
+                ("servescope-overview", "Deployment status"),
+                Case(f"{settings.rollout_minutes + 10}m", {STATUS: "3x"}, {STATUS: "3x60 6x"}, WHO),
+                drill="no-resources",
+            ),
+            Alert(
+                "RayServeSlowerThanGracefulShutdown",
+                "info",
+                "15m",
+                DEPLOYMENT,
+                f"{p99} > 1000 * {grace}\nand {calls} >= {10 * settings.alert_min_events}",
+                "Calls take longer than replicas are given to finish.",
+                "1 % of the calls to {{ $labels.deployment }} of {{ $labels.application }} take longer than "
+                "{{ $value | humanize }} ms, more than graceful_shutdown_timeout_s.",
+                "At a rollout or scale-down a replica is killed after that time, with what it still works on.",
+                "Some requests are cut at each rollout and scale-down.",
+                (
+                    (
+                        "Processing time p99:",
+                        "histogram_quantile(0.99, sum by (application, deployment, le) "
+                        "(rate(ray_serve_deployment_processing_latency_ms_bucket[30m])))",
+                    ),
+                    ("The time given:", "servescope_deployment_graceful_shutdown_timeout_seconds"),
+                ),
+                ("Raise graceful_shutdown_timeout_s above the longest call that must not be cut.",),
+                ("servescope-deployment", "Processing time"),
+                Case(
+                    "60m",
+                    {
+                        of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+95x",
+                        of(f"{processing}_bucket", replica="r1", route="/", le="60000"): "0+100x",
+                        of(f"{processing}_bucket", replica="r1", route="/", le="+Inf"): "0+100x",
+                        of(f"{processing}_count", replica="r1", route="/"): "0+100x",
+                        of("servescope_deployment_graceful_shutdown_timeout_seconds"): "20x",
+                    },
+                    {of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+99.9x"},
+                    WHO,
+                ),
+                drill="slow-model",
+                needs="the servescope exporter (the limit is in no metric of Ray's)",
+            ),
+        ),
+    )

@@ -1,0 +1,426 @@
+"""What users feel: errors, latency, refusals, applications and routes that are gone."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope.settings import Settings
+
+APP = {"application": "main"}
+STATUS = 'ray_serve_application_status{application="main"}'
+
+
+def http(code: str, route: str = "/", application: str = "main") -> str:
+    """A series of the proxies' request counter."""
+    return (
+        f'ray_serve_num_http_requests_total{{application="{application}",route="{route}",method="GET",'
+        f'status_code="{code}"}}'
+    )
+
+
+def build(settings: Settings) -> Group:
+    """The group."""
+    t = Terms(settings)
+    shed = "|".join((*settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
+    failed = f'=~"{promql.ERROR_CODES}", status_code!~"{shed}"'
+
+    def share(codes: str, above: float, window: str, *labels: str) -> str:
+        part, whole = t.requests(window, *labels, codes=codes), t.requests(window, *labels)
+        return (
+            f"{part} / {whole} > {above:g}\n"
+            f"# a handful of failures at night is no ratio\n"
+            f"and {part} >= {settings.alert_min_events}"
+        )
+
+    codes_query = "sum by (application, route, status_code) (rate(ray_serve_num_http_requests_total[5m]))"
+    exceptions_query = (
+        "sum by (application, deployment, exception_type) (rate(ray_serve_deployment_error_counter_total[5m]))"
+    )
+    slow = t.slow_share(
+        "ray_serve_http_request_latency_ms", settings.latency_ms, "10m", "application", application='!=""'
+    )
+    answered = t.events("ray_serve_http_request_latency_ms_count", "10m", "application", application='!=""')
+    probe_errors = t.events("ray_serve_num_http_requests_total", "2m", route='="/-/healthz"', status_code='=~"5.."')
+    probe = t.now("probe_success", instance='=~".*/-/healthz"')
+    unmatched = t.events(
+        "ray_serve_num_http_requests_total", "5m", application='=""', route='=""', status_code='="404"'
+    )
+    vanished = (
+        f"{t.total('group', t.over('last', 'ray_serve_application_status', '1h'), 'application')}\n"
+        f"unless {t.total('group', t.now('ray_serve_application_status'), 'application')}"
+    )
+    target = t.total("max", t.now("ray_serve_autoscaling_target_replicas"), *promql.DEPLOYMENT)
+    healthy = t.total("sum", t.now("ray_serve_deployment_replica_healthy"), *promql.DEPLOYMENT)
+    was_healthy = t.total("max", t.over("max", "ray_serve_deployment_replica_healthy", "1h"), *promql.DEPLOYMENT)
+    waiting = t.total("sum", t.now("ray_serve_deployment_queued_queries"), *promql.DEPLOYMENT)
+    return Group(
+        "users",
+        "What users feel",
+        (
+            Alert(
+                "RayServeErrorRatioHigh",
+                "critical",
+                "2m",
+                ("application",),
+                share(failed, settings.error_ratio_critical, "5m", "application"),
+                "Many requests of an application fail.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} ended in a 5xx during "
+                "the last 5 minutes (back-pressure not counted).",
+                "Replicas raise, time out or die while they handle requests. Refusals for want of room (503 or 429) "
+                "are told apart, by RayServeBackPressure.",
+                "Their requests fail. Callers that retry add load.",
+                (
+                    ("Which route and status?", codes_query),
+                    ("Which deployment raises, and what?", exceptions_query),
+                    ("Did it begin with a deploy? The rollout marks on every dashboard tell.", ""),
+                ),
+                (
+                    "Began with a deploy: deploy the version before.",
+                    "One exception type: read it in the replica's log, `logs/serve/replica_<app>_<deployment>_*.log`.",
+                    "One replica only: see RayServeReplicaErrorOutlier, and kill that replica.",
+                ),
+                ("servescope-overview", "Error ratio by application"),
+                Case(
+                    "45m",
+                    {http("200"): "0+88x", http("500"): "0+12x"},
+                    {http("500"): "0+4x"},
+                    APP,
+                    also=("RayServeErrorRatioElevated", "RayServeRouteFailing"),
+                    quiet_also=("RayServeErrorRatioElevated",),
+                ),
+                drill="raising-handler",
+            ),
+            Alert(
+                "RayServeErrorRatioElevated",
+                "warning",
+                "5m",
+                ("application",),
+                share(failed, settings.error_ratio_warning, "30m", "application"),
+                "Some requests of an application fail.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} ended in a 5xx during "
+                "the last 30 minutes (back-pressure not counted).",
+                "A small share of requests fails all the time: one input, one route, one replica or one dependency.",
+                "Some requests fail; most users do not notice.",
+                (("Which route and status?", codes_query), ("Which deployment raises, and what?", exceptions_query)),
+                ("Find the failing input in the logs by its request id and mend the code that raises.",),
+                ("servescope-overview", "Error ratio by application"),
+                Case(
+                    "45m",
+                    {http("200"): "0+97x", http("500"): "0+3x"},
+                    {http("500"): "0+0.9x"},
+                    APP,
+                ),
+                drill="raising-handler",
+            ),
+            Alert(
+                "RayServeRouteFailing",
+                "warning",
+                "2m",
+                ("application", "route"),
+                share(failed, 2 * settings.error_ratio_critical, "5m", "application", "route"),
+                "A route fails for many of its callers.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.route }} of {{ $labels.application }} "
+                "ended in a 5xx during the last 5 minutes.",
+                "One route fails while the whole application may look well. Under HAProxy the route is the prefix of "
+                "the application.",
+                "What that route offers does not work.",
+                (("Which routes and codes?", codes_query), ("Which deployment raises, and what?", exceptions_query)),
+                ("Mend what this route calls; the other routes show whether the fault is shared.",),
+                ("servescope-overview", "Requests not answered well, by status code"),
+                Case(
+                    "45m",
+                    {http("200"): "0+900x", http("500", "/a"): "0+15x", http("200", "/a"): "0+85x"},
+                    {http("500", "/a"): "0+9x", http("200", "/a"): "0+91x"},
+                    {"application": "main", "route": "/a"},
+                    also=("RayServeErrorRatioElevated",),
+                ),
+                drill="raising-handler",
+            ),
+            Alert(
+                "RayServeUnavailable",
+                "critical",
+                "1m",
+                ("application",),
+                share(f'=~"{promql.ERROR_CODES}|{shed}"', 0.5, "2m", "application"),
+                "Most requests of an application get no answer.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} failed or were turned "
+                "away during the last 2 minutes.",
+                "Whatever the cause (no replica, failing code, full queues), the application does not serve: a 503 "
+                "means a full queue, or that no replica is there.",
+                "The application is down for most of them.",
+                (
+                    ("Which codes?", codes_query),
+                    ("Is any replica healthy?", "sum by (application) (ray_serve_deployment_replica_healthy)"),
+                    ("Does the controller call it failed?", "ray_serve_application_status"),
+                ),
+                (
+                    "No replica: follow RayServeNoReplicas.",
+                    "Full queues: more replicas, see RayServeBackPressure.",
+                    "Failing code: deploy the version before.",
+                ),
+                ("servescope-overview", "Requests by outcome"),
+                Case(
+                    "10m",
+                    {http("200"): "0+40x", http("503"): "0+60x"},
+                    {http("503"): "0+39x"},
+                    APP,
+                    also=("RayServeBackPressure",),
+                    quiet_also=("RayServeBackPressure",),
+                ),
+                drill="burst",
+            ),
+            Alert(
+                "RayServeLatencyHigh",
+                "warning",
+                "5m",
+                ("application",),
+                f"{slow} > {settings.latency_share:g}\n"
+                f"# a few slow requests of a quiet application are no share\n"
+                f"and {answered} >= {10 * settings.alert_min_events}",
+                "An application answers slowly.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} took longer than "
+                f"{settings.latency_ms / 1000:g} s during the last 10 minutes.",
+                "Measured at the proxy, waiting for a replica included. The share is exact, since the bound is one of "
+                "the histogram's buckets.",
+                "They wait.",
+                (
+                    (
+                        "Is it waiting or working? Wait for a replica:",
+                        "histogram_quantile(0.95, sum by (application, deployment, le) "
+                        "(rate(ray_serve_request_router_fulfillment_time_ms_bucket[5m])))",
+                    ),
+                    (
+                        "Which deployment works slowly?",
+                        "histogram_quantile(0.95, sum by (application, deployment, le) "
+                        "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
+                    ),
+                ),
+                (
+                    "Waiting: more replicas, or a lower target_ongoing_requests.",
+                    "Working: profile the slow deployment; look at its CPU and event loop lag.",
+                ),
+                ("servescope-overview", "Latency p95 by application"),
+                Case(
+                    "20m",
+                    {
+                        f'ray_serve_http_request_latency_ms_bucket{{application="main",route="/",method="GET",'
+                        f'status_code="200",le="{settings.latency_ms}"}}': "0+90x",
+                        'ray_serve_http_request_latency_ms_count{application="main",route="/",method="GET",'
+                        'status_code="200"}': "0+100x",
+                    },
+                    {
+                        f'ray_serve_http_request_latency_ms_bucket{{application="main",route="/",method="GET",'
+                        f'status_code="200",le="{settings.latency_ms}"}}': "0+96x"
+                    },
+                    APP,
+                ),
+                drill="slow-model",
+            ),
+            Alert(
+                "RayServeBackPressure",
+                "warning",
+                "2m",
+                ("application",),
+                share(f'=~"{shed}"', settings.backpressure_ratio, "5m", "application"),
+                "Requests are turned away because queues are full.",
+                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} were refused with "
+                f"{' or '.join(settings.backpressure_codes)} during the last 5 minutes.",
+                "A caller has max_queued_requests waiting for a deployment. Serve also answers 503 when no replica is "
+                "there at all; RayServeNoReplicas tells that.",
+                "They are told to come back later.",
+                (
+                    ("Which queue is full?", "max by (application, deployment) (ray_serve_deployment_queued_queries)"),
+                    ("Can the deployment grow?", "ray_serve_autoscaling_target_replicas"),
+                ),
+                (
+                    "Raise max_replicas, or num_replicas where it is fixed.",
+                    "Raise max_queued_requests if waiting is better than being refused.",
+                ),
+                ("servescope-overview", "Back-pressure"),
+                Case(
+                    "10m",
+                    {http("200"): "0+97x", http("429"): "0+3x"},
+                    {http("429"): "0+0.9x"},
+                    APP,
+                ),
+                drill="burst",
+            ),
+            Alert(
+                "RayServeHealthzFailing",
+                "critical",
+                "1m",
+                (),
+                f"{probe_errors} >= 3",
+                "Proxies answer their health probe with an error.",
+                "{{ $value }} probes of /-/healthz were answered with a 5xx during the last 2 minutes.",
+                "The proxy has no route table yet, no replica to send to, or is being drained. Counted by the proxies "
+                "themselves, so it needs somebody who probes, such as a load balancer.",
+                "The load balancer takes the node out; with all nodes out nothing is reachable.",
+                (
+                    ("What do the proxies' status gauges say?", "ray_serve_proxy_status"),
+                    ("What does the probe say? `curl -i http://<node>:8000/-/healthz` tells the reason.", ""),
+                ),
+                ("No route table: see whether the controller lives (RayServeControllerStalled).",),
+                ("servescope-cluster", "Proxy status"),
+                Case(
+                    "10m",
+                    {http("503", "/-/healthz", ""): "0+1x"},
+                    {http("503", "/-/healthz", ""): "0x30 1x5 2x"},
+                ),
+                drill="kill-controller",
+            ),
+            Alert(
+                "RayServeProbeFailing",
+                "critical",
+                "1m",
+                ("instance",),
+                f"{t.total('max', probe, 'instance')} == 0",
+                "The health probe from outside fails.",
+                "The probe of {{ $labels.instance }} has failed for a minute.",
+                "Seen from outside, by the blackbox exporter: network, proxy or node.",
+                "Whoever comes by that address gets nothing.",
+                (("Do other probes succeed?", "probe_success"), ("Are the proxies healthy?", "ray_serve_proxy_status")),
+                ("All proxies healthy: look at the network and the load balancer between.",),
+                ("servescope-cluster", "Proxy status"),
+                Case(
+                    "10m",
+                    {'probe_success{instance="http://n1:8000/-/healthz",job="probe"}': "0x"},
+                    {'probe_success{instance="http://n1:8000/-/healthz",job="probe"}': "1 0 0 1 _ _ 0 1x"},
+                    {"instance": "http://n1:8000/-/healthz"},
+                ),
+                drill="kill-controller",
+                needs="a blackbox exporter that probes `/-/healthz`, its instance label the probed address",
+            ),
+            Alert(
+                "RayServeRoutesGone",
+                "critical",
+                "1m",
+                ("application",),
+                f"({vanished})\n"
+                "# an application deleted on purpose is nobody's loss: callers who still ask for it are\n"
+                f"and on ({settings.cluster_label}) ({unmatched} >= {settings.alert_min_events})\n"
+                f"# silence of the whole cluster has an alert of its own\n"
+                f"and on ({settings.cluster_label}) {t.cluster_lives()}",
+                "An application is gone and its callers get 404.",
+                "{{ $labels.application }} was there within the last hour and is no longer, while the proxies answer "
+                "404 to paths that match no route.",
+                "The application was deleted or replaced by a configuration that does not hold it.",
+                "Every request to it gets a 404.",
+                (
+                    ("Which applications are there?", "ray_serve_application_status"),
+                    (
+                        "How many requests match nothing?",
+                        'sum(rate(ray_serve_num_http_requests_total{application="", route=""}[5m]))',
+                    ),
+                ),
+                ("Deploy the configuration that holds the application; `serve config` shows the present one.",),
+                ("servescope-overview", "Unmatched and probe traffic"),
+                Case(
+                    "20m",
+                    {
+                        STATUS: "6x20",
+                        'ray_serve_application_status{application="other"}': "6x",
+                        http("404", "", ""): "0+5x",
+                    },
+                    {http("404", "", ""): "0+0.1x"},
+                    APP,
+                ),
+                drill="bad-rollout",
+            ),
+            Alert(
+                "RayServeApplicationDeployFailed",
+                "critical",
+                "1m",
+                ("application",),
+                f"{t.total('group', t.now('ray_serve_application_status') + ' == 1', 'application')}",
+                "An application failed to deploy.",
+                "Serve's controller reports DEPLOY_FAILED for {{ $labels.application }}.",
+                "The constructor raises, the import fails, or the runtime environment cannot be made. Serve has given "
+                "up; it tries again with the next deploy only.",
+                "A new application answers 503. An old one runs on with the replicas that are left.",
+                (
+                    ("Which deployment?", "ray_serve_deployment_status == 1"),
+                    ("Why? `serve status` shows the message with the traceback.", ""),
+                ),
+                ("Mend what the message names, or deploy the version before.",),
+                ("servescope-overview", "Application status"),
+                Case("10m", {STATUS: "5x10 1x"}, {STATUS: "5x"}, APP),
+                drill="failing-constructor",
+            ),
+            Alert(
+                "RayServeApplicationUnhealthy",
+                "critical",
+                "2m",
+                ("application",),
+                f"{t.total('group', t.now('ray_serve_application_status') + ' == 2', 'application')}",
+                "An application is unhealthy.",
+                "Serve's controller has reported UNHEALTHY for {{ $labels.application }} for two minutes.",
+                "A deployment of it has replicas that fail their health check or cannot be replaced.",
+                "Capacity is lost; with no replica left requests fail.",
+                (
+                    ("Which deployment?", "ray_serve_deployment_status == 2"),
+                    ("How many replicas are healthy?", "sum by (deployment) (ray_serve_deployment_replica_healthy)"),
+                ),
+                ("Read the replicas' logs; see RayServeReplicaCrashLooping and RayServeHealthCheckFailing.",),
+                ("servescope-overview", "Application status"),
+                Case("10m", {STATUS: "6x10 2x"}, {STATUS: "6x10 2x3 6x"}, APP),
+                drill="crash-loop",
+            ),
+            Alert(
+                "RayServeDeploymentUnhealthy",
+                "warning",
+                "5m",
+                ("application", "deployment"),
+                f"{t.total('group', t.now('ray_serve_deployment_status') + ' <= 2', *promql.DEPLOYMENT)}",
+                "A deployment is unhealthy or failed to deploy.",
+                "{{ $labels.deployment }} of {{ $labels.application }} has been UNHEALTHY, DEPLOY_FAILED or UNKNOWN "
+                "for five minutes.",
+                "It names the deployment behind an application's trouble.",
+                "What the application's alert says.",
+                (("Its status:", "ray_serve_deployment_status"),),
+                ("See the application's alert; the controller's log holds the reason of each failed replica.",),
+                ("servescope-overview", "Deployment status"),
+                Case(
+                    "15m",
+                    {'ray_serve_deployment_status{application="main",deployment="D"}': "6x4 2x"},
+                    {'ray_serve_deployment_status{application="main",deployment="D"}': "3x"},
+                    {"application": "main", "deployment": "D"},
+                ),
+                drill="failing-constructor",
+            ),
+            Alert(
+                "RayServeNoReplicas",
+                "critical",
+                "2m",
+                ("application", "deployment"),
+                f"({target} > 0\nunless {healthy} > 0)\n"
+                "# a first deploy that still loads is no outage: a replica must have been there, or a caller waits\n"
+                f"and ({was_healthy} > 0\nor {waiting} > 0)",
+                "A deployment that should run has no healthy replica.",
+                "{{ $labels.deployment }} of {{ $labels.application }} should have {{ $value }} replicas and has none "
+                "that is healthy.",
+                "All replicas died, or none can be placed or started. A deployment that was scaled to zero on purpose "
+                "has the target 0 and raises nothing.",
+                "Every request that needs it waits, then fails.",
+                (
+                    ("Wanted:", "ray_serve_autoscaling_target_replicas"),
+                    ("Are replicas waiting for a place?", 'ray_actors{Source="gcs", State!="ALIVE"}'),
+                ),
+                (
+                    "No place: see RayServeReplicasNotPlaced.",
+                    "They start and die: see RayServeReplicaStartFailing and RayServeReplicaCrashLooping.",
+                ),
+                ("servescope-deployment", "Replicas wanted and healthy"),
+                Case(
+                    "10m",
+                    {
+                        'ray_serve_autoscaling_target_replicas{application="main",deployment="D"}': "2x",
+                        'ray_serve_deployment_replica_healthy{application="main",deployment="D"}': "1x8 0x",
+                    },
+                    {'ray_serve_autoscaling_target_replicas{application="main",deployment="D"}': "2x8 0x"},
+                    {"application": "main", "deployment": "D"},
+                ),
+                drill="crash-loop",
+            ),
+        ),
+    )

@@ -1,0 +1,130 @@
+"""The alerts: every expression and every runbook query passes the lint, promtool's tests hold, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from servescope.generate import rule_files, rule_test_files
+from servescope.lint import check
+from servescope.rules import alerts, runbooks
+from servescope.rules.alert import milliseconds, shorten
+from servescope.settings import Settings
+from tests import promtool
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = Settings()
+ALERTS = alerts.all_alerts(SETTINGS)
+EACH = [pytest.param(alert, id=alert.name) for alert in ALERTS]
+RULES = [rule for group in alerts.document(SETTINGS)["groups"] for rule in group["rules"]]
+
+
+def test_names_are_unique_and_say_what_they_are_about():
+    names = [alert.name for alert in ALERTS]
+    assert len(names) == len(set(names)) > 50
+    assert [name for name in names if not re.fullmatch(r"(RayServe|RayCluster|RayGpu|Servescope)[A-Z]\w+", name)] == []
+
+
+@pytest.mark.parametrize("alert", EACH)
+def test_the_expression_passes_the_lint_and_keeps_the_labels_it_tells(alert):
+    if alert.expr == "vector(1)":
+        return
+    legend = " ".join(f"{{{{{label}}}}}" for label in alert.labels)
+    assert check(alert.expr, SETTINGS, legend=legend) == []
+    assert set(alert.case.labels) == set(alert.labels), "the test names other labels than the alert"
+
+
+@pytest.mark.parametrize("alert", EACH)
+def test_runbook_queries_pass_the_lint(alert):
+    assert alert.diagnose
+    for question, query in alert.diagnose:
+        assert question
+        if query:
+            assert check(query, SETTINGS) == [], query
+
+
+@pytest.mark.parametrize("alert", EACH)
+def test_texts_are_complete(alert):
+    assert re.fullmatch(r"[A-Z].*[^.]\.", alert.summary)
+    assert "{{" not in alert.summary, "the summary is the same for all instances"
+    for text in (alert.description, alert.meaning, alert.impact, *alert.mend):
+        assert text.endswith("."), text
+    used = set(re.findall(r"\$labels\.(\w+)", alert.description))
+    assert used <= {*alert.labels, SETTINGS.cluster_label}
+
+
+@pytest.mark.parametrize("rule", [pytest.param(rule, id=rule["alert"]) for rule in RULES])
+def test_every_link_leads_somewhere(rule):
+    runbook = ROOT / rule["annotations"]["runbook_url"]
+    assert runbook.is_file()
+    assert rule["alert"] in runbook.read_text()
+    match = re.match(r"/d/(servescope-\w+)\?viewPanel=(\d+)", rule["annotations"]["dashboard_url"])
+    board = yaml.safe_load((ROOT / f"dashboards/{match.group(1)}.json").read_text())
+    assert int(match.group(2)) in [p["id"] for row in board["panels"] for p in (row, *row.get("panels", ()))]
+
+
+def test_the_index_lists_every_page():
+    pages = runbooks.pages(runbooks.all_groups(SETTINGS))
+    index = pages.pop(Path("README.md"))
+    assert [path for path in pages if f"]({path})" not in index] == []
+    assert {f"{alert.name}.md" for alert in ALERTS} | {"RayServeErrorBudgetBurn.md"} == {str(path) for path in pages}
+
+
+def test_links_follow_the_settings():
+    settings = Settings(grafana_url="https://g.example/", runbook_url="https://r.example/b")
+    (rule, *_) = alerts.document(settings)["groups"][0]["rules"]
+    assert rule["annotations"]["runbook_url"] == "https://r.example/b/RayServeErrorRatioHigh.md"
+    assert rule["annotations"]["dashboard_url"].startswith("https://g.example/d/servescope-overview?viewPanel=")
+    assert rule["annotations"]["dashboard_url"].endswith(
+        "&var-cluster={{ $labels.ray_io_cluster | urlquery }}&var-application={{ $labels.application | urlquery }}"
+    )
+
+
+def test_thresholds_follow_the_settings():
+    text = rule_files(Settings(latency_ms=10_000, disk_ratio=0.5, cluster_label="c"))[Path("servescope-alerts.yml")]
+    assert 'le=~"10000([.]0)?"' in text
+    assert 'le=~"5000([.]0)?"}' not in text.split("RayServeLongPollSlow")[0]
+    assert "> 50\n" in text
+    assert "ray_io_cluster" not in text
+
+
+def test_a_time_scale_divides_every_duration_and_nothing_else():
+    assert shorten('max_over_time(x{a="[5m]"}[30m:30s] offset 1h) > 5', 6) == (
+        'max_over_time(x{a="[5m]"}[300000ms:5000ms] offset 600000ms) > 5'
+    )
+    for rule, scaled in zip(RULES, _rules(alerts.document(SETTINGS, 6)), strict=True):
+        assert _durations(scaled["expr"]) == pytest.approx([d / 6 for d in _durations(rule["expr"])])
+        assert re.sub(r"\d+(ms|[smhd])\b", "", scaled["expr"]) == re.sub(r"\d+(ms|[smhd])\b", "", rule["expr"])
+        assert milliseconds(scaled.get("for", "0s")) == milliseconds(rule.get("for", "0s")) / 6
+
+
+def _rules(document):
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def _durations(expression: str) -> list[int]:
+    return [milliseconds(text) for text in re.findall(r"(?:\[|:|offset )((?:\d+(?:ms|[smhd]))+)", expression)]
+
+
+@promtool.requires_promtool
+@pytest.mark.parametrize("path", sorted(rule_test_files(SETTINGS)), ids=lambda path: path.stem)
+def test_promtools_tests_of_the_alerts(path):
+    document = yaml.safe_load((ROOT / "alerts" / path).read_text())
+    assert document["tests"]
+    result = promtool.run("test", "rules", ROOT / "alerts" / path)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_every_alert_has_its_case_and_its_counter_case():
+    names = [test["name"] for path in rule_test_files(SETTINGS) for test in _document(path)["tests"]]
+    for alert in ALERTS:
+        assert f"{alert.name} fires" in names
+        assert f"{alert.name} is quiet just below" in names or alert.name == "ServescopeWatchdog"
+    assert sum("fires" not in name and "quiet" not in name for name in names) >= 10
+
+
+def _document(path):
+    return yaml.safe_load((ROOT / "alerts" / path).read_text())

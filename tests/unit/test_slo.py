@@ -1,0 +1,252 @@
+"""SLOs: what is refused and how, and what promtool makes of the rules: budgets, paces, and alerts that fire in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from servescope import slo as slo_module
+from servescope.errors import ServescopeError
+from servescope.generate import rule_files
+from servescope.lint import check
+from servescope.rules import alerts, slo_rules
+from servescope.settings import Settings
+from servescope.slo import PAIRS, Slo
+from tests import promtool
+
+SETTINGS = Settings()
+ROOT = Path(__file__).parents[2]
+GOOD = {"name": "x", "application": "main", "availability": 0.99}
+
+OPENSLO = """
+apiVersion: openslo/v1
+kind: Service
+metadata: {name: shop}
+---
+apiVersion: openslo/v1
+kind: SLO
+metadata: {name: checkout, labels: {route: /checkout}}
+spec:
+  service: shop
+  budgetingMethod: Occurrences
+  timeWindow: [{duration: 4w, isRolling: true}]
+  objectives:
+    - {displayName: answered, target: 0.995}
+    - {displayName: quick, op: lte, value: 500, targetPercent: 95}
+"""
+
+
+def load(tmp_path: Path, text: str) -> list[Slo]:
+    path = tmp_path / "slo.yaml"
+    path.write_text(text)
+    return slo_module.load(path)
+
+
+def test_our_own_form(tmp_path):
+    (slo,) = load(tmp_path, yaml.safe_dump({"slos": [{**GOOD, "latency": {"objective": 0.95, "threshold_ms": 500}}]}))
+    assert slo == Slo("x", "main", "", "", 0.99, 0.95, 500, 30, True)
+
+
+def test_openslo(tmp_path):
+    (slo,) = load(tmp_path, OPENSLO)
+    assert slo == Slo("checkout", "shop", "", "/checkout", 0.995, 0.95, 500, 28)
+
+
+REFUSED = [
+    ({"availability": 1.2}, "objective 1.2 is not between 0 and 1"),
+    ({"availability": 0.93}, "0.93 is too low for a burn-rate alert: the pair 1h/5m would need an error ratio of 1.01"),
+    ({"latency": {"objective": 0.99, "threshold_ms": 700}}, "700 ms is no bucket bound.*nearest are 500 or 1000"),
+    ({"deployment": "D", "route": "/"}, "a deployment or a route, not both"),
+    ({"window": "1y"}, "window '1y' is not of the form"),
+    ({"window": "90d"}, "window 90d is not between 1d and 34d"),
+    ({"availability": 0}, "promises nothing"),
+    ({"avaliability": 0.9}, "unknown field 'avaliability'"),
+    ({"application": ""}, "application is missing"),
+    ({"availability": "high"}, "'high' is no number"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), REFUSED)
+def test_what_cannot_be_watched_is_refused_in_one_line(tmp_path, change, message):
+    with pytest.raises(ServescopeError, match=message) as raised:
+        load(tmp_path, yaml.safe_dump({"slos": [GOOD | change]}))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slos: []", "holds no SLO"),
+        ("- 1", "a mapping with a list"),
+        ("{", "not YAML"),
+        (yaml.safe_dump({"slos": [GOOD, GOOD]}), "two SLOs are named 'x'"),
+        (OPENSLO.replace("Occurrences", "Timeslices"), "only Occurrences is measured"),
+        (OPENSLO.replace("isRolling: true", "isRolling: false"), "only rolling windows"),
+        (OPENSLO.replace("openslo/v1\nkind: SLO", "openslo/v2\nkind: SLO"), "only openslo/v1"),
+    ],
+)
+def test_files_that_are_refused(tmp_path, text, message):
+    with pytest.raises(ServescopeError, match=message):
+        load(tmp_path, text)
+
+
+def test_the_factors_are_those_of_the_workbook_and_computed_for_other_windows():
+    assert [pair.factor(30) for pair in PAIRS] == pytest.approx([14.4, 6, 3, 1])
+    assert [pair.factor(7) for pair in PAIRS] == pytest.approx([3.36, 1.4, 0.7, 7 / 30])
+    assert len(slo_module.pairs(Slo("x", "a", availability=0.99, window_days=2))) == 3
+
+
+def test_every_recorded_name_is_known_and_every_expression_passes_the_lint():
+    for slo in slo_module.load(ROOT / "slo.yaml"):
+        for sli in slo.objectives:
+            for name, expression in slo_rules.recordings(slo, sli, SETTINGS):
+                assert name in slo_rules.RECORDED
+                assert check(expression, SETTINGS) == []
+            for pair in PAIRS:
+                assert check(slo_rules.burn_alert(slo, sli, pair, SETTINGS).expr, SETTINGS) == []
+
+
+SLO = Slo("s", "main", availability=0.99)
+REQUESTS = (
+    'ray_serve_num_http_requests_total{application="main",route="/",status_code="%s",ray_io_cluster="a",instance="n"}'
+)
+
+
+def run_promtool(folder: Path, slo: Slo, series: dict[str, str], expected: dict, interval: str = "1m") -> None:
+    """Let promtool run the SLO's rules over invented series, one sample a minute."""
+    (folder / "slo.yml").write_text(rule_files(SETTINGS, [slo])[Path("servescope-slo.yml")])
+    expressions = [
+        {
+            "expr": expr,
+            "eval_time": at,
+            "exp_samples": [{"labels": labels, "value": value} for labels, value in samples],
+        }
+        for (expr, at), samples in expected.items()
+    ]
+    series = {'up{ray_io_cluster="a",instance="n"}': "1x6000", **series}
+    tests = [
+        {
+            "interval": interval,
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": expressions,
+        }
+    ]
+    document = {"rule_files": ["slo.yml"], "evaluation_interval": "1m", "tests": tests}
+    (folder / "test.yml").write_text(yaml.safe_dump(document))
+    result = promtool.run("test", "rules", folder / "test.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+FIRING = 'count by (long, severity) (ALERTS{alertstate="firing"})'
+ONE_HOUR = '{long="1h", severity="critical"}'
+SIX_HOURS = '{long="6h", severity="critical"}'
+ONE_DAY = '{long="1d", severity="warning"}'
+THREE_DAYS = '{long="3d", severity="warning"}'
+
+
+def value(name: str) -> str:
+    return f'max by (slo) ({name}{{sli="availability"}})'
+
+
+@promtool.requires_promtool
+def test_budget_and_pace_are_exact_and_first_errors_are_seen(tmp_path):
+    """200 requests, 1 of them the first and only error of a new series: half a per cent of a budget of one."""
+    at = "100m"
+    run_promtool(
+        tmp_path,
+        SLO,
+        {REQUESTS % 200: "0+0x79 10+10x18 199x100", REQUESTS % 500: "_x90 1x200"},
+        {
+            ("round(" + value("serve_slo:requests:events1h") + ", 0.001)", at): [('{slo="s"}', 200)],
+            (value("serve_slo:errors:events1h"), at): [('{slo="s"}', 1)],
+            ("round(" + value("serve_slo:error_ratio:ratio1h") + ", 0.0001)", at): [('{slo="s"}', 0.005)],
+            ("round(" + value("serve_slo:burn_rate:ratio1h") + ", 0.0001)", at): [('{slo="s"}', 0.5)],
+            (FIRING, at): [],
+        },
+    )
+
+
+@promtool.requires_promtool
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ("0+20x", [ONE_HOUR, SIX_HOURS]),  # 20 % of requests: 20 times the budget's pace
+        ("0+8x", [SIX_HOURS]),
+        ("0+5x", []),
+    ],
+)
+def test_pages_fire_at_their_pace_and_not_below(tmp_path, errors, expected):
+    good = f"0+{100 - int(errors[2:-1])}x500"
+    run_promtool(
+        tmp_path,
+        SLO,
+        {REQUESTS % 200: good, REQUESTS % 503: f"{errors}500"},
+        {(FIRING, "45m"): [(labels, 1) for labels in sorted(expected)]},
+    )
+
+
+@promtool.requires_promtool
+def test_slow_burns_open_tickets(tmp_path):
+    """4 % for a day and more is above 3 times the pace; nothing pages."""
+    run_promtool(
+        tmp_path,
+        SLO,
+        {REQUESTS % 200: "0+96x2000", REQUESTS % 500: "0+4x2000"},
+        {(FIRING, "30h"): [(ONE_DAY, 1), (THREE_DAYS, 1)]},
+    )
+
+
+@promtool.requires_promtool
+def test_the_alert_ends_soon_after_the_trouble(tmp_path):
+    run_promtool(
+        tmp_path,
+        SLO,
+        {REQUESTS % 200: "0+70x40 2800+100x500", REQUESTS % 500: "0+30x40 1200x500"},
+        {(FIRING, "40m"): [(ONE_HOUR, 1), (SIX_HOURS, 1)], (f"{FIRING} and on (long) vector(1)", "100m"): []},
+    )
+
+
+@promtool.requires_promtool
+def test_little_traffic_raises_nothing(tmp_path):
+    """Two of four requests failed: half of them, and no burn."""
+    run_promtool(
+        tmp_path,
+        SLO,
+        {REQUESTS % 200: "0x20 1 2x200", REQUESTS % 500: "_x20 1 2x200"},
+        {(value("serve_slo:error_ratio:ratio1h"), "45m"): [('{slo="s"}', 0.5)], (FIRING, "45m"): []},
+    )
+
+
+@promtool.requires_promtool
+def test_a_failed_scrape_and_a_leaving_node_invent_nothing(tmp_path):
+    other = REQUESTS.replace('instance="n"', 'instance="n2"')
+    run_promtool(
+        tmp_path,
+        SLO,
+        {
+            REQUESTS % 200: "0+100x100",
+            other % 200: "50000+100x30 _x100",
+            other % 500: "9000x30 _x100",
+            'up{ray_io_cluster="a",instance="n2"}': "1x30 _x100",
+        },
+        {(value("serve_slo:errors:events1h"), "60m"): [('{slo="s"}', 0)], (FIRING, "60m"): []},
+    )
+
+
+def test_backpressure_counts_unless_told_otherwise():
+    def errors(counted: bool) -> str:
+        slo = Slo("s", "main", availability=0.99, count_backpressure=counted)
+        return dict(slo_rules.recordings(slo, "availability", SETTINGS))["serve_slo:errors:events1m"]
+
+    assert "503|429" in errors(True)
+    assert 'status_code!~"503|429' not in errors(True)
+    assert 'status_code!~"503|429|RESOURCE_EXHAUSTED"' in errors(False)
+
+
+def test_burn_alerts_link_to_the_dashboard_of_their_slo():
+    (group, *_) = alerts.slo_document([SLO], SETTINGS)["groups"]
+    (rule, *_) = [rule for rule in group["rules"] if "alert" in rule]
+    assert "/d/servescope-slo?viewPanel=" in rule["annotations"]["dashboard_url"]
+    assert rule["annotations"]["dashboard_url"].endswith("var-slo={{ $labels.slo | urlquery }}")
