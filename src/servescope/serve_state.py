@@ -233,7 +233,7 @@ def _deployment(gauges: _Gauges, labels: tuple[str, str], application: Json, dep
         gauges.add(f"deployment_{number.name}", _number(_at(deployment, number.path), number.least), *labels)
     config = deployment.get("deployment_config")
     if isinstance(config, dict):
-        gauges.add("deployment_config_info", 1, *labels, fingerprint(application, config))
+        gauges.add("deployment_config_info", 1, *labels, fingerprint(application, labels[1], deployment))
         if not config.get("autoscaling_config"):
             gauges.add("deployment_configured_replicas", _number(config.get("num_replicas"), 0), *labels)
     for name, (resource, _) in RESOURCES.items():
@@ -255,22 +255,20 @@ def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[
             gauges.add("replica_start_time_seconds", _number(replica.get("start_time_s"), 1), *labels, *more)
 
 
-def fingerprint(application: Json, config: Json) -> str:
-    """A few characters that change when a deployment's configuration, or its application's code, changes.
+def fingerprint(application: Json, name: str, deployment: Json) -> str:
+    """A few characters that change once when a deployment's configuration, or its application's code, changes.
 
-    Scaling changes nothing: the number of replicas counts only where it is fixed. What Serve does not tell of an
-    application that a program deployed (`serve.run`) is its code, so there every deploy counts as a change.
+    A Serve config file says all there is to know the moment it is submitted. What `serve.run` deployed tells its
+    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts.
     """
-    told = dict(config)
-    if config.get("autoscaling_config"):
-        told.pop("num_replicas", None)
     submitted = application.get("deployed_app_config")
     if isinstance(submitted, dict):
-        code = [submitted.get(key) for key in ("import_path", "runtime_env", "args")]
+        common = {key: value for key, value in submitted.items() if key != "deployments"}
+        own = [one for one in _list(submitted.get("deployments")) if _at(one, ("name",)) == name]
+        told: list[Any] = [common, own]
     else:
-        code = [application.get("last_deployed_time_s")]
-    text = json.dumps([told, code], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+        told = [deployment.get("deployment_config"), application.get("last_deployed_time_s")]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _reserved(deployment: Json, resource: str) -> float | None:

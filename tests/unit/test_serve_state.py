@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from servescope.catalog import METRICS, Source
 from servescope.errors import ServescopeError
 from servescope.serve_state import REPLICA_STATES, Detail, families, fingerprint, render
 from tests import promtool
@@ -115,19 +116,26 @@ def test_a_placement_group_counts_as_a_whole():
 
 def test_the_fingerprint_changes_with_what_was_deployed_and_with_nothing_else():
     application = sample()["applications"]["main"]
-    config = application["deployments"]["Scaler"]["deployment_config"]
-    first = fingerprint(application, config)
-    assert fingerprint(copy.deepcopy(application), dict(reversed(config.items()))) == first
-    assert fingerprint(application, {**config, "num_replicas": 2}) == first, "the autoscaler at work"
-    assert fingerprint({**application, "last_deployed_time_s": 1.0}, config) == first, "a deploy that changed nothing"
-    assert fingerprint(application, {**config, "user_config": {"factor": 2}}) != first
-    assert fingerprint(application, {**config, "max_queued_requests": 5}) != first
-    submitted = {**application["deployed_app_config"], "runtime_env": {"working_dir": "s3://bucket/v2.zip"}}
-    assert fingerprint({**application, "deployed_app_config": submitted}, config) != first
-    fixed = application["deployments"]["Multi"]["deployment_config"]
-    assert fingerprint(application, {**fixed, "num_replicas": 3}) != fingerprint(application, fixed)
-    by_program = {**application, "deployed_app_config": None}
-    assert fingerprint(by_program, config) != fingerprint({**by_program, "last_deployed_time_s": 1.0}, config)
+    scaler = application["deployments"]["Scaler"]
+    entry = {"name": "Scaler", "max_queued_requests": 4}
+    submitted = {**application["deployed_app_config"], "deployments": [entry, {"name": "Multi", "num_replicas": 2}]}
+
+    def of_scaler(**change: Any) -> str:
+        return fingerprint({**application, "deployed_app_config": submitted, **change}, "Scaler", scaler)
+
+    first = of_scaler()
+    assert of_scaler(last_deployed_time_s=1.0) == first, "a deploy that changed nothing"
+    assert of_scaler(deployed_app_config=dict(reversed(submitted.items()))) == first
+    other = {**submitted, "deployments": [entry, {"name": "Multi", "num_replicas": 3}]}
+    assert of_scaler(deployed_app_config=other) == first, "another deployment's change"
+    assert fingerprint({**application, "deployed_app_config": submitted}, "Multi", {}) != fingerprint(
+        {**application, "deployed_app_config": other}, "Multi", {}
+    )
+    own = {**submitted, "deployments": [{**entry, "user_config": {"factor": 2}}]}
+    assert of_scaler(deployed_app_config=own) != first
+    assert of_scaler(deployed_app_config={**submitted, "runtime_env": {"working_dir": "s3://bucket/v2.zip"}}) != first
+    # deployed by a program: its code is not known, so each deploy counts
+    assert of_scaler(deployed_app_config=None) != of_scaler(deployed_app_config=None, last_deployed_time_s=1.0)
 
 
 def test_what_may_hold_secrets_is_nowhere():
@@ -285,3 +293,15 @@ def test_promtool_accepts_the_metrics():
     detail = Detail(all_states=True, each_replica=True)
     result = promtool.run("check", "metrics", stdin=render(families(sample(), detail)).decode())
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_the_catalogue_holds_what_is_exported_and_nothing_else():
+    everything = samples(sample(), Detail(all_states=True, each_replica=True))
+    labels: dict[str, set[str]] = {}
+    for name, pairs in everything:
+        labels.setdefault(name, set()).update(label for label, _ in pairs)
+    known = {m.name: set(m.labels) for m in METRICS if m.source is Source.EXPORTER}
+    own = {name for name in known if name.startswith("servescope_exporter_")}
+    # null in the sample
+    assert known.keys() - own - {"servescope_deployment_initial_replicas"} == labels.keys()
+    assert all(known[name] == found for name, found in labels.items())
