@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from servescope.dashboards import cluster, deployment, overview
+from servescope.dashboards import capacity, cluster, deployment, overview
 from servescope.panels import Dashboard
 from servescope.settings import Settings
 
-_MODULES = (overview, deployment, cluster)
+_MODULES = (overview, deployment, capacity, cluster)
 
 
 def all_dashboards(settings: Settings, *, recorded: bool = False) -> list[Dashboard]:
