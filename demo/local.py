@@ -38,6 +38,7 @@ COMPONENTS: tuple[Callable[[Run], Component], ...] = (
     stack.ray,
     stack.prometheus,
     stack.alertmanager,
+    stack.exporter,
     stack.applications,
     stack.load,
 )

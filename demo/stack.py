@@ -58,6 +58,7 @@ class Ports:
     worker_max: int = 10999
     prometheus: int = 9090
     alertmanager: int = 9093
+    exporter: int = 9475
 
     @staticmethod
     def from_base(base: int) -> Ports:
@@ -260,6 +261,12 @@ def prometheus_config(run: Run) -> dict[str, Any]:
                 "metric_relabel_configs": [{"action": "labeldrop", "regex": "otel_scope_.*"}],
             },
             {
+                "job_name": "servescope",
+                "static_configs": [
+                    {"targets": [f"{LOOPBACK}:{run.ports.exporter}"], "labels": {"ray_io_cluster": run.cluster}}
+                ],
+            },
+            {
                 "job_name": "prometheus",
                 "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.prometheus}"]}],
             },
@@ -314,6 +321,21 @@ def alertmanager(run: Run) -> Component:
         url,
         (run.ports.alertmanager,),
         prepare=prepare,
+    )
+
+
+def exporter(run: Run) -> Component:
+    """The Serve state exporter."""
+    url = f"http://{LOOPBACK}:{run.ports.exporter}"
+    return Component(
+        "exporter",
+        [
+            *(sys.executable, "-m", "servescope", "exporter", f"--address={run.dashboard_url}"),
+            *(f"--port={run.ports.exporter}", "--interval=5"),
+        ],
+        lambda: answers(f"{url}/-/healthz"),
+        url,
+        (run.ports.exporter,),
     )
 
 

@@ -15,8 +15,9 @@ requires_promtool = pytest.mark.skipif(
 )
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, check=False)
+def run(*arguments: str | Path, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = ["promtool", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, input=stdin)
 
 
 def assert_expressions(folder: Path, series: dict[str, str], expected: dict[tuple[str, str], list[tuple[str, float]]]):

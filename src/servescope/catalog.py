@@ -28,8 +28,8 @@ class Source(str, Enum):
     NODE_AGENT = "node agent"  # one on each node, --metrics-export-port (8080)
     AUTOSCALER = "autoscaler"  # on the head, 44217
     DASHBOARD = "dashboard"  # on the head, 44227
+    EXPORTER = "servescope exporter"  # ours: what Serve's REST API knows, 9475
     PROMETHEUS = "Prometheus"  # Prometheus writes it itself
-    EXPORTER = "servescope exporter"  # our own, 9475
     BLACKBOX = "blackbox exporter"  # probes from outside
 
 
@@ -1207,6 +1207,96 @@ _DASHBOARD = _group(
     origin=Origin.DASHBOARD,
 )
 
+_EXPORTER = _group(
+    "State exporter",
+    Metric("servescope_application_info", GAUGE, "1", ("application", "route_prefix"), "1; tells the route prefix."),
+    Metric(
+        "servescope_application_status",
+        GAUGE,
+        "1",
+        ("application", "status"),
+        "1 for the application's present status.",
+    ),
+    Metric(
+        "servescope_application_last_deployed_timestamp_seconds",
+        GAUGE,
+        "s",
+        _APP,
+        "Unix time of the last deploy that named the application.",
+        trap="A deploy moves it for every application of the file, changed or not; the fingerprint tells what changed.",
+    ),
+    Metric(
+        "servescope_deployment_status", GAUGE, "1", (*_DEPLOYMENT, "status"), "1 for the deployment's present status."
+    ),
+    Metric(
+        "servescope_deployment_config_info",
+        GAUGE,
+        "1",
+        (*_DEPLOYMENT, "fingerprint"),
+        "1; the fingerprint changes when the deployment's configuration or its application's code does.",
+    ),
+    Metric(
+        "servescope_deployment_configured_replicas",
+        GAUGE,
+        "replicas",
+        _DEPLOYMENT,
+        "num_replicas of a deployment that does not scale.",
+        "deployments with a fixed num_replicas",
+    ),
+    *(
+        Metric(f"servescope_deployment_{name}", GAUGE, unit, _DEPLOYMENT, help, _AUTOSCALING_ONLY, needs=needs)
+        for name, unit, help, needs in (
+            ("min_replicas", "replicas", "Fewest replicas.", ""),
+            ("max_replicas", "replicas", "Most replicas: the ceiling of the load and of the bill.", ""),
+            ("initial_replicas", "replicas", "Replicas to start with.", "initial_replicas set"),
+            ("target_ongoing_requests", "requests", "Requests that each replica should carry.", ""),
+            ("upscale_delay_seconds", "s", "How long demand must be high before replicas are added.", ""),
+            ("downscale_delay_seconds", "s", "How long demand must be low before replicas are removed.", ""),
+        )
+    ),
+    *(
+        Metric(f"servescope_deployment_{name}", GAUGE, unit, _DEPLOYMENT, help)
+        for name, unit, help in (
+            ("target_replicas", "replicas", "Replicas that the controller wants."),
+            ("max_ongoing_requests", "requests", "Requests that one replica takes at once."),
+            ("max_queued_requests", "requests", "Requests that may wait at each caller; -1 is no limit."),
+            ("backpressure_status_code", "HTTP status", "Status of requests turned away because a queue is full."),
+            ("rolling_update_percentage", "ratio", "Share of replicas that a rolling update replaces at once, 0 to 1."),
+            ("graceful_shutdown_timeout_seconds", "s", "How long a stopping replica may finish its requests."),
+            ("health_check_period_seconds", "s", "Time between health checks."),
+            ("health_check_timeout_seconds", "s", "How long a health check may take."),
+            ("replica_cpus", "CPUs", "CPUs that each replica reserves, its placement group included."),
+            ("replica_gpus", "GPUs", "GPUs that each replica reserves, its placement group included."),
+            ("replica_memory_bytes", "bytes", "Memory that each replica reserves; 0 when it reserves none."),
+        )
+    ),
+    Metric("servescope_deployment_replicas", GAUGE, "replicas", (*_DEPLOYMENT, "state"), "Replicas by state."),
+    Metric(
+        "servescope_replica_start_time_seconds",
+        GAUGE,
+        "s",
+        (*_REPLICA, "node_ip", "state"),
+        "Unix time at which a replica was started.",
+        "only with --each-replica",
+        needs="the exporter with --each-replica",
+    ),
+    Metric("servescope_proxies", GAUGE, "proxies", ("status",), "Proxies by status."),
+    Metric("servescope_exporter_up", GAUGE, "1", (), "1 if the exporter's last fetch from Ray worked."),
+    Metric(
+        "servescope_exporter_data_age_seconds",
+        GAUGE,
+        "s",
+        (),
+        "Age of the data served: it grows while Ray does not answer.",
+        "after the first good fetch",
+    ),
+    Metric("servescope_exporter_fetch_duration_seconds", GAUGE, "s", (), "Time of the last fetch."),
+    Metric("servescope_exporter_fetches_total", COUNTER, "fetches", (), "Fetches, failed ones included."),
+    Metric("servescope_exporter_fetch_failures_total", COUNTER, "fetches", ("reason",), "Failed fetches by reason."),
+    source=Source.EXPORTER,
+    origin=Origin.NONE,
+)
+
 _PROMETHEUS = _group(
     "Prometheus",
     Metric(
@@ -1227,26 +1317,6 @@ _PROMETHEUS = _group(
         "Pending and firing alerts.",
     ),
     source=Source.PROMETHEUS,
-    origin=Origin.NONE,
-)
-
-_STATE = _group(
-    "Serve state",
-    *(
-        Metric(f"servescope_deployment_{name}", GAUGE, unit, _DEPLOYMENT, text)
-        for name, unit, text in (
-            ("min_replicas", "replicas", "Fewest replicas that the autoscaler may leave."),
-            ("max_replicas", "replicas", "Most replicas that the autoscaler may start."),
-            ("max_ongoing_requests", "requests", "Requests that one replica may work on at once."),
-            ("max_queued_requests", "requests", "Requests that may wait in each caller; -1 is no limit."),
-            ("target_ongoing_requests", "requests", "Requests that the autoscaler wants on each replica."),
-            ("graceful_shutdown_timeout_seconds", "s", "Time that a replica has to finish its requests when it stops."),
-        )
-    ),
-    Metric("servescope_application_last_deployed_timestamp_seconds", GAUGE, "s", _APP, "When it was last deployed."),
-    Metric("servescope_exporter_up", GAUGE, "1", (), "1 while the exporter can read Serve's state."),
-    Metric("servescope_exporter_data_age_seconds", GAUGE, "s", (), "Age of the state that the exporter shows."),
-    source=Source.EXPORTER,
     origin=Origin.NONE,
 )
 
@@ -1284,8 +1354,8 @@ METRICS: tuple[Metric, ...] = (
     *_CLUSTER,
     *_AUTOSCALER,
     *_DASHBOARD,
+    *_EXPORTER,
     *_PROMETHEUS,
-    *_STATE,
     *_PROBES,
 )
 

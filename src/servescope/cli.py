@@ -57,6 +57,47 @@ def rules(
     _write(generate.rule_files(settings_module.load(settings), slos, time_scale), output)
 
 
+@app.command()
+def exporter(
+    address: Annotated[
+        str,
+        typer.Option("--address", "-a", envvar="RAY_DASHBOARD_ADDRESS", help="The address of Ray's dashboard."),
+    ] = "http://127.0.0.1:8265",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)] = 9475,
+    interval: Annotated[float, typer.Option(help="Seconds between two fetches.", min=1)] = 10,
+    timeout: Annotated[float, typer.Option(help="Seconds that a fetch may take.", min=0.1)] = 10,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="RAY_AUTH_TOKEN_PATH", help="A file with Ray's token; else RAY_AUTH_TOKEN holds it."),
+    ] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust, as PEM.")] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the server's certificate.")] = True,
+    all_states: Annotated[
+        bool, typer.Option("--all-states", help="Also export states that do not hold, as 0.")
+    ] = False,
+    each_replica: Annotated[
+        bool, typer.Option("--each-replica", help="Also export a series for each replica.")
+    ] = False,
+    once: Annotated[bool, typer.Option("--once", help="Fetch once, print the metrics, and end.")] = False,
+) -> None:
+    """Export what Serve's REST API knows and its metrics do not: limits, status, versions, resources."""
+    from servescope import exporter as exporter_module
+    from servescope.serve_state import Detail
+
+    source = exporter_module.Source(address, token_file, ca_file, verify, timeout)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+    state = exporter_module.Exporter(
+        source, lambda line: errors.print(f"servescope: {line}"), interval, Detail(all_states, each_replica)
+    )
+    if once:
+        if not state.poll():
+            raise typer.Exit(1)
+        typer.echo(state.metrics().decode(), nl=False)
+        return
+    exporter_module.run(state, host, port)
+
+
 @app.command(name="generate", hidden=True)
 def generate_all(output: OutputOption = Path(), settings: SettingsOption = None) -> None:
     """Regenerate every generated file of this repository."""

@@ -25,7 +25,8 @@ Three traps hold for all of them:
 
 *Labels* are those of the metric itself. Serve's metrics also carry `SessionName`, `NodeAddress`, `Version`, `Component`
 and `WorkerId`, node metrics `ip`, `IsHeadNode` and `RayNodeType`, and all of them what Prometheus adds. *Since* is the
-first Ray version with this name and kind. *Needs* says what a plain machine lacks to show it.
+first Ray version with this name and kind. `servescope_...` come from our own state exporter
+([capacity.md](capacity.md)), which reads Serve's REST API. *Needs* says what a plain machine lacks to show it.
 """
 
 

@@ -54,6 +54,8 @@ UNITS = frozenset(
         "Bps",
         "celsius",
         "watt",
+        "h",
+        "dateTimeFromNow",
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -49,6 +50,11 @@ class Settings:
     # Change it when none of your deployments answers 429 (backpressure_config) or your own code returns 503 for
     # reasons of its own; every code in it is shown as back-pressure, apart from other failures.
     backpressure_codes: tuple[str, ...] = ("503", "429")
+
+    # Change them to what you pay, in any currency, to see money beside hours on the capacity dashboard; 0 leaves it
+    # off. The price of a GPU hour holds the node around it; price CPUs for deployments without a GPU.
+    price_per_gpu_hour: float = 0.0
+    price_per_cpu_hour: float = 0.0
 
     # Change it to open on another range: short enough to see an incident, long enough to see what it departs from.
     dashboard_from: str = "now-1h"
@@ -135,10 +141,18 @@ class Settings:
                 raise ServescopeError(
                     f"{name}: {getattr(self, name)} is no bucket bound; choose one of {', '.join(map(str, bounds))}"
                 )
+        for name in ("price_per_gpu_hour", "price_per_cpu_hour"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ServescopeError(f"{name}: {getattr(self, name)} is no price; 0 means that none is known")
         if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
             raise ServescopeError(f"dashboard_from: {self.dashboard_from!r} is not of the form now-1h")
         if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
             raise ServescopeError(f"dashboard_refresh: {self.dashboard_refresh!r} is not of the form 30s (or empty)")
+
+    @property
+    def priced(self) -> bool:
+        """Whether there is a price table."""
+        return self.price_per_gpu_hour > 0 or self.price_per_cpu_hour > 0
 
     @property
     def rate_window(self) -> str:

@@ -39,8 +39,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def stack(run: Run) -> Iterator[Stack]:
-    """Ray, the test application, Prometheus with our rules, Alertmanager."""
-    parts = [stack_module.ray, stack_module.prometheus, stack_module.alertmanager, stack_module.applications]
+    """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter."""
+    parts = [
+        *(stack_module.ray, stack_module.prometheus, stack_module.alertmanager, stack_module.exporter),
+        stack_module.applications,
+    ]
     with Stack(run, parts, print) as started:
         yield started
 

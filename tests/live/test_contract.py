@@ -14,7 +14,7 @@ from servescope.settings import Settings
 from tests.live.waiting import wait_for
 
 SETTINGS = Settings()
-RAY_SOURCES = (Source.NODE_AGENT, Source.AUTOSCALER, Source.DASHBOARD)
+SOURCES = (Source.NODE_AGENT, Source.AUTOSCALER, Source.DASHBOARD, Source.EXPORTER)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def ray_version(prometheus) -> str:
 
 
 def test_every_family_that_the_test_triggers_appears(prometheus, ray_version):
-    wanted = [m for m in catalog.METRICS if m.source in RAY_SOURCES and not m.needs and not older(ray_version, m.since)]
+    wanted = [m for m in catalog.METRICS if m.source in SOURCES and not m.needs and not older(ray_version, m.since)]
     assert len(wanted) > 100
 
     def missing() -> list[str]:
@@ -75,7 +75,7 @@ def test_labels_are_those_of_the_catalogue(prometheus, ray_version):
     wrong = []
     checked = 0
     for metric in catalog.METRICS:
-        if metric.source not in RAY_SOURCES:
+        if metric.source not in SOURCES:
             continue
         for labels in series_of(prometheus, sample_name(metric)):
             checked += 1

@@ -24,6 +24,14 @@ def test_a_file_overrides_what_it_names(tmp_path):
     assert load(path) == Settings(cluster_label="cluster", backpressure_codes=("503",))
 
 
+def test_prices_may_be_whole_numbers(tmp_path):
+    path = tmp_path / "settings.yml"
+    path.write_text("price_per_gpu_hour: 3\n")
+    assert load(path).price_per_gpu_hour == 3
+    assert load(path).priced
+    assert not Settings().priced
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -35,6 +43,9 @@ def test_a_file_overrides_what_it_names(tmp_path):
         ("scrape_interval_s: true", "scrape_interval_s: True is not a whole number"),
         ("backpressure_codes: [200]", "'200' is no HTTP status code between 400 and 599"),
         ("backpressure_codes: []", "backpressure_codes: empty"),
+        ("price_per_gpu_hour: -1", "price_per_gpu_hour: -1.0 is no price"),
+        ("price_per_cpu_hour: .nan", "price_per_cpu_hour: nan is no price"),
+        ("price_per_gpu_hour: true", "price_per_gpu_hour: True is not a number"),
         ("dashboard_from: yesterday", "dashboard_from: 'yesterday' is not of the form now-1h"),
         ("dashboard_refresh: often", "dashboard_refresh: 'often' is not of the form 30s"),
         ("colour: red", "unknown setting 'colour'; known: "),

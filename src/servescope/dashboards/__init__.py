@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from servescope.dashboards import cluster, deployment, overview, slo
+from servescope.dashboards import capacity, cluster, deployment, overview, slo
 from servescope.panels import Dashboard
 from servescope.settings import Settings
 
-_MODULES = (overview, deployment, slo, cluster)
+_MODULES = (overview, deployment, capacity, slo, cluster)
 
 
 def all_dashboards(settings: Settings, *, recorded: bool = False) -> list[Dashboard]:

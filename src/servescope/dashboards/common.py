@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servescope import panels, promql
+from servescope import limits, panels, promql
 from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
 from servescope.panels import PALETTE, Annotation, Column, Link, Query, Threshold, Variable
 from servescope.promql import DEPLOYMENT, Scope
@@ -41,6 +41,18 @@ def _states(codes: dict[int, str]) -> dict[int, tuple[str, str]]:
 APPLICATION_STATES = _states(APPLICATION_STATUS)
 DEPLOYMENT_STATES = _states(DEPLOYMENT_STATUS)
 PROXY_STATES = _states(PROXY_STATUS)
+
+WHY = (
+    "Blue passes by itself: a delay runs, or replicas start. Amber: the load asks for more than max_replicas. Red: "
+    "short of replicas for two minutes, so they find no place or do not come up. Green: the target is reached."
+)
+WHY_STATES = {
+    limits.AT_REST: ("at rest", PALETTE.good),
+    limits.STARTING: ("replicas starting", PALETTE.neutral),
+    limits.DELAYED: ("waiting for the delay", PALETTE.neutral),
+    limits.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
+    limits.UNPLACED: ("replicas missing", PALETTE.failing),
+}
 
 # The lowest codes mean trouble: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.
 TROUBLE_CODE = 2
@@ -97,17 +109,25 @@ def variables(settings: Settings, *labels: str) -> list[Variable]:
 
 
 def rollouts(settings: Settings) -> list[Annotation]:
-    """Rollouts on every dashboard: while a deployment's status is UPDATING."""
+    """On every dashboard: what was deployed (the state exporter tells), and how long a deployment was UPDATING."""
     scope = Scope(settings.cluster_label, {settings.cluster_label: '=~"$cluster"'})
     updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
     return [
+        Annotation(
+            name="Deploys",
+            # One mark for each application that a deploy changed: not for those that the same file left alone.
+            expr=limits.changed(scope, "$__interval", promql.APPLICATION),
+            title="Deploy",
+            text="{{application}}",
+            color=PALETTE.other,
+        ),
         Annotation(
             name="Rollouts",
             expr=promql.total(f"{scope.select('ray_serve_deployment_status')} == {updating}", DEPLOYMENT, "max"),
             title="Rollout",
             text=DEPLOYMENT_LEGEND,
             color=PALETTE.neutral,
-        )
+        ),
     ]
 
 

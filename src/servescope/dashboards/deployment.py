@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from servescope import panels, promql
+from servescope import limits, panels, promql
 from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
@@ -42,6 +42,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Queue and routing", _queue(r)),
             panels.row("Replicas and autoscaling", _replicas(r)),
             panels.row("Lifecycle", _lifecycle(r)),
+            panels.row("What changed", _changes(r)),
             panels.row("Resources", _resources(r)),
             panels.row("Batching", _batching(r)),
             panels.row("Multiplexing", _multiplexing(r)),
@@ -232,10 +233,6 @@ def _latency(r: Reader) -> list[Panel]:
 
 
 def _queue(r: Reader) -> list[Panel]:
-    # max_queued_requests holds for each caller, so the fullest one decides when requests are turned away.
-    each_caller = promql.total(
-        r.select("ray_serve_deployment_queued_queries"), (*DEPLOYMENT, "handle", "actor_id"), "sum"
-    )
     routing = promql.lasting(r.scope, "ray_serve_num_scheduling_tasks", WINDOW)
     backing_off = promql.lasting(r.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
     return [
@@ -248,11 +245,15 @@ def _queue(r: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Waiting requests of the fullest caller",
-            "max_queued_requests is a limit for each caller (each proxy and each handle), so this is the one to hold "
-            "against it: at the limit that caller's requests are turned away.",
+            "max_queued_requests (dashed, where there is one) is a limit for each caller (each proxy and each "
+            "handle), so this is the one to hold against it: at the limit that caller's requests are turned away.",
             "short",
-            [panels.query(promql.total(each_caller, DEPLOYMENT, "max"), DEPLOYMENT_LEGEND)],
+            [
+                panels.query(limits.fullest_caller(r), DEPLOYMENT_LEGEND),
+                panels.query(limits.queue_limit(r), f"{DEPLOYMENT_LEGEND} limit"),
+            ],
             min=0,
+            dashed=("/limit$/",),
         ),
         panels.timeseries(
             "Wait for a replica",
@@ -332,8 +333,8 @@ def _replicas(r: Reader) -> list[Panel]:
         panels.timeseries(
             "Demand against replicas",
             "The autoscaler's input: requests seen divided by target_ongoing_requests, which is how many replicas the "
-            "load asks for (solid), and the target that it decided on (dashed). Demand above a target that does not "
-            "move means max_replicas, a delay, or a custom policy.",
+            "load asks for (solid), the target that it decided on and max_replicas (dashed). Demand above a target "
+            "that does not move means max_replicas, a delay, or a custom policy.",
             "short",
             [
                 panels.query(demand, f"{DEPLOYMENT_LEGEND} demand"),
@@ -342,14 +343,31 @@ def _replicas(r: Reader) -> list[Panel]:
                     f" and {promql.total(r.select('ray_serve_autoscaling_total_requests'), DEPLOYMENT, 'max')}",
                     f"{DEPLOYMENT_LEGEND} target",
                 ),
+                panels.query(limits.limit(r, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
             ],
             min=0,
-            dashed=("/target$/",),
+            dashed=("/(target|max)$/",),
+        ),
+        panels.state_timeline(
+            "Why not at rest?",
+            common.WHY,
+            [panels.query(limits.why(r), DEPLOYMENT_LEGEND)],
+            common.WHY_STATES,
+            width=16,
+        ),
+        panels.timeseries(
+            "In flight share",
+            "Requests in progress against what the healthy replicas take at once (replicas x max_ongoing_requests).",
+            "percentunit",
+            [panels.query(limits.in_flight_share(r), DEPLOYMENT_LEGEND)],
+            min=0,
+            thresholds=common.UTILIZATION,
         ),
         panels.timeseries(
             "Requests in progress per replica",
-            "The busiest and the average replica. The autoscaler steers the average towards target_ongoing_requests "
-            "(dashed); a busiest replica far above it means uneven routing.",
+            "The busiest and the average replica. The autoscaler steers the average towards target_ongoing_requests; "
+            "max_ongoing_requests is the limit (both dashed). A busiest replica far above the average means uneven "
+            "routing.",
             "short",
             [
                 panels.query(promql.total(per_replica, DEPLOYMENT, "max"), f"{DEPLOYMENT_LEGEND} busiest"),
@@ -358,9 +376,10 @@ def _replicas(r: Reader) -> list[Panel]:
                     promql.total(r.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max"),
                     f"{DEPLOYMENT_LEGEND} target",
                 ),
+                panels.query(limits.limit(r, "max_ongoing_requests"), f"{DEPLOYMENT_LEGEND} limit"),
             ],
             min=0,
-            dashed=("/target$/",),
+            dashed=("/(target|limit)$/",),
         ),
         panels.timeseries(
             "Busy share of replicas",
@@ -461,6 +480,39 @@ def _lifecycle(r: Reader) -> list[Panel]:
             ],
             common.DEPLOYMENT_STATES,
             width=10,
+        ),
+    ]
+
+
+def _changes(r: Reader) -> list[Panel]:
+    window = replace(r, window="10m")
+    failed, p95 = _failed_ratio(window, DEPLOYMENT), window.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
+    before, after = limits.before_last_change, limits.after_last_change
+    return [
+        panels.table(
+            "What changed last",
+            "Deployments whose configuration or code changed in the time range, when it last did, and ten minutes "
+            "before against ten minutes after. After is empty until the ten minutes are over. A rollout that takes "
+            "longer leaves old replicas in the second figure.",
+            [
+                panels.query(f"1000 * {limits.last_change(r.scope)}"),
+                panels.query(before(r.scope, failed)),
+                panels.query(after(r.scope, failed, "10m")),
+                panels.query(before(r.scope, p95)),
+                panels.query(after(r.scope, p95, "10m")),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Changed", unit="dateTimeFromNow"),
+                Column("Value #B", "Failed before", unit="percentunit"),
+                Column("Value #C", "Failed after", unit="percentunit", thresholds=common.ERROR_RATIO),
+                Column("Value #D", "p95 before", unit="ms"),
+                Column("Value #E", "p95 after", unit="ms"),
+            ],
+            sort_by="Changed",
+            width=24,
+            absent="a deploy in the time range",
         ),
     ]
 

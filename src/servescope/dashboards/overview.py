@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from servescope import panels, promql
+from servescope import limits, panels, promql
 from servescope.dashboards import common
 from servescope.panels import PALETTE, Column, Dashboard, Link, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT
@@ -321,6 +321,25 @@ def _deployments(r: Reader) -> list[Panel]:
             "short",
             [panels.query(f"topk(10, {r.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)],
             thresholds=common.ANY_IS_RISKY,
+            links=(common.SERIES_TO_DEPLOYMENT,),
+        ),
+        panels.timeseries(
+            "In flight share by deployment",
+            "Requests in progress against what the healthy replicas take at once (replicas x max_ongoing_requests). At "
+            "100 % new requests wait. The capacity dashboard tells what to do.",
+            "percentunit",
+            [panels.query(limits.in_flight_share(r), common.DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+            thresholds=common.UTILIZATION,
+            links=(common.SERIES_TO_DEPLOYMENT,),
+        ),
+        panels.state_timeline(
+            "Why not at rest?",
+            common.WHY,
+            [panels.query(limits.why(r), common.DEPLOYMENT_LEGEND)],
+            common.WHY_STATES,
+            width=12,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(

@@ -1,0 +1,469 @@
+"""servescope-capacity: how much room is left, and what does it cost? Needs the state exporter."""
+
+from __future__ import annotations
+
+from servescope import limits, panels, promql
+from servescope.dashboards import common
+from servescope.dashboards.common import DEPLOYMENT_LEGEND
+from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
+from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA
+from servescope.settings import Settings
+from servescope.signals import (
+    DEPLOYMENT_REQUESTS,
+    PROCESSING_LATENCY,
+    QUEUED,
+    REPLICAS,
+    TARGET_REPLICAS,
+    Reader,
+)
+
+PLAIN = (Threshold(None, PALETTE.neutral),)
+# Sums over the dashboard's range take one value a minute, so that sixty of them are an hour.
+MINUTES = "[$__range:1m]"
+
+
+def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
+    """The dashboard, plain or reading recorded series."""
+    r = common.reader(settings, recorded, "application", "deployment")
+    return panels.dashboard(
+        uid="servescope-capacity",
+        title="Ray Serve / Capacity",
+        description="How much room is left, and what does it cost?",
+        rows=[
+            panels.row("How much room is left?", _room(r)),
+            panels.row("Load against limits", _load(r)),
+            panels.row("Autoscaling", _autoscaling(r)),
+            panels.row("Are the settings right?", _settings(r)),
+            panels.row("Hours and cost", _cost(r, settings)),
+            panels.row("The cluster", _cluster(r)),
+        ],
+        variables=common.variables(settings, "application", "deployment"),
+        annotations=common.rollouts(settings),
+        settings=settings,
+    )
+
+
+def _count(condition: str, among: str) -> str:
+    """How many deployments a condition holds for; 0 when for none."""
+    return f"count({condition}) or 0 * count({among})"
+
+
+def _room(r: Reader) -> list[Panel]:
+    ceiling = limits.limit(r, "max_replicas")
+    return [
+        panels.stat(
+            "Fullest deployment",
+            "Requests in progress against what its healthy replicas take at once (replicas x max_ongoing_requests), "
+            "for the deployment nearest to its limit. At 100 % new requests wait.",
+            "percentunit",
+            [panels.query(promql.total(limits.in_flight_share(r), (), "max"))],
+            thresholds=common.UTILIZATION,
+        ),
+        panels.stat(
+            "Fullest queue",
+            "Requests waiting at one caller against max_queued_requests, for the queue nearest to its limit. At 100 % "
+            "that caller's requests are turned away. Deployments without a limit do not count.",
+            "percentunit",
+            [panels.query(promql.total(limits.queue_share(r), (), "max"))],
+            thresholds=common.UTILIZATION,
+        ),
+        panels.stat(
+            "Capped by max_replicas",
+            "Deployments whose load asks for more replicas than max_replicas allows. Normal is 0.",
+            "none",
+            [panels.query(_count(f"{limits.demand(r)} > {ceiling}", ceiling))],
+            thresholds=common.ANY_IS_RISKY,
+        ),
+        panels.stat(
+            "Replicas not coming up",
+            "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
+            "that fails or takes longer than that. Normal is 0.",
+            "none",
+            [panels.query(_count(f"{limits.why(r)} == {limits.UNPLACED}", limits.limit(r, "target_replicas")))],
+            thresholds=common.ANY_IS_BAD,
+        ),
+        panels.stat(
+            "CPUs at the ceiling",
+            "CPUs that all deployments would reserve with every replica that max_replicas (or num_replicas) allows, "
+            "against those that the cluster has now. Above 100 % the cluster must grow, or the last ones never start.",
+            "percentunit",
+            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_cpus'))} / {_cluster_has(r, 'CPU')}")],
+            thresholds=common.UTILIZATION,
+        ),
+        panels.stat(
+            "GPUs at the ceiling",
+            "The same for GPUs.",
+            "percentunit",
+            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_gpus'))} / ({_cluster_has(r, 'GPU')} > 0)")],
+            thresholds=common.UTILIZATION,
+            absent="a GPU on a node",
+        ),
+        panels.table(
+            "Deployments",
+            "One line for each deployment, as it is now. Demand is the number of replicas that the load asks for; "
+            "empty for a fixed num_replicas, which nothing scales.",
+            [
+                panels.query(limits.in_flight_share(r)),
+                panels.query(limits.queue_share(r)),
+                panels.query(r.read(QUEUED, DEPLOYMENT)),
+                panels.query(r.read(REPLICAS, DEPLOYMENT)),
+                panels.query(r.read(TARGET_REPLICAS, DEPLOYMENT)),
+                panels.query(limits.demand(r)),
+                panels.query(limits.limit(r, "min_replicas")),
+                panels.query(limits.most_replicas(r)),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                Column("deployment", "Deployment", links=(common.ROW_TO_DEPLOYMENT,)),
+                Column("Value #A", "In flight", unit="percentunit", thresholds=common.UTILIZATION),
+                Column("Value #B", "Queue", unit="percentunit", thresholds=common.UTILIZATION),
+                Column("Value #C", "Waiting", unit="none"),
+                Column("Value #D", "Replicas", unit="none"),
+                Column("Value #E", "Target", unit="none"),
+                Column("Value #F", "Demand", unit="none", decimals=1),
+                Column("Value #G", "Min", unit="none"),
+                Column("Value #H", "Max", unit="none"),
+            ],
+            sort_by="In flight",
+            width=24,
+        ),
+    ]
+
+
+def _load(r: Reader) -> list[Panel]:
+    link = (common.SERIES_TO_DEPLOYMENT,)
+    # A load that falls or stands still never gets there, and what lies a day ahead is no forecast any more.
+    growth = f"(deriv(({limits.demand(r)})[10m:30s]) > 0)"
+    left = f"(clamp_min({limits.limit(r, 'max_replicas')} - {limits.demand(r)}, 0) / {growth}) < 86400"
+    return [
+        panels.timeseries(
+            "In flight share",
+            "Requests in progress against replicas x max_ongoing_requests. Above 80 % bursts have to wait; autoscaling "
+            "keeps it near target_ongoing_requests / max_ongoing_requests.",
+            "percentunit",
+            [panels.query(limits.in_flight_share(r), DEPLOYMENT_LEGEND)],
+            min=0,
+            thresholds=common.UTILIZATION,
+            links=link,
+        ),
+        panels.timeseries(
+            "Queue share",
+            "The fullest caller's queue against max_queued_requests, which holds for each caller. At 100 % requests "
+            "are turned away with 503 or 429. Without a limit (-1) there is no line.",
+            "percentunit",
+            [panels.query(limits.queue_share(r), DEPLOYMENT_LEGEND)],
+            min=0,
+            thresholds=common.UTILIZATION,
+            links=link,
+        ),
+        panels.timeseries(
+            "Time to max_replicas",
+            "How long until the load asks for more than max_replicas, if it goes on growing as in the last ten "
+            "minutes. No line means that it does not grow, or that the ceiling is more than a day away.",
+            "s",
+            [panels.query(left, DEPLOYMENT_LEGEND)],
+            min=0,
+            absent="a load that grows towards max_replicas",
+        ),
+    ]
+
+
+def _autoscaling(r: Reader) -> list[Panel]:
+    target = r.read(TARGET_REPLICAS, DEPLOYMENT)
+    return [
+        panels.state_timeline(
+            "Why not at rest?",
+            common.WHY,
+            [panels.query(limits.why(r), DEPLOYMENT_LEGEND)],
+            common.WHY_STATES,
+            links=(common.SERIES_TO_DEPLOYMENT,),
+        ),
+        panels.timeseries(
+            "Demand and ceiling",
+            "Replicas that the load asks for (total requests / target_ongoing_requests) and max_replicas (dashed).",
+            "short",
+            [
+                panels.query(limits.demand(r), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(limits.limit(r, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
+            ],
+            min=0,
+            dashed=("/max$/",),
+        ),
+        panels.timeseries(
+            "Target and floor",
+            "Replicas that the controller wants and min_replicas (dashed), where there is autoscaling. A target that "
+            "never leaves the floor pays for itself only if starting a replica takes too long.",
+            "short",
+            [
+                panels.query(f"{target} and {limits.limit(r, 'min_replicas')}", f"{DEPLOYMENT_LEGEND} target"),
+                panels.query(limits.limit(r, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
+            ],
+            min=0,
+            dashed=("/min$/",),
+        ),
+        panels.bar_gauge(
+            "Changes of target",
+            "How often the target changed in the time range. Many ups and downs mean that downscale_delay_s is shorter "
+            "than the pause between peaks: every peak then pays for its replicas' start.",
+            "short",
+            [
+                panels.query(
+                    promql.total(
+                        f"changes({r.select('servescope_deployment_target_replicas')}[$__range])", DEPLOYMENT, "max"
+                    ),
+                    DEPLOYMENT_LEGEND,
+                    instant=True,
+                )
+            ],
+            thresholds=PLAIN,
+        ),
+    ]
+
+
+def _settings(r: Reader) -> list[Panel]:
+    share = f"({limits.limit(r, 'target_ongoing_requests')} / {limits.limit(r, 'max_ongoing_requests')})"
+    started = promql.events(r.scope, "ray_serve_replica_startup_latency_ms_bucket", (*DEPLOYMENT, "le"), "$__interval")
+    in_progress = promql.total(
+        f"avg_over_time({r.select('ray_serve_replica_processing_queries')}[$__rate_interval])", DEPLOYMENT
+    )
+    calls = r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
+    healthy = f"({r.read(REPLICAS, DEPLOYMENT)} > 0)"
+    busiest = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
+
+    def advice(condition: str, text: str) -> str:
+        return f'label_replace({share} {condition}, "advice", "{text}", "", "")'
+
+    return [
+        panels.table(
+            "target_ongoing_requests against max_ongoing_requests",
+            "The target should be about half of the limit, so that a burst finds room while the next replica starts. "
+            "Measure the limit itself: it is where more requests at once bring no more throughput.",
+            [
+                panels.query(
+                    " or ".join(
+                        (
+                            advice("> 0.8", "Lower the target to half of the limit: queues grow before replicas do."),
+                            advice("< 0.2", "Lower the limit: a replica may get far more than it is planned for."),
+                            advice(">= 0.2 <= 0.8", "Fine: a burst finds room while the next replica starts."),
+                        )
+                    )
+                ),
+                panels.query(limits.limit(r, "target_ongoing_requests")),
+                panels.query(limits.limit(r, "max_ongoing_requests")),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Share", unit="percentunit"),
+                Column("Value #B", "Target", unit="none"),
+                Column("Value #C", "Limit", unit="none"),
+                Column("advice", "Advice"),
+            ],
+            sort_by="Share",
+        ),
+        panels.table(
+            "Delays against start times",
+            "Seconds. A replica is of use one delay and one start after the load rose: what arrives until then must "
+            "fit into the queues. Where the start takes longer than the upscale delay, scale earlier: a lower target, "
+            "or a higher min_replicas. Start: 95 % of the starts in the time range took at most this long.",
+            [
+                panels.query(limits.limit(r, "upscale_delay_seconds")),
+                panels.query(f"{promql.quantile(0.95, promql.over_range(started))} / 1000"),
+                panels.query(limits.limit(r, "downscale_delay_seconds")),
+                panels.query(limits.limit(r, "graceful_shutdown_timeout_seconds")),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Upscale delay", unit="s"),
+                Column("Value #B", "Start (p95)", unit="s"),
+                Column("Value #C", "Downscale delay", unit="s"),
+                Column("Value #D", "Shutdown timeout", unit="s"),
+            ],
+            sort_by="Start (p95)",
+        ),
+        panels.timeseries(
+            "Time in the replica by Little's law",
+            "Requests in progress divided by calls finished per second is the mean time in the replica (solid), "
+            "whatever the buckets say. Far above the measured p95 (dashed) requests hang that have not finished yet; "
+            "far below the median the load comes in bursts that the reports miss.",
+            "ms",
+            [
+                panels.query(f"1000 * {in_progress} / ({calls} > 0)", f"{DEPLOYMENT_LEGEND} by Little's law"),
+                panels.query(r.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} p95"),
+            ],
+            width=12,
+            min=0,
+            dashed=("/p95$/",),
+        ),
+        panels.table(
+            "The most that one replica carried in a day",
+            "To size the next deployment: calls per second and requests at once that one replica carried at its best "
+            "in the last 24 hours, and the limit. Requests at once are those of the busiest replica.",
+            [
+                panels.query(f"max_over_time(({calls} / {healthy})[1d:1m])"),
+                panels.query(f"max_over_time(({promql.total(busiest, DEPLOYMENT, 'max')})[1d:1m])"),
+                panels.query(limits.limit(r, "max_ongoing_requests")),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Calls/s", unit="reqps", decimals=1),
+                Column("Value #B", "At once", unit="none"),
+                Column("Value #C", "Limit", unit="none"),
+            ],
+            sort_by="Calls/s",
+        ),
+    ]
+
+
+def _hours(figure: str) -> str:
+    """A figure for each hour, summed over the dashboard's range."""
+    return f"sum_over_time(({figure}){MINUTES}) / 60"
+
+
+def _cost(r: Reader, settings: Settings) -> list[Panel]:
+    replicas = limits.reserved_replicas(r)
+    cpus, gpus = (limits.reserved(r, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
+    processing = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
+    there = promql.total(processing, DEPLOYMENT, "count")
+    idle = f"({promql.total(f'{processing} == 0', DEPLOYMENT, 'count')} or 0 * {there}) / {there}"
+    # The usual level is the median of the last day; what the last hour had above it is what a flood cost.
+    usual = f"quantile_over_time(0.5, ({replicas})[1d:5m])"
+    flood = f"clamp_min(avg_over_time(({replicas})[1h:1m]) - {usual}, 0)"
+    allowed = f"clamp_min({limits.most_replicas(r)} - {usual}, 0)"
+    calls = r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
+    money = _money(r, settings, replicas, calls, flood, allowed) if settings.priced else []
+    return [
+        panels.table(
+            "Hours by deployment",
+            "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
+            "starts and shutdowns included. Idle is the share of replicas that had nothing in progress.",
+            [
+                panels.query(_hours(replicas)),
+                panels.query(_hours(cpus)),
+                panels.query(_hours(gpus)),
+                panels.query(f"avg_over_time(({idle}){MINUTES})"),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Replica hours", unit="none", decimals=2),
+                Column("Value #B", "CPU hours", unit="none", decimals=2),
+                Column("Value #C", "GPU hours", unit="none", decimals=2),
+                Column("Value #D", "Idle", unit="percentunit"),
+            ],
+            sort_by="Replica hours",
+        ),
+        panels.table(
+            "Floods: the last hour above the usual level",
+            "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
+            "have allowed: what one hour of unwanted traffic can cost at worst.",
+            [panels.query(flood), panels.query(allowed), panels.query(usual)],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Above usual", unit="none", decimals=2),
+                Column("Value #B", "At most", unit="none", decimals=2),
+                Column("Value #C", "Usual replicas", unit="none", decimals=1),
+            ],
+            sort_by="Above usual",
+        ),
+        panels.timeseries(
+            "Idle replicas",
+            "Share of each deployment's replicas that have nothing in progress. Always high means that min_replicas or "
+            "num_replicas is above what the load needs.",
+            "percentunit",
+            [panels.query(idle, DEPLOYMENT_LEGEND)],
+            min=0,
+            max=1,
+        ),
+        panels.timeseries(
+            "CPUs reserved",
+            "CPUs that the replicas of each deployment reserve, whether they use them or not.",
+            "short",
+            [panels.query(cpus, DEPLOYMENT_LEGEND)],
+            stack=True,
+        ),
+        panels.timeseries(
+            "CPU seconds of 1,000 calls",
+            "CPU time reserved for a thousand calls: the price of a request before anybody names one. It rises when "
+            "replicas stand idle.",
+            "s",
+            [panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        *money,
+    ]
+
+
+def _money(r: Reader, settings: Settings, replicas: str, calls: str, flood: str, allowed: str) -> list[Panel]:
+    cost = limits.hourly_cost(r, settings, replicas)
+    return [
+        panels.table(
+            "Cost by deployment",
+            f"Over the time range, at {settings.price_per_gpu_hour:g} for a GPU hour and "
+            f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is that of now. Flood: the last hour above the "
+            "usual level, and the most that max_replicas would have allowed.",
+            [
+                panels.query(_hours(cost)),
+                panels.query(cost),
+                panels.query(f"1000 * {cost} / 3600 / ({calls} > 0)"),
+                panels.query(limits.hourly_cost(r, settings, f"({flood})")),
+                panels.query(limits.hourly_cost(r, settings, f"({allowed})")),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Cost", unit="none", decimals=2),
+                Column("Value #B", "An hour", unit="none", decimals=2),
+                Column("Value #C", "1,000 calls", unit="none", decimals=4),
+                Column("Value #D", "Flood", unit="none", decimals=2),
+                Column("Value #E", "Flood at most", unit="none", decimals=2),
+            ],
+            sort_by="Cost",
+            width=16,
+        ),
+        panels.timeseries(
+            "Cost of an hour by application",
+            "What the replicas that each application has now cost in an hour.",
+            "none",
+            [panels.query(promql.total(cost, APPLICATION), "{{application}}")],
+            stack=True,
+        ),
+    ]
+
+
+def _at_ceiling(r: Reader, resource: str) -> str:
+    return limits.reserved(r, resource, limits.most_replicas(r))
+
+
+def _cluster_has(r: Reader, resource: str) -> str:
+    return promql.total(r.select("ray_resources", Name=f'="{resource}"'))
+
+
+def _cluster(r: Reader) -> list[Panel]:
+    def against(title: str, resource: str, name: str, absent: str) -> Panel:
+        now = limits.reserved(r, resource, limits.reserved_replicas(r))
+        return panels.timeseries(
+            title,
+            f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
+            f"allowed, and that the cluster's nodes have now (dashed). Nodes that an autoscaler may still add do not "
+            f"count, and neither does what other Ray programs reserve.",
+            "short",
+            [
+                panels.query(promql.total(now), "reserved now"),
+                panels.query(promql.total(_at_ceiling(r, resource)), "at the ceiling"),
+                panels.query(_cluster_has(r, name), "cluster"),
+            ],
+            width=12,
+            min=0,
+            colors={"reserved now": PALETTE.neutral, "at the ceiling": PALETTE.at_risk, "cluster": PALETTE.muted},
+            dashed=("cluster",),
+            absent=absent,
+        )
+
+    return [
+        against("CPUs reserved, allowed and there", "replica_cpus", "CPU", ""),
+        against("GPUs reserved, allowed and there", "replica_gpus", "GPU", "a GPU on a node"),
+    ]

@@ -1,0 +1,127 @@
+"""Figures that hold Ray's metrics against the configured limits, which only the state exporter knows.
+
+They are read as they stand, never recorded: a limit is one series for each deployment, and cheap.
+"""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.promql import DEPLOYMENT, Labels, Scope
+from servescope.settings import Settings
+from servescope.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
+
+# Why a deployment is not at rest, as codes that rise with the need for somebody to act.
+AT_REST, STARTING, DELAYED, CAPPED, UNPLACED = range(5)
+
+
+def limit(r: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
+    """A configured figure of each deployment: `servescope_deployment_<name>`."""
+    return promql.total(r.select(f"servescope_deployment_{name}"), by, "max")
+
+
+def queue_limit(r: Reader) -> str:
+    """max_queued_requests where there is a limit; -1 stands for none."""
+    return f"({limit(r, 'max_queued_requests')} >= 0)"
+
+
+def most_replicas(r: Reader) -> str:
+    """The ceiling of each deployment: max_replicas where it scales, num_replicas where it is fixed."""
+    return f"({limit(r, 'max_replicas')} or {limit(r, 'configured_replicas')})"
+
+
+def reserved_replicas(r: Reader) -> str:
+    """Replicas that hold their resources: from STARTING until they are gone, STOPPING among them."""
+    return promql.total(r.select("servescope_deployment_replicas"), DEPLOYMENT)
+
+
+def fullest_caller(r: Reader) -> str:
+    """Requests waiting at the caller that has most: max_queued_requests holds for each proxy and each handle."""
+    each = promql.total(r.select("ray_serve_deployment_queued_queries"), (*DEPLOYMENT, "handle", "actor_id"), "sum")
+    return promql.total(each, DEPLOYMENT, "max")
+
+
+def in_flight_share(r: Reader) -> str:
+    """Requests in progress against what the healthy replicas take at once, 0 to 1."""
+    return (
+        f"{r.read(RUNNING, DEPLOYMENT)} / (({r.read(REPLICAS, DEPLOYMENT)} > 0) * {limit(r, 'max_ongoing_requests')})"
+    )
+
+
+def queue_share(r: Reader) -> str:
+    """The fullest caller's queue against max_queued_requests, 0 to 1; absent without a limit above 0."""
+    return f"{fullest_caller(r)} / ({limit(r, 'max_queued_requests')} > 0)"
+
+
+def demand(r: Reader) -> str:
+    """How many replicas the load asks for: the autoscaler's input by its goal for one replica.
+
+    Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s, so at the ceiling it looks calm.
+    """
+    seen = promql.total(r.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
+    return f"({seen} / {limit(r, 'target_ongoing_requests')})"
+
+
+def why(r: Reader) -> str:
+    """For each deployment the code that says why it is not at rest: the worst that applies."""
+    target = r.read(TARGET_REPLICAS, DEPLOYMENT)
+    gap = promql.replica_gap(target, r.read(REPLICAS, DEPLOYMENT))
+    existed = f"last_over_time(({target})[1m:15s] offset 2m)"
+    causes = (
+        # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
+        (UNPLACED, f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"),
+        (CAPPED, f"{demand(r)} > {limit(r, 'max_replicas')}"),
+        (DELAYED, f"ceil({demand(r)}) > {target}"),
+        (STARTING, f"{gap} > 0"),
+        (AT_REST, target),
+    )
+    return " or ".join(f"({code} + 0 * ({cause}))" for code, cause in causes)
+
+
+def reserved(r: Reader, resource: str, replicas: str) -> str:
+    """Resources by deployment: `replica_cpus`, `replica_gpus` or `replica_memory_bytes` times a number of replicas."""
+    return f"({replicas} * {limit(r, resource)})"
+
+
+def hourly_cost(r: Reader, settings: Settings, replicas: str) -> str:
+    """What a number of replicas costs in an hour, by the price table of the settings."""
+    return (
+        f"({replicas} * ({limit(r, 'replica_gpus')} * {settings.price_per_gpu_hour:g}"
+        f" + {limit(r, 'replica_cpus')} * {settings.price_per_cpu_hour:g}))"
+    )
+
+
+def changed(scope: Scope, window: str, by: Labels) -> str:
+    """1 where a deployment's fingerprint was not there a window ago: a change of its configuration or its code.
+
+    An exporter that has just started knows no past, so what it sees first is no change.
+    """
+    info, age = (
+        scope.select("servescope_deployment_config_info"),
+        scope.select("servescope_exporter_data_age_seconds"),
+    )
+    return promql.total(
+        f"({info} unless {info} offset {window}) and on (instance) ({age} offset {window})", by, "group"
+    )
+
+
+# Each step of the graph's range is looked at once, so a change is found however short it was.
+_STEPS = "[$__range:$__interval]"
+_ON = f"on ({', '.join(DEPLOYMENT)})"
+
+
+def last_change(scope: Scope) -> str:
+    """Unix time of each deployment's last change in the graph's range."""
+    return f"max_over_time((time() * ({changed(scope, '$__interval', DEPLOYMENT)})){_STEPS})"
+
+
+def before_last_change(scope: Scope, figure: str) -> str:
+    """A figure by deployment as it was when the deployment last changed, looking back."""
+    return f"last_over_time((({figure}) and {_ON} {changed(scope, '$__interval', DEPLOYMENT)}){_STEPS})"
+
+
+def after_last_change(scope: Scope, figure: str, window: str) -> str:
+    """The same figure a window after that change; nothing before the window is over, nor after an older change."""
+    now = changed(scope, "$__interval", DEPLOYMENT)
+    then = f"last_over_time(({now})[$__interval:$__interval] offset {window})"
+    figure_then = f"last_over_time((({figure}) and {_ON} {then}){_STEPS})"
+    return f"{figure_then} unless {_ON} count_over_time(({now})[{window}:$__interval])"

@@ -1,0 +1,325 @@
+"""What Serve's REST API tells and Ray's metrics do not: limits, states, versions, resources, as Prometheus metrics.
+
+One function reads the document of `GET /api/serve/applications/` and gives metric families. It trusts nothing: a field
+that is missing, null or of another type gives no series, never a made-up figure, and whatever is new in the document is
+left alone. Texts that may hold users' secrets (messages, tracebacks, user_config, runtime_env) never become labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
+from servescope.errors import ServescopeError
+
+Json = Mapping[str, Any]
+
+REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
+_STATE = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_CONFIG = "as in deployment_config of Serve's REST API"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A figure of a deployment: metric name after `servescope_deployment_`, help, where it stands, its least value."""
+
+    name: str
+    help: str
+    path: tuple[str, ...]
+    least: float = 0
+
+
+_AUTOSCALING = ("deployment_config", "autoscaling_config")
+
+NUMBERS = (
+    Number(
+        "min_replicas", f"Fewest replicas of an autoscaling deployment, {_CONFIG}.", (*_AUTOSCALING, "min_replicas")
+    ),
+    Number("max_replicas", f"Most replicas of an autoscaling deployment, {_CONFIG}.", (*_AUTOSCALING, "max_replicas")),
+    Number(
+        "initial_replicas",
+        f"Replicas that an autoscaling deployment starts with, where set, {_CONFIG}.",
+        (*_AUTOSCALING, "initial_replicas"),
+    ),
+    Number(
+        "target_ongoing_requests",
+        f"Requests that the autoscaler wants each replica to carry, {_CONFIG}.",
+        (*_AUTOSCALING, "target_ongoing_requests"),
+    ),
+    Number(
+        "upscale_delay_seconds",
+        f"How long demand must be high before replicas are added, {_CONFIG}.",
+        (*_AUTOSCALING, "upscale_delay_s"),
+    ),
+    Number(
+        "downscale_delay_seconds",
+        f"How long demand must be low before replicas are removed, {_CONFIG}.",
+        (*_AUTOSCALING, "downscale_delay_s"),
+    ),
+    Number(
+        "target_replicas",
+        "Replicas that the controller wants now, from target_num_replicas of Serve's REST API.",
+        ("target_num_replicas",),
+    ),
+    Number(
+        "max_ongoing_requests",
+        f"Requests that one replica takes at once, {_CONFIG}.",
+        ("deployment_config", "max_ongoing_requests"),
+    ),
+    Number(
+        "max_queued_requests",
+        f"Requests that may wait at each caller (-1: no limit), {_CONFIG}.",
+        ("deployment_config", "max_queued_requests"),
+        -1,
+    ),
+    Number(
+        "backpressure_status_code",
+        f"HTTP status of requests turned away because a queue is full, {_CONFIG}.",
+        ("deployment_config", "backpressure_config", "status_code"),
+    ),
+    Number(
+        "rolling_update_percentage",
+        f"Share of the replicas that a rolling update replaces at once, 0 to 1, {_CONFIG}.",
+        ("deployment_config", "rolling_update_percentage"),
+    ),
+    Number(
+        "graceful_shutdown_timeout_seconds",
+        f"How long a stopping replica may finish its requests, {_CONFIG}.",
+        ("deployment_config", "graceful_shutdown_timeout_s"),
+    ),
+    Number(
+        "health_check_period_seconds",
+        f"Time between health checks of a replica, {_CONFIG}.",
+        ("deployment_config", "health_check_period_s"),
+    ),
+    Number(
+        "health_check_timeout_seconds",
+        f"How long a health check may take, {_CONFIG}.",
+        ("deployment_config", "health_check_timeout_s"),
+    ),
+)
+
+# Metric name after `servescope_deployment_` -> Ray's name of the resource, help.
+RESOURCES = {
+    "replica_cpus": ("CPU", "CPUs that each replica reserves, its placement group included."),
+    "replica_gpus": ("GPU", "GPUs that each replica reserves, its placement group included."),
+    "replica_memory_bytes": ("memory", "Memory that each replica reserves, 0 when it reserves none."),
+}
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much is told: `all_states` adds a 0 for every state that is not the present one, `each_replica` a series
+    for each replica."""
+
+    all_states: bool = False
+    each_replica: bool = False
+
+
+@dataclass
+class _Gauges:
+    """Gauges in the making, by name without `servescope_`."""
+
+    families: dict[str, GaugeMetricFamily] = field(default_factory=dict)
+
+    def declare(self, name: str, help: str, *labels: str) -> None:
+        self.families[name] = GaugeMetricFamily(f"servescope_{name}", help, labels=labels)
+
+    def add(self, name: str, value: float | None, *labels: str) -> None:
+        """One sample; none where the figure is not known."""
+        if value is not None:
+            self.families[name].add_metric(labels, value)
+
+    def states(self, name: str, present: Mapping[str, int], known: Iterable[str], detail: Detail, *labels: str) -> None:
+        """A sample for each state that is present, and for every known one where all are asked for."""
+        for state in known if detail.all_states else ():
+            if state not in present:
+                self.add(name, 0, *labels, state)
+        for state, count in present.items():
+            self.add(name, count, *labels, state)
+
+
+def families(document: Any, detail: Detail) -> list[GaugeMetricFamily]:
+    """Every metric that a document of the REST API gives; families without a sample are left out.
+
+    Raises:
+        ServescopeError: the document is not an answer of Serve at all.
+    """
+    applications = document.get("applications") if isinstance(document, dict) else None
+    if not isinstance(applications, dict):
+        raise ServescopeError("the answer has no `applications`: not Serve's REST API")
+    gauges = _Gauges()
+    _declare(gauges, detail)
+    for name, application in _objects(applications):
+        _application(gauges, name, application, detail)
+    proxies = Counter(_state(proxy.get("status")) for _, proxy in _objects(document.get("proxies")))
+    gauges.states("proxies", proxies, PROXY_STATUS.values(), detail)
+    return [family for family in gauges.families.values() if family.samples]
+
+
+def render(collected: Iterable[Any]) -> bytes:
+    """Metric families in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Collected(list(collected)))
+    return generate_latest(registry)
+
+
+@dataclass(eq=False)  # the registry wants something hashable
+class _Collected(Collector):
+    collected: list[Any]
+
+    def collect(self) -> list[Any]:
+        return self.collected
+
+    def describe(self) -> list[Any]:
+        return []  # so that the registry does not collect in order to learn the names
+
+
+def _declare(gauges: _Gauges, detail: Detail) -> None:
+    both = ("application", "deployment")
+    gauges.declare("application_info", "1; the route prefix as in Serve's REST API.", "application", "route_prefix")
+    gauges.declare("application_status", "1 for the application's present status.", "application", "status")
+    gauges.declare(
+        "application_last_deployed_timestamp_seconds",
+        "Unix time of the last deploy that named the application, changed or not, from Serve's REST API.",
+        "application",
+    )
+    gauges.declare("deployment_status", "1 for the deployment's present status.", *both, "status")
+    gauges.declare(
+        "deployment_config_info",
+        "1; the fingerprint changes when the deployment's configuration or its application's code does.",
+        *both,
+        "fingerprint",
+    )
+    gauges.declare("deployment_configured_replicas", f"num_replicas where it is fixed, {_CONFIG}.", *both)
+    for number in NUMBERS:
+        gauges.declare(f"deployment_{number.name}", number.help, *both)
+    for name, (_, help) in RESOURCES.items():
+        gauges.declare(f"deployment_{name}", help, *both)
+    gauges.declare("deployment_replicas", "Replicas by state, from Serve's REST API.", *both, "state")
+    if detail.each_replica:
+        gauges.declare(
+            "replica_start_time_seconds",
+            "Unix time at which the replica was started, from Serve's REST API.",
+            *(*both, "replica", "node_ip", "state"),
+        )
+    gauges.declare("proxies", "Proxies by status, from Serve's REST API.", "status")
+
+
+def _application(gauges: _Gauges, name: str, application: Json, detail: Detail) -> None:
+    gauges.add("application_info", 1, name, _text(application.get("route_prefix")))
+    status = Counter([_state(application["status"])]) if isinstance(application.get("status"), str) else {}
+    gauges.states("application_status", status, APPLICATION_STATUS.values(), detail, name)
+    gauges.add("application_last_deployed_timestamp_seconds", _number(application.get("last_deployed_time_s"), 1), name)
+    for deployment_name, deployment in _objects(application.get("deployments")):
+        _deployment(gauges, (name, deployment_name), application, deployment, detail)
+
+
+def _deployment(gauges: _Gauges, labels: tuple[str, str], application: Json, deployment: Json, detail: Detail) -> None:
+    status = Counter([_state(deployment["status"])]) if isinstance(deployment.get("status"), str) else {}
+    gauges.states("deployment_status", status, DEPLOYMENT_STATUS.values(), detail, *labels)
+    for number in NUMBERS:
+        gauges.add(f"deployment_{number.name}", _number(_at(deployment, number.path), number.least), *labels)
+    config = deployment.get("deployment_config")
+    if isinstance(config, dict):
+        gauges.add("deployment_config_info", 1, *labels, fingerprint(application, labels[1], deployment))
+        if not config.get("autoscaling_config"):
+            gauges.add("deployment_configured_replicas", _number(config.get("num_replicas"), 0), *labels)
+    for name, (resource, _) in RESOURCES.items():
+        gauges.add(f"deployment_{name}", _reserved(deployment, resource), *labels)
+    replicas = [replica for replica in _list(deployment.get("replicas")) if isinstance(replica, dict)]
+    states = Counter(_state(replica.get("state")) for replica in replicas)
+    gauges.states("deployment_replicas", states, REPLICA_STATES, detail, *labels)
+    if detail.each_replica:
+        _each_replica(gauges, labels, replicas)
+
+
+def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[str, Any]]) -> None:
+    seen = set()
+    for replica in replicas:
+        name = _text(replica.get("replica_id"))
+        if name and name not in seen:
+            seen.add(name)
+            more = (name, _text(replica.get("node_ip")), _state(replica.get("state")))
+            gauges.add("replica_start_time_seconds", _number(replica.get("start_time_s"), 1), *labels, *more)
+
+
+def fingerprint(application: Json, name: str, deployment: Json) -> str:
+    """A few characters that change once when a deployment's configuration, or its application's code, changes.
+
+    A Serve config file says all there is to know the moment it is submitted. What `serve.run` deployed tells its
+    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts.
+    """
+    submitted = application.get("deployed_app_config")
+    if isinstance(submitted, dict):
+        common = {key: value for key, value in submitted.items() if key != "deployments"}
+        own = [one for one in _list(submitted.get("deployments")) if _at(one, ("name",)) == name]
+        told: list[Any] = [common, own]
+    else:
+        told = [deployment.get("deployment_config"), application.get("last_deployed_time_s")]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _reserved(deployment: Json, resource: str) -> float | None:
+    """What one replica reserves of a resource; the bundles of a placement group hold its actor's own share."""
+    bundles = _list(_at(deployment, ("deployment_config", "placement_group_bundles")))
+    total = 0.0
+    for bundle in bundles or [deployment.get("required_resources")]:
+        amount = _number(bundle.get(resource, 0), 0) if isinstance(bundle, dict) else None
+        if amount is None:
+            return None
+        total += amount
+    return total
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading without trust
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The members of a JSON object that are objects themselves."""
+    for name, member in value.items() if isinstance(value, dict) else ():
+        if isinstance(member, dict):
+            yield _text(name), member
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _number(value: Any, least: float) -> float | None:
+    """A finite number that is not below the least one that makes sense; None for everything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) and number >= least else None
+
+
+def _text(value: Any) -> str:
+    """A text that can be written as UTF-8, which JSON's text need not be; "" for what is no text."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else ""
+
+
+def _state(value: Any) -> str:
+    """A state as Ray names it, also one that is newer than this code; whatever is no name is OTHER."""
+    return value if isinstance(value, str) and _STATE.fullmatch(value) else "OTHER"

@@ -1,0 +1,103 @@
+"""Answers of Serve's REST API for tests and benchmarks: the real sample, and generated ones of any size."""
+
+from __future__ import annotations
+
+import copy
+import http.server
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SAMPLE = Path(__file__).parent / "fixtures/rest/serve_applications.json"
+
+
+def sample() -> dict[str, Any]:
+    """The answer of a Ray 2.60.0 with four applications, one of which failed to deploy."""
+    document: dict[str, Any] = json.loads(SAMPLE.read_text())
+    return document
+
+
+def generated(deployments: int, replicas: int) -> dict[str, Any]:
+    """An answer with that many deployments, twenty in an application, and as many replicas in all, shared equally."""
+    document = sample()
+    model = document["applications"]["main"]
+    deployment = model["deployments"]["Scaler"]
+    replica = deployment["replicas"][0]
+    document["applications"] = {}
+    for number in range(deployments):
+        application = document["applications"].setdefault(
+            f"app-{number // 20}", {**copy.deepcopy(model), "deployments": {}}
+        )
+        one = copy.deepcopy(deployment)
+        one["name"] = f"Deployment{number}"
+        share = replicas // deployments
+        one["replicas"] = [{**replica, "replica_id": f"r{number}x{i}"} for i in range(share)]
+        application["deployments"][one["name"]] = one
+    return document
+
+
+class Answer:
+    """What the test server answers next: status, body, headers, and what to do before (a delay, for instance)."""
+
+    def __init__(self, body: bytes, status: int = 200) -> None:
+        self.body = body
+        self.status = status
+        self.headers: dict[str, str] = {}
+        self.token: str | None = None
+        self.release: threading.Event | None = None  # no answer before this is set
+        self.drip = False  # a byte now and then, for ever
+        self.asked: list[tuple[str, str | None]] = []  # path and Authorization of every request
+
+
+@contextmanager
+def rest_server(document: Any, port: int = 0, tls: tuple[Path, Path] | None = None) -> Iterator[tuple[str, Answer]]:
+    """A real HTTP server that answers as Ray's dashboard would; yields its address and what it answers.
+
+    `tls` is a certificate and its key.
+    """
+    answer = Answer(document if isinstance(document, bytes) else json.dumps(document).encode())
+    closing = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            authorization = self.headers.get("Authorization")
+            answer.asked.append((self.path, authorization))
+            if answer.release is not None:
+                answer.release.wait(30)
+            refused = answer.token is not None and authorization != f"Bearer {answer.token}"
+            status, body = (401, b"Unauthorized") if refused else (answer.status, answer.body)
+            self.send_response(status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "1000000" if answer.drip else str(len(body)))
+            self.end_headers()
+            while answer.drip and not closing.wait(0.05):
+                self.wfile.write(b" ")
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # clients that go away are part of the tests
+
+    with Server(("127.0.0.1", port), Handler) as server:
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}", answer
+        finally:
+            closing.set()
+            server.shutdown()
+            thread.join()

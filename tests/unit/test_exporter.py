@@ -1,0 +1,320 @@
+"""The exporter against a real HTTP server that answers as Ray's dashboard does, well and badly."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from servescope import exporter as exporter_module
+from servescope.errors import ServescopeError
+from servescope.exporter import Exporter, Source, server
+from tests import promtool
+from tests.serve_documents import generated, rest_server, sample
+
+SECRET = "s3cr3t-t0ken"
+
+
+def values(text: bytes | str) -> dict[str, float]:
+    """The exporter's own figures and the number of deployments, by name; failures by reason."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text.decode() if isinstance(text, bytes) else text):
+        for one in family.samples:
+            if one.name.startswith("servescope_exporter"):
+                found[one.labels.get("reason", one.name)] = one.value
+            elif one.name == "servescope_deployment_config_info":
+                found["deployments"] = found.get("deployments", 0) + 1
+    return found
+
+
+def exporter(url: str, said: list[str] | None = None, **source: object) -> Exporter:
+    lines: list[str] = [] if said is None else said
+    return Exporter(Source(url, **{"timeout_s": 2, **source}), lines.append, interval_s=0.1)  # type: ignore[arg-type]
+
+
+@contextmanager
+def serving(subject: Exporter) -> Iterator[str]:
+    """The exporter's own HTTP server; yields its address."""
+    http = server(subject, "127.0.0.1", 0)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{http.server_address[1]}"
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+
+
+def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_good_answer():
+    with rest_server(sample()) as (url, answer):
+        subject = exporter(url)
+        assert values(subject.metrics()) == {
+            **{"servescope_exporter_up": 0, "servescope_exporter_fetches_total": 0},
+            **dict.fromkeys(exporter_module.REASONS, 0),
+        }, "no age before there are data"
+        assert subject.poll()
+        found = values(subject.metrics())
+        assert answer.asked == [("/api/serve/applications/", None)]
+    assert (found["servescope_exporter_up"], found["deployments"]) == (1, 7)
+    assert 0 <= found["servescope_exporter_data_age_seconds"] < 2
+    assert 0 < found["servescope_exporter_fetch_duration_seconds"] < 2
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason", "line"),
+    [
+        ({"status": 401}, "unauthorized", "401: Ray asks for a token, or refuses ours; see --token-file"),
+        ({"status": 500}, "http_status", "answers 500"),
+        ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "http_status", "answers 302"),
+        ({"body": b"<html>a proxy's page</html>"}, "malformed", "the answer is not JSON"),
+        ({"body": b""}, "malformed", "the answer is not JSON"),
+        ({"body": b"\xff\xfe\x00"}, "malformed", "the answer is not JSON"),
+        ({"body": b"[" * 100_000}, "malformed", "the answer is not JSON"),
+        ({"body": b"9" * 10_000}, "malformed", "the answer is not JSON"),
+        ({"body": b'{"result": "ok"}'}, "malformed", "the answer has no `applications`"),
+        ({"drip": True}, "timeout", "no answer within 2 s"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else str(value)[:20],
+)
+def test_a_bad_answer_leaves_the_last_good_data(spoil, reason, line):
+    said: list[str] = []
+    with rest_server(sample()) as (url, answer):
+        subject = exporter(url, said)
+        assert subject.poll()
+        before = subject.metrics()
+        for name, value in spoil.items():
+            setattr(answer, name, value)
+        assert not subject.poll()
+        assert not subject.poll()
+        found = values(subject.metrics())
+        assert subject.metrics().startswith(before[: before.index(b"# HELP servescope_exporter")])
+        assert (found["servescope_exporter_up"], found["deployments"], found[reason]) == (0, 7, 2)
+        assert found["servescope_exporter_fetches_total"] == 3
+        assert len(said) == 1, "the same trouble is told once"
+        assert line in said[0]
+        assert "\n" not in said[0]
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(exporter_module, "MOST_BYTES", 1 << 20)
+    said: list[str] = []
+    with rest_server(b'{"applications": "' + b"x" * (2 << 20)) as (url, _):
+        assert not exporter(url, said).poll()
+    assert "more than 1 MiB" in said[0]
+
+
+def test_a_head_that_goes_and_comes_back():
+    said: list[str] = []
+    port = closed_port()
+    subject = exporter(f"http://127.0.0.1:{port}", said)
+    assert not subject.poll()
+    with rest_server(sample(), port):
+        assert subject.poll()
+    assert not subject.poll()
+    first = values(subject.metrics())["servescope_exporter_data_age_seconds"]
+    until(lambda: values(subject.metrics())["servescope_exporter_data_age_seconds"] > first + 0.2)
+    assert values(subject.metrics())["deployments"] == 7
+    with rest_server(generated(3, 3), port):
+        assert subject.poll()
+    found = values(subject.metrics())
+    assert (found["servescope_exporter_up"], found["deployments"], found["unreachable"]) == (1, 3, 2)
+    assert said[1::2] == ["Serve's REST API answers again"] * 2
+    assert "refused" in said[0]
+
+
+def test_a_scrape_does_not_wait_for_ray():
+    with rest_server(sample()) as (url, answer):
+        subject = exporter(url)
+        assert subject.poll()
+        answer.release = threading.Event()  # from now on Ray does not answer
+        subject.start()
+        until(lambda: len(answer.asked) == 2)
+        with serving(subject) as own:
+            started = time.monotonic()
+            found = values(httpx.get(f"{own}/metrics").text)
+            assert time.monotonic() - started < 0.5
+            assert (found["servescope_exporter_up"], found["deployments"]) == (1, 7)
+        answer.release.set()
+        subject.stop()
+
+
+def test_the_token_comes_from_a_file_or_the_environment_and_goes_nowhere_else(tmp_path, monkeypatch):
+    file = tmp_path / "token"
+    file.write_text(f"{SECRET}\n")
+    said: list[str] = []
+    with rest_server(sample()) as (url, answer):
+        answer.token = SECRET
+        subject = exporter(url, said, token_file=file)
+        assert subject.poll()
+        file.write_text("another\n")
+        assert not subject.poll()
+        answer.token = "another"  # Ray's token was replaced, the file followed
+        assert subject.poll()
+        file.write_text("two words\n")
+        assert not subject.poll()
+        file.unlink()
+        assert not subject.poll()
+        assert answer.asked[-1][1] == "Bearer another", "no request without the token that was asked for"
+        answer.token = SECRET
+        assert not exporter(url, said).poll()
+        monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
+        assert exporter(url, said).poll()
+    assert "the token holds characters that no token has" in said[2]
+    assert "cannot read the token" in said[3]
+    assert not any(word in line for line in said for word in (SECRET, "another", "two words"))
+    assert SECRET.encode() not in subject.metrics()
+
+
+def test_a_scrape_is_packed_when_the_client_can_unpack():
+    with rest_server(sample()) as (url, _):
+        subject = exporter(url)
+        assert subject.poll()
+        with serving(subject) as own:
+            plain = httpx.get(f"{own}/metrics", headers={"Accept-Encoding": "identity"})
+            packed = httpx.get(f"{own}/metrics", headers={"Accept-Encoding": "gzip"})
+            assert packed.headers["Content-Encoding"] == "gzip"
+            assert values(packed.text).keys() == values(plain.text).keys()
+            assert packed.text.count("\n") == plain.text.count("\n")
+            assert int(packed.headers["Content-Length"]) < len(plain.content) / 4
+            assert plain.headers["Content-Type"].startswith("text/plain; version=")
+            assert httpx.get(f"{own}/-/healthz").text == "ok\n"
+            assert httpx.get(f"{own}/anything").status_code == 404
+            result = promtool.run("check", "metrics", stdin=plain.text)
+            assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("head:8265", "address: not of the form"),
+        ("ftp://head", "address: not of the form"),
+        (f"http://user:{SECRET}@head", "address: must not hold a user or password"),
+        ("http://head:port", "address: not a URL"),
+    ],
+)
+def test_bad_addresses_are_refused_without_telling_a_password(url, message):
+    with pytest.raises(ServescopeError, match=message) as caught:
+        Source(url)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
+    """Verification is on by default; --ca-file makes the same server good, --no-verify takes it as it is."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    said: list[str] = []
+    with rest_server(sample(), tls=(certificate, key)) as (url, _):
+        assert url.startswith("https://")
+        assert not exporter(url, said).poll()
+        assert "CERTIFICATE_VERIFY_FAILED" in said[0]
+        assert exporter(url, ca_file=certificate).poll()
+        assert exporter(url, verify=False).poll()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# As a process
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "servescope", "exporter", *arguments]
+
+
+@contextmanager
+def process(arguments: list[str], env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A process that does not outlive its test."""
+    running = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=env)
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+def test_the_command_runs_until_it_is_told_to_stop(tmp_path):
+    port = closed_port()
+    with rest_server(sample()) as (url, _):
+        environment = {**os.environ, "RAY_DASHBOARD_ADDRESS": url}
+        with process(command("--port", str(port)), env=environment) as running:
+
+            def up() -> bool:
+                try:
+                    return values(httpx.get(f"http://127.0.0.1:{port}/metrics").text)["servescope_exporter_up"] == 1
+                except httpx.HTTPError:
+                    return False
+
+            until(up)
+            listening = [c for c in psutil.net_connections("tcp") if c.pid == running.pid and c.status == "LISTEN"]
+            running.terminate()
+            assert running.wait(5) == 0
+            assert running.stderr is not None
+            assert running.stderr.read() == "servescope: stopping\n"
+    addresses = {connection.laddr.ip for connection in listening}
+    assert addresses == {"127.0.0.1"}, "loopback unless told otherwise"
+
+
+def test_once_prints_the_metrics_or_says_why_not():
+    with rest_server(sample()) as (url, _):
+        done = subprocess.run(command("--once", "-a", url), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert values(done.stdout)["deployments"] == 7
+        taken = command("-a", url, "--port", url.rpartition(":")[2])
+        refused = subprocess.run(taken, capture_output=True, text=True, check=False)
+    assert refused.returncode == 1
+    assert "cannot listen there" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+    failed = subprocess.run(command("--once", "-a", url), capture_output=True, text=True, check=False)
+    assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
+
+
+def test_a_thousand_deployments_and_ten_thousand_replicas():
+    """The promise of docs/benchmarks.md, with room for a busy machine; `make bench` measures the figures."""
+    port = closed_port()
+    with rest_server(generated(1000, 10_000)) as (url, _):
+        arguments = command("-a", url, "--port", str(port), "--interval", "1")
+        with process(arguments) as running:
+            own = f"http://127.0.0.1:{port}"
+            text = ""
+
+            def fetches() -> int:
+                nonlocal text
+                try:
+                    text = httpx.get(f"{own}/metrics").text
+                except httpx.HTTPError:
+                    return 0
+                return int(float(text.partition("\nservescope_exporter_fetches_total ")[2].split()[0]))
+
+            until(lambda: fetches() >= 4, 60)
+            itself = psutil.Process(running.pid)
+            resident, cpu_s = itself.memory_info().rss, sum(itself.cpu_times()[:2])
+            count = fetches()
+    found = values(text)
+    assert found["deployments"] == 1000
+    assert cpu_s / count < 2, "processor time, since others may use this machine; start-up included"
+    assert text.count("\nservescope_") < 30_000
+    assert resident < 200 << 20, f"{resident >> 20} MiB"

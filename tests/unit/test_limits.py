@@ -1,0 +1,162 @@
+"""Limits against load, evaluated by promtool over invented series."""
+
+from __future__ import annotations
+
+import pytest
+
+from servescope import limits
+from servescope.lint import expand_macros
+from servescope.promql import APPLICATION, DEPLOYMENT, Scope
+from servescope.settings import Settings
+from servescope.signals import Reader
+from tests import promtool
+
+pytestmark = promtool.requires_promtool
+
+READER = Reader(Settings(), Scope("ray_io_cluster"), window="1m")
+HERE = '{application="a", deployment="d"}'
+STEADY = "x40"
+
+
+def series(name: str, values: str, deployment: str = "d", **labels: str) -> dict[str, str]:
+    more = "".join(f', {label}="{value}"' for label, value in labels.items())
+    return {f'{name}{{application="a", deployment="{deployment}"{more}}}': values}
+
+
+def config(name: str, value: float) -> dict[str, str]:
+    return series(f"servescope_deployment_{name}", f"{value:g}{STEADY}", instance="e")
+
+
+def evaluate(folder, given: dict[str, str], expected: dict[tuple[str, str], float | None]) -> None:
+    """Expressions at times, each with the one figure of deployment d that it gives, or none."""
+    told = {
+        (expand_macros(expression.replace("$__range", "1h"), "15s"), at): [] if value is None else [(HERE, value)]
+        for (expression, at), value in expected.items()
+    }
+    promtool.assert_expressions(folder, given, told)
+
+
+def test_in_flight_counts_every_healthy_replica_and_the_fullest_caller_decides(tmp_path):
+    given = {
+        **config("max_ongoing_requests", 2),
+        **config("max_queued_requests", 4),
+        **series("ray_serve_replica_processing_queries", f"2{STEADY}", replica="r1"),
+        **series("ray_serve_replica_processing_queries", f"1{STEADY}", replica="r2"),
+        **series("ray_serve_deployment_replica_healthy", f"1{STEADY}", replica="r1"),
+        **series("ray_serve_deployment_replica_healthy", f"1{STEADY}", replica="r2"),
+        **series("ray_serve_deployment_queued_queries", f"3{STEADY}", handle="h1", actor_id="x"),
+        **series("ray_serve_deployment_queued_queries", f"1{STEADY}", handle="h2", actor_id="y"),
+    }
+    evaluate(
+        tmp_path,
+        given,
+        {
+            (limits.in_flight_share(READER), "1m"): 0.75,
+            (limits.queue_share(READER), "1m"): 0.75,
+            (limits.queue_limit(READER), "1m"): 4,
+        },
+    )
+
+
+def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
+    given = {
+        **config("max_queued_requests", -1),
+        **series("ray_serve_deployment_queued_queries", f"3{STEADY}", handle="h1", actor_id="x"),
+    }
+    evaluate(tmp_path, given, {(limits.queue_share(READER), "1m"): None, (limits.queue_limit(READER), "1m"): None})
+
+
+@pytest.mark.parametrize(
+    ("seen", "target", "healthy", "code"),
+    [
+        (4, "2x40", "2x40", limits.AT_REST),
+        (5, "2x40", "2x40", limits.DELAYED),
+        (5, "2x30 3x10", "2x40", limits.STARTING),
+        (7, "3x40", "3x40", limits.CAPPED),
+        (7, "2x30 3x10", "2x40", limits.CAPPED),
+        (6, "3x40", "2x40", limits.UNPLACED),
+        (7, "3x40", "2x40", limits.UNPLACED),
+        # A deployment younger than two minutes is starting, not stuck.
+        (6, "_x26 3x14", "_x26 2x14", limits.STARTING),
+    ],
+)
+def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, code):
+    """Load seen of a deployment with a goal of 2 for each replica and at most 3 replicas, at 485 s."""
+    given = {
+        **config("target_ongoing_requests", 2),
+        **config("max_replicas", 3),
+        **series("ray_serve_autoscaling_total_requests", f"{seen}{STEADY}"),
+        **series("ray_serve_autoscaling_target_replicas", target),
+        **series("ray_serve_deployment_replica_healthy", healthy, replica="all"),
+    }
+    evaluate(tmp_path, given, {(limits.demand(READER), "485s"): seen / 2, (limits.why(READER), "485s"): code})
+
+
+def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
+    given = {
+        **series("ray_serve_autoscaling_target_replicas", f"2{STEADY}"),
+        **series("ray_serve_deployment_replica_healthy", f"2{STEADY}", replica="all"),
+        **config("configured_replicas", 2),
+    }
+    evaluate(tmp_path, given, {(limits.why(READER), "5m"): limits.AT_REST, (limits.most_replicas(READER), "5m"): 2})
+
+
+INFO, AGE = "servescope_deployment_config_info", 'servescope_exporter_data_age_seconds{instance="e"}'
+
+
+def test_a_change_is_seen_once_and_a_start_of_the_exporter_is_none(tmp_path):
+    """The exporter starts at 1 min, a new fingerprint comes at 3 min, the exporter is away from 5 to 6 min."""
+    given = {
+        **series(INFO, "_x4 1x7 _x99", instance="e", fingerprint="old"),
+        **series(INFO, "_x12 1x7 _x4 1x20", instance="e", fingerprint="new"),
+        AGE: "_x4 5x15 _x4 5x20",
+    }
+    change = limits.changed(READER.scope, "15s", DEPLOYMENT)
+    expected: dict[tuple[str, str], float | None] = {
+        (change, f"{15 * step + 5}s"): 1 if step == 12 else None for step in range(40)
+    }
+    assert sum(value == 1 for value in expected.values()) == 1
+    evaluate(tmp_path, given, expected)
+    assert "by (application)" in limits.changed(READER.scope, "15s", APPLICATION)
+
+
+def test_before_and_after_a_change(tmp_path):
+    """The change comes at 10 min, the figure rises at 11.5 min, and what is after is told 5 min after the change."""
+    figure = "max by (application, deployment) (servescope_deployment_target_replicas)"
+    given = {
+        **series(INFO, "1x39", instance="e", fingerprint="old"),
+        **series(INFO, "_x40 1x60", instance="e", fingerprint="new"),
+        **series("servescope_deployment_target_replicas", "3x45 8x60", instance="e"),
+        AGE: "5x100",
+    }
+    evaluate(
+        tmp_path,
+        given,
+        {
+            (limits.last_change(READER.scope), "19m"): 600,
+            (limits.before_last_change(READER.scope, figure), "19m"): 3,
+            (limits.after_last_change(READER.scope, figure, "5m"), "14m"): None,
+            (limits.after_last_change(READER.scope, figure, "5m"), "19m"): 8,
+            (limits.last_change(READER.scope), "9m"): None,
+        },
+    )
+
+
+def test_cost_is_resources_times_price(tmp_path):
+    given = {
+        **config("replica_cpus", 2),
+        **config("replica_gpus", 0.5),
+        **series("servescope_deployment_replicas", f"3{STEADY}", state="RUNNING", instance="e"),
+        **series("servescope_deployment_replicas", f"1{STEADY}", state="STOPPING", instance="e"),
+    }
+    priced = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
+    replicas = limits.reserved_replicas(READER)
+    evaluate(
+        tmp_path,
+        given,
+        {
+            (limits.reserved(READER, "replica_gpus", replicas), "1m"): 2,
+            (limits.hourly_cost(READER, priced, replicas), "1m"): 4 * (0.5 * 4 + 2 * 0.1),
+            (f"sum_over_time(({limits.hourly_cost(READER, priced, replicas)})[5m:1m]) / 60", "305s"): 8.8 * 5 / 60,
+        },
+    )
