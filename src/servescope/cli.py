@@ -18,7 +18,10 @@ app = typer.Typer(
 _out = Console(highlight=False, soft_wrap=True)
 
 SettingsOption = Annotated[
-    Path | None, typer.Option("--settings", help="A YAML file of `name: value` lines; see docs/settings.md.")
+    Path | None,
+    typer.Option(
+        "--settings", help="A YAML file of `name: value` lines; the names stand in src/servescope/settings.py."
+    ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write into.")]
 

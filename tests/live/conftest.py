@@ -51,7 +51,7 @@ def stack(run: Run) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def truth_load(stack: Stack) -> Iterator[TruthLoad]:
     """The load whose every answer is counted, in applications of its own."""
-    load = TruthLoad(stack.run.serve_url).start()
+    load = TruthLoad(stack.run.serve_url)
     yield load
     load.stop()
 

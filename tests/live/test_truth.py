@@ -19,7 +19,7 @@ from servescope.dashboards import all_dashboards
 from servescope.evaluate import Prometheus, Window, interpolate, panels, resolve_variables
 from servescope.settings import Settings
 from tests.live import truth_load
-from tests.live.truth_load import GONE, HOLD_CALLERS, HOLD_QUEUE, SETTLED_AFTER_S, STEADY_S, Answer, TruthLoad
+from tests.live.truth_load import GONE, HOLD_CALLERS, HOLD_QUEUE, SETTLED_AFTER_S, STEADY_S, Answer, Counted
 from tests.live.waiting import wait_for
 
 SETTINGS = Settings()
@@ -28,6 +28,7 @@ WITHIN = 0.05
 # What a request of 25 s ago has reached: Ray exports every 10 s and Prometheus scrapes every 15 s.
 ARRIVES_WITHIN_S = 25
 Points = list[tuple[float, float]]
+Chosen = dict[str, str]  # what is chosen in the dashboard's variables
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Row:
 class Truth:
     """The finished load, the Prometheus that watched it, and the table of what was held against what."""
 
-    load: TruthLoad
+    load: Counted
     prometheus: Prometheus
     rows: list[Row] = field(default_factory=list)
 
@@ -60,7 +61,7 @@ class Truth:
         return Window(self.load.hold_started + 35, self.load.hold_started + 60, 5)
 
     def series(
-        self, board: str, title: str, window: Window, chosen: dict[str, str], ref: int = 0, recorded: bool = False
+        self, board: str, title: str, window: Window, chosen: Chosen, ref: int = 0, recorded: bool = False
     ) -> list[tuple[dict[str, str], Points]]:
         """The series that one target of a panel draws: labels and points (unix seconds, value)."""
         (document,) = [b.to_json() for b in all_dashboards(SETTINGS, recorded=recorded) if b.uid == board]
@@ -70,9 +71,7 @@ class Truth:
         found = self.prometheus.query_range(expression, window.start, window.end, window.step_s)
         return [(s["metric"], [(t, float(v)) for t, v in s["values"]]) for s in found]
 
-    def one(
-        self, board: str, title: str, window: Window, chosen: dict[str, str], ref: int = 0, **labels: str
-    ) -> Points:
+    def one(self, board: str, title: str, window: Window, chosen: Chosen, ref: int = 0, **labels: str) -> Points:
         """The points of the only series with these labels."""
         found = [
             points
@@ -93,10 +92,10 @@ class Truth:
 def truth(run, truth_load) -> Iterator[Truth]:
     """The truth after the load has ended and its last request has reached Prometheus."""
     wait_for(truth_load.finished, STEADY_S + 90, lambda: "the load does not end")
-    settled = max(answer.at for answer in truth_load.steady) + ARRIVES_WITHIN_S
+    settled = max(answer.at for answer in truth_load.counted.steady) + ARRIVES_WITHIN_S
     wait_for(lambda: time.time() >= settled, ARRIVES_WITHIN_S + 5, lambda: "the clock stands", 0.5)
     with Prometheus(run.prometheus_url) as prometheus:
-        result = Truth(truth_load, prometheus)
+        result = Truth(truth_load.counted, prometheus)
         yield result
     publish(result.rows)
 
@@ -158,9 +157,9 @@ def test_the_load_was_what_it_should_be(truth):
     wanted = {(path, times * STEADY_S * truth_load.PER_SECOND // 100) for path, _, times in truth_load.MIX}
     assert set(Counter(a.path for a in truth.load.steady).items()) == wanted
     statuses = {path: {a.status for a in truth.load.steady if a.path == path} for path, _, _ in truth_load.MIX}
-    assert statuses["/truth/work?ms=1500"] == {GONE}
+    assert statuses["/truth/work?ms=10000"] == {GONE}
     assert statuses["/truth/work?ms=-1"] == {500}
-    assert all(statuses[f"/truth/work?ms={ms}"] == {200} for ms in (70, 350, 750, 3000))
+    assert all(statuses[f"/truth/work?ms={ms}"] == {200} for ms in (650, 800, 3000, 7000))
     assert all(statuses[f"/truth/status/{code}"] == {code} for code in (418, 429, 503))
 
 
@@ -245,6 +244,13 @@ def test_ratios(truth):
     assert {what: share for what, share in apart.items() if share > WITHIN} == {}
 
 
+def asked_ms(answer: Answer) -> float:
+    """How long the worker was at it: as long as it was told, or until the client went away."""
+    if answer.status == GONE:
+        return answer.ms
+    return max(1.0, float(answer.path.partition("ms=")[2]))
+
+
 def bucket_of(value: float, bounds: list[float]) -> tuple[float, float]:
     position = bisect_left(bounds, value)
     return (bounds[position - 1] if position else 0.0), bounds[position]
@@ -259,7 +265,8 @@ def test_quantiles_lie_in_the_bucket_of_the_clients_own(truth):
     bounds = sorted(float(le) for le in ends)
     latencies = {
         "ingress": [a.ms for a in answers],
-        "Worker": [a.ms for a in answers if calls_of("Worker")(a)],
+        # As long as it was asked to take: the client's own time holds the way there, which is long on a busy machine.
+        "Worker": [asked_ms(a) for a in answers if calls_of("Worker")(a)],
     }
     checks: list[tuple[str, str, Points, float]] = []
     for ref, q in enumerate((0.5, 0.95, 0.99)):
@@ -320,21 +327,41 @@ def test_starts_after_a_kill_and_a_scale_up(truth):
         assert sum(v for _, v in points) == starts
 
 
+# Rates, ratios and quantiles: on a steady load their averages are the same. A gauge that jumps between two scrapes is
+# averaged by the recorded variant and sampled by the plain one, so the two differ by what it does in between.
+STEADY_PANELS = {
+    OVERVIEW: (
+        *("Requests", "Error ratio", "Back-pressure", "Latency p95", "Requests by outcome", "Requests by application"),
+        *("Error ratio by application", "Latency", "Latency p95 by application"),
+        "Requests not answered well, by status code",
+    ),
+    DEPLOYMENT: (
+        *("Calls", "Failed share", "Processing p95", "Calls by outcome", "Calls by deployment"),
+        *("Failed share by deployment", "Processing time", "Processing time p95 by deployment"),
+    ),
+}
+
+
 def test_recorded_panels_say_what_plain_ones_say(truth):
-    """On the live series of the steady load; over 15 minutes and 6 hours see test_ranges.py."""
+    """On the live series of the steady load."""
     apart = {}
+    compared = 0
     for board in all_dashboards(SETTINGS):
         for panel in board.panels:
+            if panel.title not in STEADY_PANELS.get(board.uid, ()):
+                continue
             for ref in range(len(panel.queries)):
                 plain, recorded = (
                     mean_by_series(truth.series(board.uid, panel.title, truth.steady, TRUTH, ref, recorded=which))
                     for which in (False, True)
                 )
+                compared += len(plain)
                 apart |= {
                     f"{board.uid} / {panel.title} / {ref} {dict(labels)}": (value, recorded.get(labels))
                     for labels, value in plain.items()
                     if labels not in recorded or abs(recorded[labels] - value) > WITHIN * abs(value)
                 }
+    assert compared > 30
     assert apart == {}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 
 import httpx
 
@@ -20,13 +21,13 @@ HOLD_CALLERS = 2
 HOLD_QUEUE = 3
 
 # A hundred requests, ten seconds: path, how long the client waits for the answer, and how often. Latencies lie in the
-# middle of Ray's buckets (50..100, 300..400, 500..1000, 2000..5000 ms), and the shares put each quantile inside one.
+# middle of Ray's wider buckets (500..1000, 2000..5000, 5000..10000 ms), and the shares put each quantile inside one.
 MIX = (
-    ("/truth/work?ms=70", 30.0, 54),
-    ("/truth/work?ms=350", 30.0, 24),
-    ("/truth/work?ms=750", 30.0, 5),
-    ("/truth/work?ms=3000", 30.0, 3),
-    ("/truth/work?ms=1500", 0.45, 2),  # the client goes away: 499
+    ("/truth/work?ms=650", 30.0, 54),
+    ("/truth/work?ms=800", 30.0, 24),
+    ("/truth/work?ms=3000", 30.0, 5),
+    ("/truth/work?ms=7000", 30.0, 3),
+    ("/truth/work?ms=10000", 0.45, 2),  # the client goes away: 499
     ("/truth/status/418", 30.0, 3),
     ("/truth/status/429", 30.0, 2),
     ("/truth/status/503", 30.0, 4),
@@ -45,80 +46,94 @@ class Answer:
     ms: float
 
 
-class TruthLoad:
-    """The load in a thread of its own; `steady` and `held` hold the answers, complete once `done` is set."""
+@dataclass
+class Counted:
+    """What the client counted, and when (unix seconds): the steady answers, those of the hold."""
 
+    steady: list[Answer] = field(default_factory=list)
+    held: list[Answer] = field(default_factory=list)
+    started: float = 0.0
+    hold_started: float = 0.0
+    hold_ended: float = 0.0
+
+
+class TruthLoad:
+    """The load in a process of its own, so that nothing but Serve makes its client wait."""
+
+    def __init__(self, url: str) -> None:
+        self._results, sender = Pipe(duplex=False)
+        self._process = get_context("spawn").Process(target=_run, args=(url, sender), daemon=True)
+        self._process.start()
+        sender.close()
+        self._counted: Counted | None = None
+
+    def finished(self) -> bool:
+        """Whether all is done.
+
+        Raises:
+            EOFError: the process has ended without a result; what went wrong stands in its output.
+        """
+        if self._counted is None and self._results.poll():
+            self._counted = self._results.recv()
+        return self._counted is not None
+
+    @property
+    def counted(self) -> Counted:
+        """What the client counted, once the load has finished."""
+        assert self._counted is not None
+        return self._counted
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.join(10)
+
+
+def _run(url: str, results: Connection) -> None:
+    client = _Client(url)
+    asyncio.run(client.load())
+    results.send(client.counted)
+
+
+class _Client:
     def __init__(self, url: str, seed: int = 7) -> None:
-        self.steady: list[Answer] = []
-        self.held: list[Answer] = []
-        self.started = 0.0
-        self.hold_started = 0.0
-        self.hold_ended = 0.0
-        self.error: BaseException | None = None
-        self.done = threading.Event()
+        self.counted = Counted()
         self._url = url
-        self._stop = threading.Event()
         self._hundred = [(path, patience) for path, patience, times in MIX for _ in range(times)]
         # The same order in every ten seconds: the rate of each kind is as steady as the whole.
         random.Random(seed).shuffle(self._hundred)
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> TruthLoad:
-        """Start."""
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        """End early if it is not done, and wait for the thread."""
-        self._stop.set()
-        self._thread.join(60)
-
-    def finished(self) -> bool:
-        """Whether all is done; raises what went wrong in the thread."""
-        if self.error:
-            raise self.error
-        return self.done.is_set()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._load())
-        except BaseException as error:
-            self.error = error
-
-    async def _load(self) -> None:
+    async def load(self) -> None:
         limits = httpx.Limits(max_connections=256)
         async with httpx.AsyncClient(base_url=self._url, limits=limits, trust_env=False) as http:
-            self.started = time.time()
+            self.counted.started = time.time()
             holding = asyncio.create_task(self._hold(http))
             begun = time.monotonic()
             under_way = set()
             for number in range(STEADY_S * PER_SECOND):
-                if self._stop.is_set():
-                    break
                 await asyncio.sleep(max(0.0, begun + number / PER_SECOND - time.monotonic()))
                 path, patience = self._hundred[number % 100]
-                task = asyncio.create_task(self._ask(http, path, patience, self.steady))
+                task = asyncio.create_task(self._ask(http, path, patience, self.counted.steady))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
             await asyncio.gather(*under_way)
-            if self._stop.is_set():
-                holding.cancel()
-                return
             await holding
-        self.done.set()
 
     async def _hold(self, http: httpx.AsyncClient) -> None:
         await asyncio.sleep(HOLD_AT_S)
-        self.hold_started = time.time()
-        first = asyncio.create_task(self._ask(http, "/held/hold?seconds=60", HOLD_S, self.held))
-        growing = [asyncio.create_task(self._ask(http, "/held/grow?seconds=60", HOLD_S, self.held)) for _ in range(3)]
-        dying = asyncio.create_task(self._ask(http, "/held/die", HOLD_S, self.held))
+        self.counted.hold_started = time.time()
+        first = asyncio.create_task(self._ask(http, "/held/hold?seconds=60", HOLD_S, self.counted.held))
+        growing = [
+            asyncio.create_task(self._ask(http, "/held/grow?seconds=60", HOLD_S, self.counted.held)) for _ in range(3)
+        ]
+        dying = asyncio.create_task(self._ask(http, "/held/die", HOLD_S, self.counted.held))
         await asyncio.sleep(2)  # the first one is at work when the others come
         others = [
-            asyncio.create_task(self._ask(http, "/held/hold?seconds=60", HOLD_S - 2, self.held)) for _ in range(30)
+            asyncio.create_task(self._ask(http, "/held/hold?seconds=60", HOLD_S - 2, self.counted.held))
+            for _ in range(30)
         ]
         await asyncio.gather(first, *growing, dying, *others)
-        self.hold_ended = time.time()
+        self.counted.hold_ended = time.time()
 
     async def _ask(self, http: httpx.AsyncClient, path: str, patience: float, answers: list[Answer]) -> None:
         begun = time.monotonic()

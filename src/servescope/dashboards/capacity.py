@@ -329,7 +329,7 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
     there = promql.total(processing, DEPLOYMENT, "count")
     idle = f"({promql.total(f'{processing} == 0', DEPLOYMENT, 'count')} or 0 * {there}) / {there}"
     # The usual level is the median of the last day; what the last hour had above it is what a flood cost.
-    usual = f"quantile_over_time(0.5, ({replicas})[1d:5m])"
+    usual = f"quantile_over_time(0.5, ({replicas})[1d:1m])"
     flood = f"clamp_min(avg_over_time(({replicas})[1h:1m]) - {usual}, 0)"
     allowed = f"clamp_min({limits.most_replicas(r)} - {usual}, 0)"
     calls = r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from servescope import panels
 from servescope.dashboards import common
 from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
@@ -127,7 +129,8 @@ def _burn(cluster: str) -> list[Panel]:
     ]
 
 
-def _causes(cluster: str, r: Reader) -> list[Panel]:
+def _causes(cluster: str, every: Reader) -> list[Panel]:
+    r = replace(every, scope=every.scope.narrowed(application='=~".+"'))  # unmatched requests have no application
     return [
         panels.timeseries(
             "Bad requests per hour",
