@@ -221,7 +221,9 @@ def _worlds() -> dict[str, tuple[Series, str]]:
                 **BASE,
                 **{text: values.replace("0+", "900000+") for text, values in healthy.items()},
                 **dict.fromkeys(_FIRST_EVENTS, "40x"),
+                _series("ray_actors", Source="gcs", State="DEAD", Name="ServeReplica:main:D"): "40x",
+                _series("ray_serve_autoscaling_target_replicas", **_D, SessionName="s1"): "2x",
             },
-            "2m",
+            "8m",
         ),
     }

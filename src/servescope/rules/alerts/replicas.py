@@ -26,8 +26,10 @@ def build(settings: Settings) -> Group:
             expression = f'label_replace({expression}, "{label}", "${group}", "Name", "ServeReplica:(.*):([^:]*)")'
         return t.total("sum", expression, *DEPLOYMENT)
 
-    died = f"({by_deployment(t.now('ray_actors', **dead))} - ({by_deployment(t.ago('ray_actors', '10m', **dead))}"
-    died += f" or 0 * {by_deployment(t.now('ray_actors', **dead))}))"
+    ended, ended_before = by_deployment(t.now("ray_actors", **dead)), by_deployment(t.ago("ray_actors", "10m", **dead))
+    # The first that ends has no earlier figure; but a Prometheus that has just started must not take the past for news.
+    watched = t.total("group", t.ago("ray_node_cpu_utilization", "10m"))
+    died = f"({ended} - ({ended_before} or (0 * {ended} and on ({settings.cluster_label}) {watched})))"
     quick = bound(settings.slow_start_ms)
     slow_starts = (
         f"{t.events('ray_serve_replica_startup_latency_ms_count', '30m', *DEPLOYMENT)} - "
