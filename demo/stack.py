@@ -76,6 +76,7 @@ class Run:
     serve_config: Path
     cluster: str = "demo"
     scrape_interval_s: int = 15
+    rules: str = str(ROOT / "alerts/*.yml")
     ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)
 
@@ -237,7 +238,7 @@ def prometheus_config(run: Run) -> dict[str, Any]:
             "scrape_interval": f"{run.scrape_interval_s}s",
             "evaluation_interval": f"{run.scrape_interval_s}s",
         },
-        "rule_files": [str(ROOT / "alerts/*.yml")],
+        "rule_files": [run.rules],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.alertmanager}"]}]}]},
         "scrape_configs": [
             {

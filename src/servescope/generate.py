@@ -8,7 +8,7 @@ from typing import Any
 
 from servescope import metrics_page, slo
 from servescope.dashboards import all_dashboards
-from servescope.rules import alertmanager, alerts, cases, recording, runbooks
+from servescope.rules import alertmanager, alerts, cases, grafana_alerts, recording, runbooks
 from servescope.settings import Settings
 from servescope.slo import Slo
 
@@ -34,7 +34,12 @@ def rule_files(settings: Settings, slos: Sequence[Slo] = (), time_scale: float =
     }
     if slos:
         documents["servescope-slo.yml"] = alerts.slo_document(list(slos), settings, time_scale)
-    return {Path(name): _HEADER + _yaml(document) for name, document in documents.items()}
+    files = {Path(name): _HEADER + _yaml(document) for name, document in documents.items()}
+    for name in ("servescope-alerts.yml", "servescope-slo.yml"):
+        if name in documents:
+            copy = grafana_alerts.document(documents[name], settings)
+            files[Path("grafana") / name] = _HEADER + _yaml(copy)
+    return files
 
 
 def rule_test_files(settings: Settings) -> dict[Path, str]:

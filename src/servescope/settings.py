@@ -69,6 +69,10 @@ class Settings:
     # empty gives links that work inside Grafana.
     grafana_url: str = ""
 
+    # Change it to the uid of your Prometheus datasource (it stands in the address of its settings page) before you
+    # provision alerts/grafana: unlike a dashboard, an alert rule cannot ask for its datasource.
+    grafana_datasource_uid: str = "prometheus"
+
     # Change it when your services promise more or less: share of an application's requests that may end in a 5xx
     # (back-pressure apart) over half an hour before a ticket is opened, and over five minutes before somebody is paged.
     error_ratio_warning: float = 0.01

@@ -14,6 +14,10 @@ from demo import stack as stack_module
 from demo.stack import Ports, Run, Stack
 
 from servescope.evaluate import Prometheus
+from servescope.files import write_all
+from servescope.generate import rule_files
+from servescope.settings import Settings
+from servescope.slo import load
 from tests.live.traffic import Background
 from tests.live.truth_load import TruthLoad
 from tests.live.waiting import wait_for
@@ -34,7 +38,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return Run(tmp_path_factory.mktemp("stack"), PORTS, HERE / "serve_config.yaml", cluster="test")
+    directory = tmp_path_factory.mktemp("stack")
+    rules = {directory / "rules" / path: text for path, text in rule_files(Settings(), load(HERE / "slo.yaml")).items()}
+    write_all(rules)
+    rule_pattern = str(directory / "rules/*.yml")
+    return Run(directory, PORTS, HERE / "serve_config.yaml", cluster="test", rules=rule_pattern)
 
 
 @pytest.fixture(scope="session")

@@ -164,6 +164,12 @@ def to_deployment(application: str = "${__field.labels.application}", deployment
     )
 
 
+def to_slo() -> Link:
+    """A data link from a table's row to the dashboard of its SLO."""
+    chosen = "var-slo=${__data.fields.SLO}"
+    return Link("Open in SLO", f"/d/servescope-slo?${{cluster:queryparam}}&{chosen}&${{__url_time_range}}")
+
+
 SERIES_TO_DEPLOYMENT = to_deployment(deployment="${__field.labels.deployment}")
 ROW_TO_DEPLOYMENT = to_deployment("${__data.fields.Application}", "${__data.fields.Deployment}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from servescope import limits, panels, promql
-from servescope.dashboards import common
+from servescope.dashboards import common, slo
 from servescope.panels import PALETTE, Column, Dashboard, Link, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT
 from servescope.settings import Settings
@@ -29,7 +29,10 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         title="Ray Serve / Overview",
         description="Is anything wrong, in which application, and since when?",
         rows=[
-            panels.row("Is anything wrong?", [*_health(r), _alerts(common.reader(settings, recorded))]),
+            panels.row(
+                "Is anything wrong?",
+                [*_health(r), _alerts(common.reader(settings, recorded)), slo.state(settings.cluster_label)],
+            ),
             panels.row("Traffic", _traffic(r)),
             panels.row("Deployments", _deployments(r)),
             panels.row("What happened", _events(r)),
@@ -182,7 +185,7 @@ def _alerts(r: Reader) -> Panel:
             Column("Value #A", "Instances", unit="none"),
         ],
         sort_by="Severity",
-        width=24,
+        width=16,
         height=6,
     )
 

@@ -41,11 +41,34 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     )
 
 
-def _read(cluster: str, name: str) -> str:
+def _read(cluster: str, name: str, chosen: str = ', slo=~"$slo"') -> str:
     """A recorded figure by SLO and indicator; the worst of the clusters where several are chosen."""
     assert name in RECORDED
     op = "min" if "left" in name or "exhaustion" in name else "max"
-    return f'{op} by (slo, sli) ({name}{{{cluster}=~"$cluster", slo=~"$slo"}})'
+    return f'{op} by (slo, sli) ({name}{{{cluster}=~"$cluster"{chosen}}})'
+
+
+def state(cluster: str) -> Panel:
+    """Every promise in one line, whatever application is chosen: for the overview."""
+    return panels.table(
+        "Promises",
+        "One line for each service level objective: the share of its error budget that is left (below 0 is overspent) "
+        "and the pace of the last hour (1 spends the budget exactly in its window).",
+        [
+            panels.query(_read(cluster, "serve_slo:error_budget_left:ratio", "")),
+            panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h", "")),
+        ],
+        [
+            Column("slo", "SLO", links=(common.to_slo(),)),
+            Column("sli", "Indicator"),
+            Column("Value #A", "Budget left", unit="percentunit", decimals=1, thresholds=BUDGET),
+            Column("Value #B", "Burn rate", unit="none", decimals=1, thresholds=BURN),
+        ],
+        sort_by="Burn rate",
+        width=8,
+        height=6,
+        absent=ABSENT,
+    )
 
 
 def _budget(cluster: str) -> list[Panel]:
