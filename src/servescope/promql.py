@@ -173,7 +173,7 @@ def replica_gap(wanted: str, healthy: str) -> str:
     return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
 
 
-def grown(scope: Scope, counter: str, window: str, hold: str = "", **extra: str) -> str:
+def grown(scope: Scope, counter: str, window: str, hold: str = "$__rate_interval", **extra: str) -> str:
     """By how much each series of a counter grew in a window, when series are born at 1 and never start at 0.
 
     `increase()` needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
@@ -181,19 +181,17 @@ def grown(scope: Scope, counter: str, window: str, hold: str = "", **extra: str)
     at the start of the window counts with its full value, but only where its target was being scraped then: a
     Prometheus that has just started does not take all of the past for news. A counter that restarted counts nothing.
 
-    `hold` reads the last sample within that time instead of the present one, so that a failed scrape at either end
-    changes nothing: alerts need it, since a gap would start their `for` anew.
+    Both ends read the last sample within `hold`, at least four scrapes, so that a failed scrape at either end loses
+    nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
+    very scrapes that write the counter, a series that was there before is found wherever `up` is.
     """
     x = scope.select(counter, **extra)
-    if hold:
-        now, before = f"last_over_time({x}[{hold}])", f"last_over_time({x}[{hold}] offset {window})"
-        scraped = f"max_over_time(up[{hold}] offset {window})"
-    else:
-        now, before, scraped = x, f"{x} offset {window}", f"up offset {window}"
+    now, before = f"last_over_time({x}[{hold}])", f"last_over_time({x}[{hold}] offset {window})"
+    scraped = f"max_over_time(up[{hold}] offset {window})"
     return f"({now} - {before} >= 0) or (({now} unless {before}) and on (instance) ({scraped} == 1))"
 
 
-def events(scope: Scope, counter: str, by: Labels, window: str, hold: str = "", **extra: str) -> str:
+def events(scope: Scope, counter: str, by: Labels, window: str, hold: str = "$__rate_interval", **extra: str) -> str:
     """How many events a counter saw in a window, first ones counted; see `grown`."""
     return total(grown(scope, counter, window, hold, **extra), by)
 

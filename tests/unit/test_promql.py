@@ -15,7 +15,7 @@ from tests.promtool import assert_expressions, requires_promtool
 
 SCOPE = Scope("ray_io_cluster")
 STARTS = "ray_serve_deployment_replica_starts_total"
-EVENTS = promql.events(SCOPE, STARTS, DEPLOYMENT, "5m")
+EVENTS = promql.events(SCOPE, STARTS, DEPLOYMENT, "5m", "1m")
 D = '{application="main", deployment="D"}'
 
 
@@ -70,8 +70,32 @@ def test_select_refuses_what_the_catalogue_does_not_know():
         pytest.param(
             {up(): "1x28 0 1x40", starts(): "1000x28 stale 1000x40"},
             "12m20s",  # five minutes after the scrape that failed
-            [],
+            [(D, 0)],
             id="one failed scrape at the window's start",
+        ),
+        pytest.param(
+            {up(): "1x28 0 1x40", starts(): "_x30 1x38"},
+            "12m20s",
+            [(D, 1)],
+            id="a birth after a window that starts with a failed scrape",
+        ),
+        pytest.param(
+            {up(): "1x28 0 1x40", starts(): "5x28 stale 8x40"},
+            "12m20s",
+            [(D, 3)],
+            id="growth over a failed scrape at the window's start",
+        ),
+        pytest.param(
+            {up(): "1x28 0 1x40", starts(): "5x26 8x1 stale 8x40"},
+            "7m20s",
+            [(D, 3)],
+            id="one failed scrape at the window's end",
+        ),
+        pytest.param(
+            {up(): "0x20 1x40", starts(): "_x20 _ 1000x40"},
+            "7m5s",
+            [],
+            id="the target could not be scraped before",
         ),
         pytest.param(
             {up(): "1x28 0 1x40", starts(): "1000x28 stale 1000x40"},
@@ -96,6 +120,16 @@ def test_select_refuses_what_the_catalogue_does_not_know():
 )
 def test_events_counts_what_happened_and_invents_nothing(tmp_path: Path, series, at, expected):
     assert_expressions(tmp_path, series, {(EVENTS, at): expected})
+
+
+@requires_promtool
+def test_events_of_all_steps_are_those_of_the_range_over_failed_scrapes(tmp_path: Path):
+    """Steps follow each other; what a failed scrape hides counts in a later one, once."""
+    in_a_step = promql.events(SCOPE, STARTS, DEPLOYMENT, "15s", "1m")
+    series = {up(): "1x28 0 1x2 0x1 1x40", starts(): "5x26 6x1 stale 8x2 stale stale 9x40"}
+    series[starts("r2")] = "_x32 _ 1x40"  # born while scrapes fail
+    expression = f"sum_over_time(({in_a_step})[5m:15s])"
+    assert_expressions(tmp_path, series, {(expression, "10m5s"): [(D, 5)]})
 
 
 @requires_promtool
