@@ -4,7 +4,7 @@ RUN := .venv/bin
 DURATION ?=
 export DURATION
 
-.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live truth demo
+.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live truth demo steps
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt
 	grep '^uv==' requirements/dev.txt | sed 's/ .*//' | \
 		$(RUN)/uv pip compile - --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/uv.txt
+	for input in requirements/ray-*.in; do \
+		$(RUN)/uv pip compile $$input --universal --python-version 3.11 \
+			--generate-hashes --no-emit-index-url --no-header -q -o $${input%.in}.txt || exit 1; \
+	done
 
 generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md
 	@$(RUN)/servescope generate
@@ -41,7 +45,8 @@ test: setup tools lint test-unit test-live ## what CI runs
 test-unit: setup tools ## the tests that need no Ray
 	$(RUN)/python -m pytest tests/unit -q
 
-test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus
+test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus; RAY_VERSION=2.54.1 takes that Ray
+	@scripts/setup.sh ray
 	$(RUN)/python -m pytest tests/live -q
 
 truth: setup tools ## hold the panels against a client's own count and write docs/truth.md
@@ -49,3 +54,6 @@ truth: setup tools ## hold the panels against a client's own count and write doc
 
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local
+
+steps: setup ## how many requests one replica of the demo carries, and the limits that follow
+	@$(RUN)/python -m demo.steps

@@ -1,7 +1,7 @@
 """`make demo`: Ray Serve under load with everything that watches it, as local processes, until Ctrl-C.
 
 DURATION=120 ends by itself and exits with 0 only if everything stayed healthy and every dashboard has its data.
-PORT_BASE=20000 moves every port.
+PORT_BASE=20000 moves every port, DEMO_DIR the logs and the time series.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main() -> int:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
-    run = Run(ROOT / ".servescope/demo", stack.ports_from_environment(), config)
+    run = Run(stack.directory_from_environment("demo"), stack.ports_from_environment(), config)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     running = None

@@ -107,6 +107,8 @@ class Run:
             # A token file of an earlier Ray on this machine would otherwise switch token authentication on.
             "RAY_AUTH_MODE": "disabled",
             "RAY_USAGE_STATS_ENABLED": "0",
+            # On two busy cores a module of the dashboard takes longer than the 30 s that Ray gives it.
+            "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
             "RAY_ADDRESS": f"{LOOPBACK}:{self.ports.gcs}",
             "RAY_PROMETHEUS_HOST": self.prometheus_url,
             "AUTOSCALER_METRIC_PORT": str(self.ports.autoscaler_metrics),
@@ -169,17 +171,27 @@ def ray(run: Run) -> Component:
         shutil.rmtree(run.temp_dir, ignore_errors=True)
 
     discovery = run.temp_dir / "prom_metrics_service_discovery.json"
+
+    def ready() -> bool:
+        # The file lists the nodes that have joined. The dashboard answers before its own node has, and refuses to
+        # deploy until then.
+        try:
+            joined = f":{p.metrics}" in discovery.read_text()
+        except OSError:
+            return False
+        return joined and answers(f"{run.dashboard_url}/api/version")
+
     return Component(
         "ray",
         command,
-        lambda: discovery.exists() and answers(f"{run.dashboard_url}/api/version"),
+        ready,
         run.dashboard_url,
         (
             *(p.gcs, p.client_server, p.object_manager, p.node_manager, p.runtime_env_agent, p.dashboard),
             *(p.dashboard_agent, p.dashboard_agent_grpc, p.metrics, p.autoscaler_metrics, p.dashboard_metrics),
         ),
         run.ray_env,
-        timeout_s=120,
+        timeout_s=180,
         public=True,
         prepare=prepare,
     )
@@ -190,7 +202,7 @@ def applications(run: Run) -> Component:
     config = run.directory / "serve_config.yaml"
 
     def prepare() -> None:
-        document = yaml.safe_load(run.serve_config.read_text())
+        document = read_serve_config(run.serve_config)
         document["http_options"] = {**document.get("http_options", {}), "host": LOOPBACK, "port": run.ports.serve}
         config.write_text(yaml.safe_dump(document, sort_keys=False))
 
@@ -217,6 +229,23 @@ def applications(run: Run) -> Component:
         once=True,
         prepare=prepare,
     )
+
+
+def read_serve_config(path: Path) -> dict[str, Any]:
+    """A Serve config file.
+
+    Raises:
+        ServescopeError: it cannot be read, or it is none.
+    """
+    try:
+        document = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ServescopeError(f"{path}: cannot read it ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ServescopeError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(document, dict) or not document.get("applications"):
+        raise ServescopeError(f"{path}: names no applications; is it a Serve config file?")
+    return document
 
 
 def serve_applications(run: Run) -> dict[str, Any]:
@@ -345,7 +374,7 @@ def load(run: Run) -> Component:
     return Component(
         "load",
         [
-            *(f"{run.ray}/locust", "-f", str(ROOT / "demo/load.py"), "--headless", "--only-summary"),
+            *(own_program("locust"), "-f", str(ROOT / "demo/load.py"), "--headless", "--only-summary"),
             *("--loglevel", "WARNING", "--host", run.serve_url),
         ],
         lambda: True,
@@ -524,15 +553,18 @@ class Stack:
         if free < FREE_DISK_BYTES:
             raise ServescopeError(
                 f"{directory}: {free / 1e9:.1f} GB of disk free, {FREE_DISK_BYTES / 1e9:.1f} GB are needed for the "
-                "time series and Ray's logs"
+                "time series and logs: free some, or choose another folder with DEMO_DIR"
             )
         for component in self.components:
             require(component.command[0])
             for port in component.ports:
                 check_port(port, component)
-        for component in self.components:
-            if component.prepare:
-                component.prepare()
+        try:
+            for component in self.components:
+                if component.prepare:
+                    component.prepare()
+        except OSError as error:
+            raise ServescopeError(f"{error.filename}: cannot write there ({error.strerror})") from error
 
     def _start(self, component: Component) -> None:
         with self.log(component).open("wb") as log:
@@ -582,7 +614,7 @@ class Stack:
             text = self.log(component).read_text(errors="replace")
         except OSError:
             return "it printed nothing"
-        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if line.strip()]
+        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if re.search(r"\w", line)]
         return lines[-1] if lines else "it printed nothing"
 
     def _remember_descendants(self, process: _Process) -> None:
@@ -614,6 +646,16 @@ class Stack:
 
 
 DEFAULT_PORTS = Ports()
+
+
+def own_program(name: str) -> str:
+    """A program of this Python's own environment, whichever Ray is under test."""
+    return str(Path(sys.executable).parent / name)
+
+
+def directory_from_environment(name: str) -> Path:
+    """Where a run keeps its logs and data: a folder of the repository, or DEMO_DIR."""
+    return Path(os.environ.get("DEMO_DIR") or ROOT / ".servescope" / name).absolute()
 
 
 def ports_from_environment() -> Ports:

@@ -1,44 +1,43 @@
-"""How many requests should one replica carry? Concurrency rises in steps on one replica of each model.
+"""`make steps`: how many requests should one replica carry?
 
-A locust file: each step holds a number of users who ask again as soon as they have an answer. At the end it prints
-throughput and latency of each step, where latency bends, and the limits that the production guide takes from that.
+Starts Ray and the demo's applications with one replica of each model and no limits in the way, raises concurrency in
+steps (`demo/steps_load.py`), and prints throughput and latency of each step, where latency bends, and the limits that
+the production guide takes from that. PORT_BASE=20000 moves every port.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
-import random
-import statistics
+import signal
+import subprocess
+import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from locust import HttpUser, LoadTestShape, constant, events, task
+import yaml
 
-from demo import images
+from demo import stack
+from demo.stack import ROOT, Run, Stack
+from servescope.errors import ServescopeError
 
-SEED = int(os.environ.get("SEED", "1"))
-STEP_S = float(os.environ.get("STEP_SECONDS", "8"))
-USERS = (1, 2, 3, 4, 6, 8, 12, 16)
-# A step pays while it brings at least this much more throughput than the one before it.
+# A step pays while it brings at least this much more throughput than a smaller one.
 WORTH_IT = 1.10
-
-_samples: defaultdict[int, list[float]] = defaultdict(list)  # step -> latencies in milliseconds
-_numbers = itertools.count()
-_began = 0.0
+NO_LIMIT = 1000  # above every step, so that requests wait for the model and not for a place
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one step measured: requests at once, requests per second, milliseconds."""
+    """What one step measured: requests at once, requests per second, milliseconds, and requests that failed."""
 
     concurrency: int
     throughput: float
     p50_ms: float
     p95_ms: float
+    failed: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,19 @@ class Advice:
 
 
 def advise(steps: Sequence[Step]) -> Advice:
-    """The bend is the last step before one that brings less than a tenth more throughput.
+    """The bend is the first step that no later one beats by a tenth of its throughput.
 
-    Beyond it more requests at once only wait for each other. `max_ongoing_requests` is the bend, and
-    `target_ongoing_requests` half of it, so that a burst finds room while the next replica starts.
+    Beyond it more requests at once only wait for each other. `max_ongoing_requests` is the bend, 2 at least, so that
+    the next request is there when one ends; `target_ongoing_requests` is half of it, so that a burst finds room while
+    the next replica starts.
     """
-    bend = len(steps) - 1
-    for index in range(1, len(steps)):
-        if steps[index].throughput < WORTH_IT * steps[index - 1].throughput:
-            bend = index - 1
-            break
+    bend = next(
+        index
+        for index, step in enumerate(steps)
+        if all(later.throughput < WORTH_IT * step.throughput for later in steps[index + 1 :])
+    )
     limit = max(2, steps[bend].concurrency)
-    return Advice(steps[bend].concurrency, limit, max(1, limit // 2), bend < len(steps) - 1)
+    return Advice(steps[bend].concurrency, limit, limit // 2, bend < len(steps) - 1)
 
 
 def report(steps: Sequence[Step]) -> str:
@@ -72,7 +72,7 @@ def report(steps: Sequence[Step]) -> str:
     lines += [f"{s.concurrency:7d} {s.throughput:12.1f} {s.p50_ms:8.0f} {s.p95_ms:8.0f}" for s in steps]
     advice = advise(steps)
     if not advice.reached:
-        lines.append("Throughput still grew at the last step: take more steps before you set limits.")
+        lines.append("Throughput still grew at the last step: the bend lies beyond it, so these limits are too low.")
     lines.append(
         f"Latency bends at {advice.bend} at once: max_ongoing_requests {advice.max_ongoing_requests}, "
         f"target_ongoing_requests {advice.target_ongoing_requests}"
@@ -80,51 +80,66 @@ def report(steps: Sequence[Step]) -> str:
     return "\n".join(lines)
 
 
-class Rising(LoadTestShape):
-    """One step after the other, then the end."""
-
-    def tick(self) -> tuple[int, float] | None:
-        """The users of the present step."""
-        step = int(self.get_run_time() / STEP_S)
-        return (USERS[step], 60) if step < len(USERS) else None
-
-
-class Reader(HttpUser):
-    """Asks again as soon as it has an answer."""
-
-    wait_time = constant(0)
-
-    def on_start(self) -> None:
-        """Give each user a sequence of its own."""
-        self.chance = random.Random(f"{SEED}-{next(_numbers)}")
-        self.client.trust_env = False
-
-    @task
-    def read(self) -> None:
-        """One line of text."""
-        self.client.post("/read", data=images.draw(images.words(self.chance)), timeout=60)
+def one_replica_each(document: dict[str, Any]) -> dict[str, Any]:
+    """A Serve config file with one replica of each deployment and limits that no step reaches."""
+    for application in document["applications"]:
+        for deployment in application["deployments"]:
+            deployment.pop("autoscaling_config", None)
+            deployment |= {"num_replicas": 1, "max_ongoing_requests": NO_LIMIT, "max_queued_requests": -1}
+    return document
 
 
-@events.test_start.add_listener
-def _start(**_: Any) -> None:
-    global _began
-    _began = time.monotonic()
+def read_steps(path: Path) -> list[Step]:
+    """The steps that the load has measured.
+
+    Raises:
+        ServescopeError: a request failed, so that the figures mean nothing.
+    """
+    steps = [Step(**step) for step in json.loads(path.read_text())]
+    failed = {step.concurrency: step.failed for step in steps if step.failed}
+    if failed:
+        counts = ", ".join(f"{count} with {concurrency} at once" for concurrency, count in failed.items())
+        raise ServescopeError(f"requests failed ({counts}), so these figures would mean nothing")
+    return steps
 
 
-@events.request.add_listener
-def _count(response_time: float, exception: BaseException | None, **_: Any) -> None:
-    elapsed = time.monotonic() - _began
-    # The first fifth of a step still holds what the step before it left behind.
-    if exception is None and elapsed % STEP_S > STEP_S / 5:
-        _samples[int(elapsed / STEP_S)].append(response_time)
+def main() -> int:
+    """Measure and print."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(130))
+    directory = stack.directory_from_environment("steps")
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / "one_replica.yaml"
+    config.write_text(yaml.safe_dump(one_replica_each(yaml.safe_load((ROOT / "demo/serve_config.yaml").read_text()))))
+    run = Run(directory, stack.ports_from_environment(), config)
+    results = directory / "steps.json"
+    results.unlink(missing_ok=True)
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - started:4.0f} s] {line}", flush=True)
+
+    try:
+        with Stack(run, (stack.ray, stack.applications), say):
+            say("measuring")
+            command = [
+                *(stack.own_program("locust"), "-f", str(ROOT / "demo/steps_load.py"), "--headless", "--only-summary"),
+                *("--loglevel", "WARNING", "--exit-code-on-error", "0", "--host", run.serve_url),
+            ]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT), "STEPS": str(results)}
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False)
+            if done.returncode or not results.exists():
+                raise ServescopeError(f"the load ended with {done.returncode} and without a result")
+            say("stopping")
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 130
+    print(report(read_steps(results)))
+    return 0
 
 
-@events.quitting.add_listener
-def _print(**_: Any) -> None:
-    steps = []
-    for index, users in enumerate(USERS):
-        sample = _samples[index]
-        if len(sample) >= 2:
-            cuts = statistics.quantiles(sample, n=20)
-            steps.append(Step(users, len(sample) / (0.8 * STEP_S), statistics.median(sample), cuts[18]))
-    print(report(steps) if steps else "no request was answered")
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ServescopeError as error:
+        print(f"steps: {error}", file=sys.stderr)
+        sys.exit(1)

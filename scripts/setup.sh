@@ -1,6 +1,7 @@
 #!/bin/sh
-# Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh tools`
-# the external programs. Says what it installs; does nothing where the pieces already are.
+# Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
+# .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs. Says what it
+# installs; does nothing where the pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -89,11 +90,32 @@ setup_python() {
     cp requirements/dev.txt "$stamp"
 }
 
+setup_ray() {
+    [ -n "${RAY_VERSION:-}" ] || return 0
+    requirements=requirements/ray-$RAY_VERSION.txt
+    if [ ! -f "$requirements" ]; then
+        echo "setup: RAY_VERSION=$RAY_VERSION: there is no $requirements; there are:" \
+            "$(ls requirements | sed -n 's/^ray-\(.*\)\.txt$/\1/p' | tr '\n' ' ')" >&2
+        exit 1
+    fi
+    venv=.venv-ray-$RAY_VERSION
+    stamp=$venv/.requirements
+    if [ -f "$stamp" ] && cmp -s "$stamp" "$requirements" && [ -x "$venv/bin/ray" ]; then
+        return 0
+    fi
+    echo "setup: installing Ray $RAY_VERSION and what it needs into $venv"
+    rm -rf "$venv"
+    .venv/bin/uv venv -q --python .venv/bin/python "$venv"
+    .venv/bin/uv pip install -q --python "$venv/bin/python" --require-hashes -r "$requirements"
+    cp "$requirements" "$stamp"
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for part in "$@"; do
     case $part in
         python) setup_python ;;
+        ray) setup_ray ;;
         tools) setup_tools ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac

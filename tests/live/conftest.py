@@ -20,6 +20,7 @@ from servescope.settings import Settings
 from servescope.slo import load
 from tests.live.traffic import Background
 from tests.live.truth_load import TruthLoad
+from tests.live.versions import ray_folder
 from tests.live.waiting import wait_for
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rules = {directory / "rules" / path: text for path, text in rule_files(Settings(), load(HERE / "slo.yaml")).items()}
     write_all(rules)
     rule_pattern = str(directory / "rules/*.yml")
-    return Run(directory, PORTS, HERE / "serve_config.yaml", cluster="test", rules=rule_pattern)
+    return Run(directory, PORTS, HERE / "serve_config.yaml", cluster="test", rules=rule_pattern, ray=ray_folder())
 
 
 @pytest.fixture(scope="session")
