@@ -3,8 +3,9 @@ SHELL := /bin/sh
 RUN := .venv/bin
 DURATION ?=
 export DURATION
+BENCHES ?= exporter
 
-.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live truth demo steps
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ test-live: setup tools ## the tests against a live Ray Serve and a live Promethe
 
 truth: setup tools ## hold the panels against a client's own count and write docs/truth.md
 	TRUTH_TABLE=docs/truth.md $(RUN)/python -m pytest tests/live/test_truth.py -q -s
+
+bench: setup ## measure what docs/benchmarks.md says, and write it; BENCHES="exporter" names the sections
+	@for bench in $(BENCHES); do $(RUN)/python -m tests.bench.$$bench || exit 1; done
 
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local

@@ -7,6 +7,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ class Answer:
         self.release: threading.Event | None = None  # no answer before this is set
         self.drip = False  # a byte now and then, for ever
         self.asked: list[tuple[str, str | None]] = []  # path and Authorization of every request
+        self.asked_at: list[float] = []  # on the monotonic clock
 
 
 @contextmanager
@@ -66,6 +68,7 @@ def rest_server(document: Any, port: int = 0, tls: tuple[Path, Path] | None = No
         def do_GET(self) -> None:
             authorization = self.headers.get("Authorization")
             answer.asked.append((self.path, authorization))
+            answer.asked_at.append(time.monotonic())
             if answer.release is not None:
                 answer.release.wait(30)
             refused = answer.token is not None and authorization != f"Bearer {answer.token}"

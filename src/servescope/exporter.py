@@ -1,12 +1,12 @@
 """The Serve state exporter: asks Ray's REST API now and then, and hands Prometheus what it last heard.
 
-A scrape never waits for Ray. The poller renders the metrics once for each answer; a scrape sends those bytes, and adds
-how old they are. When Ray does not answer, the last good data stay, their age grows, and `servescope_exporter_up` is 0.
+A scrape waits neither for Ray nor while a long answer is read: that is another process's work (`rendering`). Each
+answer is rendered once; a scrape sends those bytes, and adds how old they are. When Ray does not answer, the last good
+data stay, their age grows, and `servescope_exporter_up` is 0.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -25,12 +25,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from servescope.errors import ServescopeError
-from servescope.serve_state import Detail, families, render
+from servescope.rendering import Worker, WorkerDiedError
+from servescope.serve_state import Detail, render
 
 # About ten times the answer of 1,000 deployments with 10,000 replicas; whatever is larger is no Serve.
 MOST_BYTES = 64 << 20
 # Why a fetch failed, as a label; the line in the log says more.
-REASONS = ("unreachable", "timeout", "unauthorized", "http_status", "malformed", "too_large", "configuration")
+REASONS = (
+    *("unreachable", "timeout", "unauthorized", "http_status", "malformed", "too_large", "configuration"),
+    "worker_died",
+)
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ class Fetcher:
         """Close the connection."""
         self._client.close()
 
-    def fetch(self) -> Any:
-        """The document, parsed.
+    def fetch(self) -> bytes:
+        """The document, as it came.
 
         Raises:
             FetchError: there is none; its text names the server and what to do.
@@ -117,15 +121,11 @@ class Fetcher:
         except ServescopeError as error:
             raise FetchError("configuration", str(error)) from None
         try:
-            body = self._body({"Authorization": f"Bearer {token}"} if token else {})
+            return self._body({"Authorization": f"Bearer {token}"} if token else {})
         except httpx.TimeoutException:
             raise FetchError("timeout", f"{self._url}: no answer within {self._source.timeout_s:g} s") from None
         except httpx.HTTPError as error:
             raise FetchError("unreachable", f"{self._url}: {error or type(error).__name__}") from None
-        try:
-            return json.loads(body, parse_constant=lambda name: None)
-        except (ValueError, RecursionError):
-            raise FetchError("malformed", f"{self._url}: the answer is not JSON") from None
 
     def _body(self, headers: dict[str, str]) -> bytes:
         deadline = time.monotonic() + self._source.timeout_s
@@ -185,7 +185,7 @@ class Exporter:
     ) -> None:
         self._fetcher = Fetcher(source)
         self._interval_s = interval_s
-        self._detail = detail or Detail()
+        self._worker = Worker(detail or Detail())
         self._say = say
         self._known = _Known(_Rendered(b""))
         self._lock = threading.Lock()
@@ -207,12 +207,14 @@ class Exporter:
         started = time.monotonic()
         reason = line = ""
         try:
-            rendered = _Rendered(render(families(self._fetcher.fetch(), self._detail)))
+            rendered = _Rendered(self._worker.metrics(self._fetcher.fetch()))
         except FetchError as error:
             reason, line = error.reason, str(error)
         except ServescopeError as error:
             reason, line = "malformed", str(error)
-        except Exception as error:  # whatever a document does to us, the next one must be asked for
+        except WorkerDiedError:
+            reason, line = "worker_died", "the process that reads the answers has ended; was it out of memory?"
+        except Exception as error:  # whatever goes wrong this time, Ray must be asked again
             reason, line = "malformed", f"the answer cannot be read ({type(error).__name__})"
         with self._lock:
             known = self._known
@@ -239,6 +241,7 @@ class Exporter:
             self.poll()
             self._stop.wait(max(0, self._interval_s - (time.monotonic() - began)))
         self._fetcher.close()
+        self._worker.close()
 
 
 def _own_families(known: _Known) -> Iterable[Any]:

@@ -292,6 +292,38 @@ def test_once_prints_the_metrics_or_says_why_not():
     assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
 
 
+def test_a_worker_that_is_killed_costs_one_fetch_and_outlives_nobody():
+    """The process that reads the answers may take too much memory; and it ends with the exporter, however that ends."""
+    port = closed_port()
+    own = f"http://127.0.0.1:{port}/metrics"
+
+    def figures() -> dict[str, float]:
+        try:
+            return values(httpx.get(own).text)
+        except httpx.HTTPError:
+            return {}
+
+    with (
+        rest_server(sample()) as (url, _),
+        process(command("-a", url, "--port", str(port), "--interval", "1")) as running,
+    ):
+        until(lambda: figures().get("servescope_exporter_up") == 1)
+        (worker,) = psutil.Process(running.pid).children()
+        worker.kill()
+        until(lambda: figures()["worker_died"] == 1)
+        assert figures()["deployments"] == 7
+        until(lambda: figures()["servescope_exporter_up"] == 1)
+        (worker,) = psutil.Process(running.pid).children()
+        running.kill()
+        until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+        assert running.stderr is not None
+        said = running.stderr.read()
+    assert said.splitlines() == [
+        "servescope: the process that reads the answers has ended; was it out of memory?",
+        "servescope: Serve's REST API answers again",
+    ]
+
+
 def test_a_thousand_deployments_and_ten_thousand_replicas():
     """The promise of docs/benchmarks.md, with room for a busy machine; `make bench` measures the figures."""
     port = closed_port()
@@ -311,7 +343,9 @@ def test_a_thousand_deployments_and_ten_thousand_replicas():
 
             until(lambda: fetches() >= 4, 60)
             itself = psutil.Process(running.pid)
-            resident, cpu_s = itself.memory_info().rss, sum(itself.cpu_times()[:2])
+            family = [itself, *itself.children()]
+            resident = sum(member.memory_info().rss for member in family)
+            cpu_s = sum(sum(member.cpu_times()[:2]) for member in family)
             count = fetches()
     found = values(text)
     assert found["deployments"] == 1000
