@@ -27,6 +27,8 @@ local function node_name()
   return name
 end
 local NODE = node_name()
+-- RAY_TMP=/ray/*: one agent reads the directories of several nodes, each below the node's name
+local NODE_IN_PATH = (os.getenv("RAY_TMP") or ""):sub(-2) == "/*"
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Application and deployment
@@ -82,6 +84,7 @@ local function of_path(path)
   if fields then return fields end
   if files_count > 4096 then files, files_count = {}, 0 end
   fields = { session = path:match("/(session_[^/]+)/") }
+  fields.node = NODE_IN_PATH and path:match("/([^/]+)/session_") or NODE
   local base = path:match("([^/]+)$") or path
   if path:find("/logs/serve/", 1, true) then
     local joined, replica = base:match("^replica_(.+)_([^_]+)%.log")
@@ -335,7 +338,7 @@ local function from_json(r)
   for name, value in pairs(r) do
     if not OURS[name] then
       if redact.secret_name(name) then
-        r[name] = redact.mark
+        r[name] = nil
       elseif type(value) == "string" then
         r[name] = redact.text(value)
       end
@@ -382,7 +385,6 @@ function ray(tag, time, r)
   for name, value in pairs(file) do
     if r[name] == nil then r[name] = value end
   end
-  r.node = NODE
   r.level = r.level or "INFO"
   r.severity_number = SEVERITY[r.level] or 0
   if #message > MAX_MESSAGE then

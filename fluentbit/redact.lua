@@ -36,7 +36,7 @@ for _, word in ipairs(WORDS) do
   rules[#rules + 1] = { word, "(" .. any_case(word) .. "[\"']?%s*[=:]%s*[\"']?)" .. VALUE, "%1" .. MARK }
 end
 
-local M = { mark = MARK, words = WORDS }
+local M = {}
 
 -- The text without its secrets.
 function M.text(text)
@@ -48,7 +48,7 @@ function M.text(text)
   return text
 end
 
--- Whether a field of this name holds a secret, whatever its value.
+-- Whether a field of this name holds a secret, whatever its value; such a field is left out.
 function M.secret_name(name)
   name = name:lower()
   for i = 1, #WORDS do

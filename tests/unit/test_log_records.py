@@ -15,7 +15,7 @@ from tests.log_agents import FIXTURES, Lua, cases, comparable, fixture_files, se
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    for name in ("RAY_LOGS_TO", "RAY_LOGS_REDACT", "RAY_KEEP_STDERR_COPY", "RAY_SERVE_APPS", "NODE_NAME"):
+    for name in ("RAY_TMP", "RAY_LOGS_TO", "RAY_LOGS_REDACT", "RAY_KEEP_STDERR_COPY", "RAY_SERVE_APPS", "NODE_NAME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
@@ -40,11 +40,8 @@ def test_secrets_are_taken_out(before, after):
 def test_secrets_in_an_applications_own_fields_are_taken_out():
     text = '{"levelname": "INFO", "message": "m", "db_password": "x", "headers": "Authorization: Bearer abc", "n": 1}\n'
     (record,) = Lua().read(text, "serve/replica_main_Gateway_3fissrv7.log")
-    assert (record["db_password"], record["headers"], record["n"]) == (
-        "[redacted]",
-        "Authorization: Bearer [redacted]",
-        1,
-    )
+    assert "db_password" not in record
+    assert (record["headers"], record["n"]) == ("Authorization: Bearer [redacted]", 1)
 
 
 def test_redaction_can_be_switched_off(monkeypatch):
@@ -150,6 +147,15 @@ def test_a_message_that_is_too_long_is_cut_and_marked():
         assert record["time"] == "2026-11-23T14:49:54.505000Z"
         assert record["message"] == "x" * 204_800
     assert whole[0]["request_id"] == "r1"
+
+
+def test_the_node_is_the_host_or_what_the_path_names(monkeypatch):
+    line = "INFO 2026-11-23 14:36:02,175 proxy 192.0.2.2 -- m"
+    fields = {"log": line, "file": "/ray/worker-1/session_2026-01-01_00-00-00_000000_1/logs/serve/proxy_192.0.2.2.log"}
+    monkeypatch.setenv("NODE_NAME", "n1")
+    assert Lua().call("ray", "loki.serve", fields)[2]["node"] == "n1"
+    monkeypatch.setenv("RAY_TMP", "/ray/*")
+    assert Lua().call("ray", "loki.serve", fields)[2]["node"] == "worker-1"
 
 
 def test_loki_gets_few_labels_and_the_rest_as_text():
