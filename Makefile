@@ -35,11 +35,12 @@ dashboards: setup ## regenerate dashboards/*.json
 alerts: setup ## regenerate alerts/*.yml
 	@$(RUN)/servescope rules
 
-lint: setup ## ruff, mypy, and that what is committed is what would be generated
+lint: setup ## ruff, mypy, that what is committed is what would be generated, and Fluent Bit's configuration
 	@$(RUN)/ruff check -q .
 	@$(RUN)/ruff format -q --check .
 	@$(RUN)/mypy --no-error-summary
 	@$(RUN)/python scripts/check_generated.py
+	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
 
 test: setup tools lint test-unit test-live ## what CI runs
 

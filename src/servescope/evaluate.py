@@ -187,6 +187,8 @@ def evaluate(
     answers = []
     for panel in panels(dashboard):
         for target in panel.get("targets", []):
+            if target["datasource"]["type"] != "prometheus":
+                continue
             expression = interpolate(target["expr"], values)
             if target.get("instant"):
                 points = [[series["value"]] for series in prometheus.query(expression, window.end)]

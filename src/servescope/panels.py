@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grafanalib.core as gl
@@ -35,8 +35,8 @@ Json = dict[str, Any]
 SCHEMA_VERSION = 42  # the last of Grafana's v1 schema; Grafana 10 to 13 read it
 COLUMNS = 24
 
-# The panel types that every Grafana from 10 to 13 has built in, and that the snapshot can draw.
-PANEL_TYPES = frozenset({"timeseries", "stat", "table", "state-timeline", "heatmap", "bargauge", "text", "row"})
+# The panel types that every Grafana from 10 to 13 has built in.
+PANEL_TYPES = frozenset({"timeseries", "stat", "table", "state-timeline", "heatmap", "bargauge", "text", "row", "logs"})
 
 # Grafana's unit ids that the bundle uses; a typing error would show as a bare number.
 UNITS = frozenset(
@@ -60,6 +60,7 @@ UNITS = frozenset(
 )
 
 PROMETHEUS: Json = {"type": "prometheus", "uid": "${datasource}"}
+LOKI: Json = {"type": "loki", "uid": "${logs}"}
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class Panel:
     """A panel before it has a place: `model` is its JSON without `id` and `gridPos`.
 
     `absent` is "" or the reason why the panel may be empty on a plain machine; Grafana shows it while there is no data.
+    `queries` are PromQL; a panel of logs has `log_queries` instead, LogQL for the Loki of the variable `logs`.
     """
 
     title: str
@@ -129,6 +131,7 @@ class Panel:
     height: int
     absent: str
     model: Json
+    log_queries: tuple[Query, ...] = ()
 
     @property
     def type(self) -> str:
@@ -447,6 +450,108 @@ def text(title: str, markdown: str, *, width: int = 24, height: int = 3) -> Pane
     return _panel(frame, title, "", "", [], width, height, "", options, {}, [])
 
 
+def logs(title: str, description: str, expr: str, *, width: int = 24, height: int = 12) -> Panel:
+    """Lines of Loki, the newest first; a click on one shows its fields."""
+    options = {
+        "dedupStrategy": "none",
+        "enableLogDetails": True,
+        "prettifyLogMessage": False,
+        "showCommonLabels": False,
+        "showLabels": False,
+        "showLogContextToggle": False,
+        "showTime": True,
+        "sortOrder": "Descending",
+        "wrapLogMessage": True,
+    }
+    frame = gl.Logs(title=title, dataSource=LOKI)
+    return _log_panel(frame, title, description, "none", [Query(expr)], width, height, options, {}, [])
+
+
+def log_timeseries(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    *,
+    width: int = 12,
+    height: int = 8,
+    colors: Mapping[str, str] | None = None,
+) -> Panel:
+    """Bars of lines counted by Loki, in each interval of the graph."""
+    bars = timeseries(title, description, "short", queries, width=width, height=height, bars=True, colors=colors)
+    return _from_loki(bars)
+
+
+def log_table(
+    title: str,
+    description: str,
+    queries: Sequence[Query],
+    columns: Sequence[Column],
+    *,
+    sort_by: str,
+    width: int = 12,
+    height: int = 8,
+) -> Panel:
+    """A table as `table` makes it, of figures that Loki counts."""
+    return _from_loki(table(title, description, queries, columns, sort_by=sort_by, width=width, height=height))
+
+
+def log_lines_table(
+    title: str, description: str, expr: str, columns: Sequence[Column], *, width: int = 24, height: int = 10
+) -> Panel:
+    """Lines of Loki as a table, one column for each label or field named; its cells can carry links."""
+    overrides = [_override(c.title, {"id": "links", "value": _links(c.links)}) for c in columns if c.links]
+    transformations: list[Json] = [
+        {"id": "extractFields", "options": {"format": "json", "replace": False, "source": "labels"}},
+        {"id": "filterFieldsByName", "options": {"include": {"names": [column.field for column in columns]}}},
+        {
+            "id": "organize",
+            "options": {
+                "excludeByName": {},
+                "includeByName": {},
+                "indexByName": {column.field: index for index, column in enumerate(columns)},
+                "renameByName": {column.field: column.title for column in columns},
+            },
+        },
+    ]
+    options = {"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": True, "displayName": columns[0].title}]}
+    defaults = _defaults("none", (), (), "", color="thresholds")
+    defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": True}
+    frame = gl.Table(title=title, dataSource=LOKI, transformations=transformations)
+    return _log_panel(frame, title, description, "none", [Query(expr)], width, height, options, defaults, overrides)
+
+
+def _log_panel(
+    frame: gl.Panel,
+    title: str,
+    description: str,
+    unit: str,
+    queries: Sequence[Query],
+    width: int,
+    height: int,
+    options: Json,
+    defaults: Json,
+    overrides: list[Json],
+) -> Panel:
+    panel = _panel(frame, title, description, unit, queries, width, height, "", options, defaults, overrides)
+    return _from_loki(panel)
+
+
+def _from_loki(panel: Panel) -> Panel:
+    targets = [
+        {
+            "datasource": LOKI,
+            "editorMode": "code",
+            "expr": query.expr,
+            "legendFormat": query.legend,
+            "queryType": "instant" if query.instant else "range",
+            "refId": _ref_id(index),
+        }
+        for index, query in enumerate(panel.queries)
+    ]
+    model = panel.model | {"datasource": LOKI, "targets": targets}
+    return replace(panel, queries=(), log_queries=panel.queries, model=model)
+
+
 # What of grafanalib's frame Grafana still reads; the rest is legacy or null.
 _FRAME_KEYS = ("title", "type", "datasource", "transformations")
 
@@ -557,10 +662,33 @@ _VARIABLE_KEYS = ("allValue", "current", "datasource", "hide", "includeAll", "la
 
 def datasource_variable() -> Variable:
     """The choice of a Prometheus, so that the file works in any Grafana."""
-    template = gl.Template(name="datasource", type="datasource", query="prometheus", label="Data source")
+    return _source_variable("datasource", "prometheus", "Data source")
+
+
+def _source_variable(name: str, kind: str, title: str) -> Variable:
+    template = gl.Template(name=name, type="datasource", query=kind, label=title)
     model = _variable_frame(template)
     del model["datasource"], model["allValue"]
-    return Variable("datasource", model | {"current": {}, "query": "prometheus", "refresh": 1, "regex": ""})
+    return Variable(name, model | {"current": {}, "query": kind, "refresh": 1, "regex": ""})
+
+
+def logs_variable() -> Variable:
+    """The choice of a Loki; the rows of logs ask it when they are opened."""
+    return _source_variable("logs", "loki", "Logs")
+
+
+def traces_variable() -> Variable:
+    """The choice of a Tempo, for links to traces."""
+    return _source_variable("traces", "tempo", "Traces")
+
+
+def text_variable(name: str, title: str) -> Variable:
+    """A box to type into, empty at first."""
+    model = _variable_frame(gl.Template(name=name, type="textbox", query="", label=title))
+    for key in ("datasource", "allValue", "includeAll", "multi"):
+        del model[key]
+    empty = {"selected": True, "text": "", "value": ""}
+    return Variable(name, model | {"current": empty, "options": [empty], "query": ""})
 
 
 def label_variable(name: str, title: str, label_values: str, *, all_value: str) -> Variable:
@@ -661,6 +789,7 @@ class Dashboard:
             "__requires": [
                 {"id": "grafana", "name": "Grafana", "type": "grafana", "version": "10.0.0"},
                 {"id": "prometheus", "name": "Prometheus", "type": "datasource", "version": "1.0.0"},
+                # Loki and Tempo are not required: without them the rows of logs stay shut and empty.
                 *({"id": kind, "name": kind, "type": "panel", "version": ""} for kind in types),
             ],
             "annotations": {"list": _annotations(self.annotations)},

@@ -23,6 +23,7 @@ LOST_WITH_REASON = {
     "panels[].options.namePlacement": _NEWER,
     "panels[].options.percentChangeColorMode": _NEWER,
     "panels[].options.showPercentChange": _NEWER,
+    "panels[].panels[].options.showLogContextToggle": _NEWER,
     "panels[].options.sizing": _NEWER,
     "panels[].options.tooltip.showColorScale": _NEWER,
     "panels[].options.wideLayout": _NEWER,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servescope import panels, promql
-from servescope.dashboards import common
+from servescope.dashboards import common, logs
 from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
 from servescope.settings import Settings
 from servescope.signals import NODE_CPU, NODE_DISK, NODE_MEMORY, Reader
@@ -33,8 +33,9 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("GPUs", _gpus(r)),
             panels.row("HAProxy", _haproxy(whole), collapsed=True),
             panels.row("Can I believe what I see?", _scrape(r)),
+            logs.cluster_row(),
         ],
-        variables=common.variables(settings, "instance"),
+        variables=[*common.variables(settings, "instance"), panels.logs_variable()],
         annotations=common.rollouts(settings),
         settings=settings,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from servescope import limits, panels, promql
-from servescope.dashboards import common
+from servescope.dashboards import common, logs
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
 from servescope.promql import DEPLOYMENT, REPLICA
@@ -47,8 +47,14 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Batching", _batching(r)),
             panels.row("Multiplexing", _multiplexing(r)),
             panels.row("Each replica", _each_replica(r)),
+            *logs.deployment_rows(),
         ],
-        variables=common.variables(settings, "application", "deployment", "route", "replica"),
+        variables=[
+            *common.variables(settings, "application", "deployment", "route", "replica"),
+            panels.logs_variable(),
+            panels.traces_variable(),
+            panels.text_variable("request_id", "Request id"),
+        ],
         annotations=common.rollouts(settings),
         settings=settings,
     )
@@ -134,6 +140,7 @@ def _calls(r: Reader) -> list[Panel]:
             ],
             stack=True,
             colors={"ok": PALETTE.neutral, "error": PALETTE.failing},
+            links=(logs.TO_LOGS,),
         ),
         panels.timeseries(
             "Calls by deployment",

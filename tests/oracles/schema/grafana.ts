@@ -3,6 +3,7 @@
 import type { FieldConfig as Field } from "@grafana/schema";
 import type { Options as BarGauge } from "@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen";
 import type { FieldConfig as HeatmapField, Options as Heatmap } from "@grafana/schema/dist/esm/raw/composable/heatmap/panelcfg/x/HeatmapPanelCfg_types.gen";
+import type { Options as Logs } from "@grafana/schema/dist/esm/raw/composable/logs/panelcfg/x/LogsPanelCfg_types.gen";
 import type { Options as Stat } from "@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen";
 import type { FieldConfig as StateField, Options as StateTimeline } from "@grafana/schema/dist/esm/raw/composable/statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen";
 import type { FieldConfig as TableField, Options as Table } from "@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen";
@@ -36,5 +37,6 @@ export type Panels = {
   "state-timeline": Panel<StateTimeline, StateField>;
   heatmap: Panel<Heatmap, HeatmapField>;
   bargauge: Panel<BarGauge, {}>;
+  logs: Panel<Logs, {}>;
   text: Panel<Text, {}>;
 };

@@ -1,0 +1,14 @@
+// Reads a JSON list of LogQL expressions and prints, for each, the piece that Grafana's grammar does not understand or null.
+import { readFileSync } from "node:fs";
+import { parser } from "@grafana/lezer-logql";
+
+const complaints = JSON.parse(readFileSync(0, "utf8")).map((expression) => {
+  let complaint = null;
+  parser.parse(expression).iterate({
+    enter: (node) => {
+      if (node.type.isError) complaint ??= `at ${node.from}: ${expression.slice(node.from, node.from + 40)}`;
+    },
+  });
+  return complaint;
+});
+console.log(JSON.stringify(complaints));

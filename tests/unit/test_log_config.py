@@ -1,0 +1,56 @@
+"""The lint over Fluent Bit's configuration finds what --dry-run lets pass, and ours has none of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from scripts.check_fluentbit import complaints
+
+from tests.log_agents import CONFIG
+
+ENVIRONMENTS = [{"RAY_LOGS_TO": output} for output in ("loki", "otlp", "stdout")]
+
+
+NO_STORAGE = "storage.type filesystem needs storage.path in the service section"
+
+
+@pytest.mark.parametrize("entry", ["fluent-bit.yaml", "haproxy.yaml"])
+def test_our_configuration_has_no_hole(entry):
+    assert complaints(CONFIG / entry, ENVIRONMENTS) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "complaint"),
+    [
+        ("inputs.yaml", "parser: ray_json", "parser: nope", "filter parser: there is no parser nope"),
+        ("inputs.yaml", "parser: ray_print", "parser: nope", "input ray_worker: there is no multiline parser nope"),
+        ("output-loki.yaml", "match: loki.*", "match: lok.*", "filter ray_loki: no tag fits its match lok.*"),
+        ("fluent-bit.yaml", "flush: 1", "flsh: 1", "service: unknown key flsh"),
+        ("fluent-bit.yaml", "storage.path:", "log_file:", f"input ray_serve: {NO_STORAGE}"),
+        ("output-otlp.yaml", "script: ray.lua", "script: rai.lua", "filter ray_otlp: there is no script rai.lua"),
+        ("output-loki.yaml", "pipeline:", "pipelines:", "unknown section pipelines"),
+        ("metrics.yaml", "tag: metrics", "tag: elsewhere", "tag elsewhere: no output takes it"),
+    ],
+)  # fmt: skip
+def test_every_hole_is_found(file, old, new, complaint, tmp_path):
+    broken = tmp_path / "fluentbit"
+    shutil.copytree(CONFIG, broken)
+    text = (broken / file).read_text()
+    assert old in text
+    (broken / file).write_text(text.replace(old, new, 1))
+    assert complaint in complaints(broken / "fluent-bit.yaml", ENVIRONMENTS)
+
+
+def test_every_input_keeps_its_place_and_its_records_on_disk():
+    inputs = yaml.safe_load((CONFIG / "inputs.yaml").read_text())["pipeline"]["inputs"]
+    assert [item["alias"] for item in inputs] == ["ray_serve", "ray_core", "ray_worker", "ray_events"]
+    for item in inputs:
+        assert item["storage.type"] == "filesystem"
+        assert item["truncate_long_lines"] is True
+        assert item["refresh_interval"] == 5
+        # a rotated name (x.log.1) would be read a second time
+        assert all(Path(pattern).suffix in (".log", ".out", ".err") for pattern in item["path"].split(","))
+    assert len({item["db"] for item in inputs}) == len(inputs)
