@@ -3,8 +3,11 @@ SHELL := /bin/sh
 RUN := .venv/bin
 DURATION ?=
 export DURATION
+# What demo/Dockerfile installs: the versions of requirements/dev.txt.
+IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	-q -c requirements/dev.txt
 
-.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live truth demo
+.PHONY: help setup tools requirements generate dashboards alerts lint test test-unit test-live truth demo up down
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,16 +16,20 @@ setup: ## the Python environment (.venv), from hashed requirements
 	@scripts/setup.sh python
 
 tools: ## the external programs (Debian packages)
-	@scripts/setup.sh tools
+	@scripts/setup.sh tools compose
 
 requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt
 	grep '^uv==' requirements/dev.txt | sed 's/ .*//' | \
 		$(RUN)/uv pip compile - --generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/uv.txt
+	$(RUN)/uv pip compile pyproject.toml --extra demo --extra tracing $(IMAGE_REQUIREMENTS) -o requirements/demo.txt
+	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
+		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
 
-generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md
+generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md, the table of services
 	@$(RUN)/servescope generate
+	@$(RUN)/python scripts/services.py --write
 
 dashboards: setup ## regenerate dashboards/*.json
 	@$(RUN)/servescope dashboards
@@ -49,3 +56,9 @@ truth: setup tools ## hold the panels against a client's own count and write doc
 
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local
+
+up: ## the same in containers, with Grafana, Loki and Tempo; GPU=1 or 0 forces or leaves out the GPU file
+	@python3 scripts/compose.py up
+
+down: ## stop the containers and delete their data
+	@python3 scripts/compose.py down
