@@ -4,6 +4,9 @@ RUN := .venv/bin
 DURATION ?=
 export DURATION
 BENCHES ?= exporter
+# What demo/Dockerfile installs: the versions of requirements/dev.txt.
+IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	-q -c requirements/dev.txt
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
 
@@ -14,7 +17,7 @@ setup: ## the Python environment (.venv), from hashed requirements
 	@scripts/setup.sh python
 
 tools: ## the external programs (Debian packages)
-	@scripts/setup.sh tools
+	@scripts/setup.sh tools compose
 
 requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
@@ -25,9 +28,13 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 		$(RUN)/uv pip compile $$input --universal --python-version 3.11 \
 			--generate-hashes --no-emit-index-url --no-header -q -o $${input%.in}.txt || exit 1; \
 	done
+	$(RUN)/uv pip compile pyproject.toml --extra demo --extra tracing $(IMAGE_REQUIREMENTS) -o requirements/demo.txt
+	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
+		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
 
-generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md
+generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md, the table of services
 	@$(RUN)/servescope generate
+	@$(RUN)/python scripts/services.py --write
 
 dashboards: setup ## regenerate dashboards/*.json
 	@$(RUN)/servescope dashboards
@@ -62,3 +69,9 @@ demo: setup tools ## a live Serve under load with Prometheus and the rules; DURA
 
 steps: setup ## how many requests one replica of the demo carries, and the limits that follow
 	@$(RUN)/python -m demo.steps
+
+up: ## the same in containers, with Grafana, Loki and Tempo; GPU=1 or 0 forces or leaves out the GPU file
+	@python3 scripts/compose.py up
+
+down: ## stop the containers and delete their data
+	@python3 scripts/compose.py down

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
-# .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs. Says what it
-# installs; does nothing where the pieces already are.
+# .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
+# compose` the parser of the compose files. Says what it installs; does nothing where the pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,7 @@ prometheus|prometheus|https://prometheus.io/download (2.42 or later)
 promtool|prometheus|https://prometheus.io/download (2.42 or later)
 prometheus-alertmanager|prometheus-alertmanager|https://prometheus.io/download (alertmanager on the PATH as prometheus-alertmanager)
 amtool|prometheus-alertmanager|https://prometheus.io/download (with alertmanager)
+prometheus-blackbox-exporter|prometheus-blackbox-exporter|https://prometheus.io/download (blackbox_exporter on the PATH as prometheus-blackbox-exporter)
 "
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -110,6 +111,44 @@ setup_ray() {
     cp "$requirements" "$stamp"
 }
 
+# Compose's own parser, for the tests of the compose files where Docker is not installed. Debian 12 has only Compose 1, so
+# this unpacks the package of Debian 13, which needs the C library alone, and leaves the system as it is. apt checks the
+# archive's signature. Nothing but a line says so where it cannot be had: the tests then say that they did not run.
+COMPOSE_VERSION=2.26.1-4
+COMPOSE_SHA256_AMD64=47681197cb2b1ab88206b42a1a92fc75f50d9530a6322d03494a473eed0408ea
+setup_compose() {
+    [ -x .tools/docker-compose ] && return 0
+    if docker compose version >/dev/null 2>&1; then return 0; fi
+    if ! have apt-get || ! have dpkg-deb; then
+        echo "setup: no docker compose and no apt-get: the compose files are not checked by Compose" >&2
+        return 0
+    fi
+    mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
+        awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }')
+    keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder" "$log"' EXIT
+    mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" "$folder/deb"
+    echo "deb [signed-by=$keyring] $mirror trixie main" >"$folder/sources.list"
+    apt_trixie() {
+        apt-get -q -o Dir::Etc::sourcelist="$folder/sources.list" -o Dir::Etc::sourceparts=- \
+            -o Dir::State::lists="$folder/lists" -o Dir::Cache="$folder/cache" -o APT::Sandbox::User=root \
+            -o Acquire::Languages=none "$@"
+    }
+    echo "setup: unpacking docker-compose $COMPOSE_VERSION of Debian 13 into .tools"
+    if [ -n "$mirror" ] && apt_trixie update >"$log" 2>&1 &&
+        (cd "$folder/deb" && apt_trixie download "docker-compose=$COMPOSE_VERSION" >>"$log" 2>&1) &&
+        { [ "$(dpkg --print-architecture)" != amd64 ] ||
+            echo "$COMPOSE_SHA256_AMD64  $(echo "$folder"/deb/*.deb)" | sha256sum -c --status; } &&
+        dpkg-deb -x "$folder"/deb/*.deb "$folder/root"; then
+        mkdir -p .tools
+        mv "$folder/root/usr/libexec/docker/cli-plugins/docker-compose" .tools/docker-compose
+    else
+        tail -n 3 "$log" >&2
+        echo "setup: docker-compose could not be had: the compose files are not checked by Compose" >&2
+    fi
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for part in "$@"; do
@@ -117,6 +156,7 @@ for part in "$@"; do
         python) setup_python ;;
         ray) setup_ray ;;
         tools) setup_tools ;;
+        compose) setup_compose ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac
 done

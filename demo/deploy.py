@@ -1,0 +1,137 @@
+"""Keep the demo's applications deployed in the compose stack: `python -m demo.deploy`, or `--check` for its health.
+
+What a team would do with `serve deploy`, through the same REST API. A head that was restarted has forgotten its
+applications; they are deployed again.
+
+RAY_DASHBOARD_ADDRESS names the head, RAY_AUTH_TOKEN_PATH the file of its token where it wants one, SERVE_CONFIG the
+config; DEMO_NUM_GPUS puts the models on a GPU, that share of one
+for each replica.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from servescope.errors import ServescopeError
+from servescope.exporter import Source
+
+MODELS = ("Detector", "Recogniser")  # the deployments that can use a GPU
+CHECK_EVERY_S = 5.0
+
+
+def configuration(path: Path, host: str, num_gpus: float) -> dict[str, Any]:
+    """The Serve config in `path`, listening on `host`, its models with that share of a GPU for each replica.
+
+    Raises:
+        ServescopeError: the file cannot be read.
+    """
+    try:
+        document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ServescopeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not YAML'})") from error
+    document["http_options"] = {**document.get("http_options", {}), "host": host}
+    for application in document["applications"]:
+        for deployment in application.get("deployments", []):
+            if num_gpus > 0 and deployment["name"] in MODELS:
+                deployment["user_config"] = {**deployment.get("user_config", {}), "cuda": True}
+                deployment["ray_actor_options"] = {**deployment.get("ray_actor_options", {}), "num_gpus": num_gpus}
+    return document
+
+
+class Head:
+    """Serve's REST API on a Ray head.
+
+    Raises:
+        ServescopeError: the address or the token is none.
+    """
+
+    def __init__(self, address: str, token_file: Path | None = None) -> None:
+        token = Source(address, token_file).token()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._client = httpx.Client(base_url=address.rstrip("/"), timeout=10, headers=headers)
+
+    def states(self) -> dict[str, str]:
+        """The state of each application, by name; none where Serve does not run yet.
+
+        Raises:
+            httpx.HTTPError: the head does not answer.
+        """
+        response = self._client.get("/api/serve/applications/")
+        response.raise_for_status()
+        return {name: application["status"] for name, application in response.json()["applications"].items()}
+
+    def deploy(self, document: dict[str, Any]) -> None:
+        """Hand over a config. Serve answers before the replicas are there.
+
+        Raises:
+            ServescopeError: Serve refuses it.
+            httpx.HTTPError: the head does not answer.
+        """
+        # Serve starts its controller within this call, where there is none yet.
+        response = self._client.put("/api/serve/applications/", json=document, timeout=120)
+        if response.status_code == 400:
+            raise ServescopeError(f"Serve refuses the config: {response.text.strip().splitlines()[-1]}")
+        response.raise_for_status()
+
+
+def missing(states: dict[str, str], document: dict[str, Any]) -> list[str]:
+    """The applications of a config that are not RUNNING, each with its state."""
+    names = [application["name"] for application in document["applications"]]
+    return [f"{name} is {states.get(name, 'not deployed')}" for name in names if states.get(name) != "RUNNING"]
+
+
+def main(arguments: list[str]) -> int:
+    """Deploy and stay; with --check, tell by the exit code whether everything is RUNNING."""
+    try:
+        num_gpus = float(os.environ.get("DEMO_NUM_GPUS", "0"))
+    except ValueError:
+        raise ServescopeError(f"DEMO_NUM_GPUS: {os.environ['DEMO_NUM_GPUS']!r} is no number") from None
+    path = Path(os.environ.get("SERVE_CONFIG", Path(__file__).with_name("serve_config.yaml")))
+    document = configuration(path, "0.0.0.0", num_gpus)
+    token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    head = Head(
+        os.environ.get("RAY_DASHBOARD_ADDRESS", "http://127.0.0.1:8265"), Path(token_path) if token_path else None
+    )
+    if arguments == ["--check"]:
+        try:
+            waiting = missing(head.states(), document)
+        except httpx.HTTPError as error:
+            waiting = [f"the head does not answer ({error or type(error).__name__})"]
+        print("\n".join(waiting))
+        return 1 if waiting else 0
+    if arguments:
+        raise ServescopeError("usage: python -m demo.deploy [--check]")
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    told = ""
+    while not stopped.is_set():
+        try:
+            states = head.states()
+            if any(application["name"] not in states for application in document["applications"]):
+                print("deploying", flush=True)
+                head.deploy(document)
+            line = "; ".join(missing(states, document)) or "all applications are RUNNING"
+        except httpx.HTTPError as error:
+            line = f"the head does not answer ({error or type(error).__name__})"
+        if line != told:
+            print(line, flush=True)
+            told = line
+        stopped.wait(CHECK_EVERY_S)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ServescopeError as error:
+        sys.exit(f"deploy: {error}")

@@ -1,0 +1,71 @@
+"""The table of the compose services, from the compose files themselves: `services.py --write` puts it into the README.
+
+Without --write it prints the table. Names, ports and what each is for come from docker-compose.yml and
+docker-compose.gpu.yml, versions from .env.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from servescope.files import write_all
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- services: made by scripts/services.py -->", "<!-- /services -->"
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """The services of both files, as they stand there."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in ("docker-compose.yml", "docker-compose.gpu.yml"):
+        document = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+        # What the second file only changes has no purpose of its own there.
+        found |= {service: entry for service, entry in document["services"].items() if "x-what" in entry}
+    return found
+
+
+def pins() -> dict[str, str]:
+    """The variables of .env."""
+    lines = (ROOT / ".env").read_text(encoding="utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def version(image: str, pinned: dict[str, str]) -> str:
+    """The version of an image as the compose file names it; the demo's own image has Ray's."""
+    variable = re.match(r"\$\{(\w+)", image)
+    if variable:
+        return pinned[variable.group(1)].rpartition(":")[2].removeprefix("v")
+    ray = re.search(r"^ray==(\S+)", (ROOT / "requirements/demo.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert ray
+    return f"Ray {ray.group(1)}"
+
+
+def table() -> str:
+    """The table as Markdown."""
+    pinned = pins()
+    lines = ["| service | port on localhost | version | what for |", "|---|---|---|---|"]
+    for name, service in services().items():
+        ports = [str(port).split(":")[1] for port in service.get("ports", [])]
+        links = ", ".join(f"[{port}](http://localhost:{port})" for port in ports)
+        lines.append(f"| {name} | {links} | {version(service['image'], pinned)} | {service['x-what']} |")
+    return "\n".join(lines)
+
+
+def replaced(text: str) -> str:
+    """A page with the table between its marks made anew."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    if sys.argv[1:] == ["--write"]:
+        write_all({readme: replaced(readme.read_text(encoding="utf-8"))})
+    else:
+        print(table())
