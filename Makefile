@@ -12,8 +12,8 @@ help: ## list the targets
 setup: ## the Python environment (.venv), from hashed requirements
 	@scripts/setup.sh python
 
-tools: ## the external programs (Debian packages)
-	@scripts/setup.sh tools
+tools: ## the external programs (Debian packages; the OpenTelemetry Collector, built where Go is installed)
+	@scripts/setup.sh tools collector
 
 requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh tools`
-# the external programs. Says what it installs; does nothing where the pieces already are.
+# the external programs, `setup.sh collector` the OpenTelemetry Collector. Says what it installs; does nothing where the
+# pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -89,12 +90,37 @@ setup_python() {
     cp requirements/dev.txt "$stamp"
 }
 
+# The Collector of otel/builder.yaml, by the official builder, into .tools. Nothing else needs it, so a failure is said
+# in one line and everything else goes on.
+setup_collector() {
+    if [ -x .tools/otelcol ] && cmp -s otel/builder.yaml .tools/otelcol.yaml; then
+        return 0
+    fi
+    without="traces and what is made from them are left out"
+    version=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    if [ "${version:-0}" -lt 21 ]; then
+        echo "setup: the Collector is not built, for want of Go 1.21 or later (https://go.dev/dl): $without"
+        return 0
+    fi
+    release=$(sed -n 's/^  version: //p' otel/builder.yaml)
+    echo "setup: building the Collector $release from otel/builder.yaml (some minutes, once)"
+    mkdir -p .tools
+    if ! { GOBIN=$PWD/.tools/bin go install "go.opentelemetry.io/collector/cmd/builder@v$release" &&
+        .tools/bin/builder --config otel/builder.yaml; } >"$log" 2>&1; then
+        echo "setup: the Collector was not built: $(tail -n 1 "$log"): $without"
+        return 0
+    fi
+    mv .tools/otelcol-build/otelcol .tools/otelcol
+    cp otel/builder.yaml .tools/otelcol.yaml
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for part in "$@"; do
     case $part in
         python) setup_python ;;
         tools) setup_tools ;;
+        collector) setup_collector ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac
 done
