@@ -16,8 +16,8 @@ help: ## list the targets
 setup: ## the Python environment (.venv), from hashed requirements
 	@scripts/setup.sh python
 
-tools: ## the external programs (Debian packages)
-	@scripts/setup.sh tools compose
+tools: ## the external programs (Debian packages; Compose's parser; the OpenTelemetry Collector, built where Go is installed)
+	@scripts/setup.sh tools compose collector
 
 requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \

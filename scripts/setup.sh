@@ -1,7 +1,8 @@
 #!/bin/sh
 # Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
-# compose` the parser of the compose files. Says what it installs; does nothing where the pieces already are.
+# compose` the parser of the compose files, `setup.sh collector` the OpenTelemetry Collector. Says what it installs; does
+# nothing where the pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -149,6 +150,30 @@ setup_compose() {
     fi
 }
 
+# The Collector of otel/builder.yaml, by the official builder, into .tools. Nothing else needs it, so a failure is said
+# in one line and everything else goes on.
+setup_collector() {
+    if [ -x .tools/otelcol ] && cmp -s otel/builder.yaml .tools/otelcol.yaml; then
+        return 0
+    fi
+    without="traces and what is made from them are left out"
+    version=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    if [ "${version:-0}" -lt 21 ]; then
+        echo "setup: the Collector is not built, for want of Go 1.21 or later (https://go.dev/dl): $without"
+        return 0
+    fi
+    release=$(sed -n 's/^  version: //p' otel/builder.yaml)
+    echo "setup: building the Collector $release from otel/builder.yaml (some minutes, once)"
+    mkdir -p .tools
+    if ! { GOBIN=$PWD/.tools/bin go install "go.opentelemetry.io/collector/cmd/builder@v$release" &&
+        .tools/bin/builder --config otel/builder.yaml; } >"$log" 2>&1; then
+        echo "setup: the Collector was not built: $(tail -n 1 "$log"): $without"
+        return 0
+    fi
+    mv .tools/otelcol-build/otelcol .tools/otelcol
+    cp otel/builder.yaml .tools/otelcol.yaml
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for part in "$@"; do
@@ -157,6 +182,7 @@ for part in "$@"; do
         ray) setup_ray ;;
         tools) setup_tools ;;
         compose) setup_compose ;;
+        collector) setup_collector ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac
 done

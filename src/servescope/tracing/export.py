@@ -1,0 +1,139 @@
+"""From ended spans to the Collector: in the background, with bounded memory, patient with an outage."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from servescope.errors import ServescopeError
+from servescope.tracing.rewrite import rewritten
+
+OUTAGE_S = 90.0  # how long a batch is tried again: a Collector that is restarted or moved is back by then
+PAUSE_S = 2.0
+FLUSH_S = 5.0
+SCHEDULE_DELAY_MS = 1000  # a proxy ends without a word, so what waits is lost; the SDK's own delay is 5 s
+EXPORTERS = {
+    "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
+    "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+}
+DEFAULT_PROTOCOL = "grpc"
+
+
+def protocol() -> str:
+    """The protocol that the standard variables ask for.
+
+    Raises:
+        ServescopeError: it is none that can be spoken.
+    """
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        if value := os.environ.get(name, "").strip():
+            if value not in EXPORTERS:
+                raise ServescopeError(f"{name}: {value!r} is none of {', '.join(EXPORTERS)}")
+            return value
+    return DEFAULT_PROTOCOL
+
+
+def otlp_exporter() -> SpanExporter:
+    """The OTLP exporter of the SDK, which reads endpoint, headers, certificates and time-out from its variables.
+
+    Raises:
+        ServescopeError: its package is missing, or a variable is wrong.
+    """
+    chosen = protocol()
+    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
+        value = os.environ.get(name, "")
+        if value and "://" not in value:
+            raise ServescopeError(f"{name}: {value!r} has no scheme; for instance http://127.0.0.1:4317")
+    try:
+        module = importlib.import_module(EXPORTERS[chosen])
+    except ImportError as error:
+        raise ServescopeError(f"OTLP over {chosen} needs a package that is missing ({error})") from error
+    exporter: SpanExporter = module.OTLPSpanExporter()
+    return exporter
+
+
+class Patient(SpanExporter):
+    """Tries a batch again until it is through or `outage_s` have passed; meanwhile the bounded queue takes what comes.
+
+    It also rewrites the spans, here and not where they end: this is the exporter's own thread, not a request's.
+    """
+
+    def __init__(
+        self, exporter: SpanExporter, mended: bool, outage_s: float = OUTAGE_S, pause_s: float = PAUSE_S
+    ) -> None:
+        self._exporter = exporter
+        self._mended = mended
+        self._outage_s = outage_s
+        self._pause_s = pause_s
+        self._ending = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send a batch."""
+        batch = [rewritten(span, self._mended) for span in spans]
+        deadline = time.monotonic() + self._outage_s
+        while True:
+            result = self._exporter.export(batch)
+            if result is SpanExportResult.SUCCESS or self._ending.is_set() or time.monotonic() > deadline:
+                return result
+            self._ending.wait(self._pause_s)
+
+    def stop_waiting(self) -> None:
+        """From now on try each batch once."""
+        self._ending.set()
+
+    def shutdown(self) -> None:
+        """End."""
+        self._ending.set()
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Nothing is kept here."""
+        return self._exporter.force_flush(timeout_millis)
+
+
+class Processor(SpanProcessor):
+    """A batch processor whose shutdown flushes and takes five seconds at most, whatever the Collector does."""
+
+    def __init__(self, exporter: Patient) -> None:
+        delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_DELAY_MS
+        self._exporter = exporter
+        self._batches = BatchSpanProcessor(exporter, schedule_delay_millis=delay)
+        self._ended = threading.Lock()
+        self._down = False
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a span; the queue is bounded (OTEL_BSP_MAX_QUEUE_SIZE) and drops the oldest."""
+        self._batches.on_end(span)
+
+    def shutdown(self) -> None:
+        """Send what is queued, and give up after five seconds."""
+        with self._ended:
+            if self._down:
+                return
+            self._down = True
+        self._exporter.stop_waiting()
+        worker = threading.Thread(target=self._batches.shutdown, daemon=True, name="servescope-flush")
+        worker.start()
+        worker.join(FLUSH_S)
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Send what is queued now."""
+        return self._batches.force_flush(timeout_millis)
+
+
+def processor(mended: bool) -> Processor:
+    """The processor for Serve's tracer provider.
+
+    Raises:
+        ServescopeError: an environment variable is wrong, or a package is missing.
+    """
+    try:
+        return Processor(Patient(otlp_exporter(), mended))
+    except ValueError as error:  # the SDK on a number that is none, or out of range
+        raise ServescopeError(f"an OTEL_* variable is wrong: {error}") from error

@@ -1,0 +1,77 @@
+"""What an application and Serve call: the exporter function, and the instrumentation of a FastAPI ingress."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from servescope.errors import ServescopeError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from opentelemetry.sdk.trace import SpanProcessor
+
+log = logging.getLogger("ray.serve")
+
+# Paths that probes ask for every few seconds; a regular expression each.
+HEALTH_CHECKS = ("/-/healthz$", "/healthz?$", "/livez$", "/readyz$", "/metrics$")
+
+
+def otlp() -> list[SpanProcessor]:
+    """The function for Serve's tracing hook: spans as OTLP, by the standard OTEL_EXPORTER_OTLP_* variables.
+
+    Serve calls it once in every proxy and replica, before it makes the tracer provider. It names the service
+    `<application>.<deployment>` or `serve-proxy`, mends what Serve gets wrong in this process, and puts trace ids into
+    the logs. Where something is missing or a variable is wrong, one line of the log says so and tracing is off.
+    """
+    try:
+        from servescope.tracing import export, identity, logs, mend
+
+        identity.describe_process()
+        processor = export.processor(mended=mend.mend_serve())
+        mend.flush_at_shutdown(processor)
+        logs.add_trace_ids()
+        return [processor]
+    except Exception as error:  # whatever it is, the application is worth more than its traces
+        _turn_off(str(error) if isinstance(error, ServescopeError) else f"{type(error).__name__}: {error}")
+        return []
+
+
+def _turn_off(reason: str) -> None:
+    log.warning("servescope: tracing is off: %s", reason)
+    try:
+        from servescope.tracing import mend
+
+        mend.record_nothing()
+    except Exception as error:
+        log.warning("servescope: spans are still made, and thrown away: %s", error)
+
+
+def instrument_fastapi(app: FastAPI, exclude: tuple[str, ...] = HEALTH_CHECKS) -> FastAPI:
+    """Add the span of the FastAPI ingress: its route, status and exceptions, without one span for each message.
+
+    Call it before `@serve.ingress(app)`. The application is instrumented in the replica, when it gets its first
+    request: what opentelemetry-instrumentation-fastapi makes cannot always be pickled. Without that package the
+    application runs as it is.
+
+    Args:
+        app: the application of the ingress.
+        exclude: regular expressions of paths to leave out.
+    """
+    app.build_middleware_stack = partial(_instrumented_stack, app, ",".join(exclude))  # type: ignore[method-assign]
+    return app
+
+
+def _instrumented_stack(app: FastAPI, exclude: str) -> Any:
+    del app.build_middleware_stack  # the class's own comes back
+    try:
+        # The stable names of the semantic conventions, unless the application chose otherwise.
+        os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+        from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+
+        FastAPIInstrumentor.instrument_app(app, excluded_urls=exclude, exclude_spans=["send", "receive"])
+    except Exception as error:
+        log.warning("servescope: the FastAPI application is not instrumented: %s", error)
+    return app.build_middleware_stack()
