@@ -204,7 +204,7 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
     for index, item in enumerate(found):
         paint = item.config.get("color", {})
         tone = color(paint["fixedColor"]) if paint.get("mode") == "fixed" else PALETTE[index % len(PALETTE)]
-        trace = {"name": item.name, "color": tone, "y": on_grid(item.series, window)}
+        trace: dict[str, Any] = {"name": item.name, "color": tone, "y": on_grid(item.series, window)}
         if item.config.get("custom.lineStyle", {}).get("fill") == "dash":
             trace["dash"] = True
         if not bars and item.config.get("custom.fillOpacity"):
@@ -433,7 +433,9 @@ def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
         for series in answer.series:
             value = series.points[-1][1]
             labels: dict[str, str | float] = dict(series.labels)
-            figure: dict[str, str | float] = {f"Value #{answer.ref}": value} | ({"Value": value} if alone else {})
+            figure: dict[str, str | float] = {f"Value #{answer.ref}": value}
+            if alone:
+                figure["Value"] = value
             matching = [record for record in records if f"Value #{answer.ref}" not in record and _agree(record, labels)]
             for record in matching:
                 record |= labels | figure
