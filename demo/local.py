@@ -73,12 +73,15 @@ def figures(prometheus: Prometheus) -> Figures:
     return Figures(*values)
 
 
-def print_where(run: Run, components: list[Component], log: Callable[[Component], Path]) -> None:
+def print_where(run: Run, components: list[Component]) -> None:
     """The table of what runs and where."""
-    table = Table("what", "where", "log", title="Running", title_justify="left")
+    table = Table("what", "where", title="Running", title_justify="left")
     for component in components:
-        table.add_row(component.name, component.address, str(log(component)))
+        table.add_row(component.name, component.address)
     out.print(table)
+    out.print(
+        f"What each of them prints: {run.directory / 'logs'}; Ray's own logs: {run.temp_dir / 'session_latest/logs'}"
+    )
     out.print(
         "Everything listens on loopback, except Ray's GCS, raylet and metrics ports: Ray binds them to all interfaces "
         "and has no switch for it."
@@ -111,12 +114,15 @@ def main() -> int:
     running = None
     try:
         with Stack(run, COMPONENTS, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
-            print_where(run, running.components, running.log)
+            print_where(run, running.components)
             try:
                 complaints = _watch(running, started, duration)
             except KeyboardInterrupt:
                 out.print()
-            checks = check_dashboards(run.prometheus_url, SETTINGS)
+            try:
+                checks = check_dashboards(run.prometheus_url, SETTINGS)
+            except ServescopeError as error:
+                complaints = complaints or [str(error)]  # what has ended says more than that it does not answer
             out.print("stopping")
     except KeyboardInterrupt:
         out.print("\nstopped")

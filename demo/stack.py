@@ -17,8 +17,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,7 @@ from servescope.errors import ServescopeError
 ROOT = Path(__file__).parents[1]
 LOOPBACK = "127.0.0.1"
 OLDEST_PROMETHEUS = (2, 42)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FREE_DISK_BYTES = 1 << 30  # what a day of the demo's series and Ray's logs may take
 
 
@@ -474,6 +476,20 @@ class _Process(Executor):
         return self._component.ready()
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore the signals that ask for an end, in the thread that can be asked."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Stack:
     """Components running side by side; use it as a context manager, which ends all it started.
 
@@ -522,12 +538,13 @@ class Stack:
 
     def stop(self) -> None:
         """End every process that was started here, the last one first, and nothing else."""
-        for _, process in reversed(self._processes):
-            self._remember_descendants(process)
-            with contextlib.suppress(ExecutorError):  # how it ended does not matter any more
-                process.stop()
-        self._processes.clear()
-        self._end_descendants()
+        with uninterrupted():  # an impatient second Ctrl-C would leave the rest running
+            for _, process in reversed(self._processes):
+                self._remember_descendants(process)
+                with contextlib.suppress(ExecutorError):  # how it ended does not matter any more
+                    process.stop()
+            self._processes.clear()
+            self._end_descendants()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -588,9 +605,15 @@ class Stack:
     def _run_once(self, component: Component, log: IO[bytes]) -> None:
         environment = {**os.environ, **component.env}
         command = list(component.command)
-        done = subprocess.run(
-            command, stdout=log, stderr=subprocess.STDOUT, env=environment, timeout=component.timeout_s, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, timeout=component.timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ServescopeError(
+                f"{component.name} did not end in {component.timeout_s:g} s: {self._last_line(component)} "
+                f"[{self.log(component)}]"
+            ) from None
         if done.returncode:
             program = Path(command[0]).name
             raise ServescopeError(

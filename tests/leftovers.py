@@ -1,4 +1,4 @@
-"""Run a command as its user would, and see what it has left running."""
+"""Run the demo as its user would, and see what it has left running."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MARK = "SERVESCOPE_TEST_MARK"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and the processes with its mark in their environment that outlived it."""
+    """How a command ended, and which of its processes outlived it."""
 
     code: int
     out: str
@@ -25,16 +25,34 @@ class Ended:
     left: list[str]
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """The living processes that inherited a mark."""
-    found = []
-    for process in psutil.process_iter():
+def run_demo(directory: Path, base: int, timeout_s: float = 60, **environment: str) -> Ended:
+    """Run `make demo`'s command with its own directory and ports, to its end."""
+    mark = uuid.uuid4().hex
+    variables = {"DEMO_DIR": str(directory), "PORT_BASE": str(base), MARK: mark, **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo.local"],
+        cwd=ROOT,
+        env={**os.environ, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # Ray's workers overwrite their environment with their title, so descendants are noted while they live.
+    seen: dict[int, psutil.Process] = {}
+    waited = 0.0
+    while True:
         try:
-            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+            out, err = process.communicate(timeout=1)
+            break
+        except subprocess.TimeoutExpired:
+            seen |= {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
+            waited += 1
+            if waited > timeout_s:
+                process.terminate()
+                out, err = process.communicate(timeout=60)
+                raise AssertionError(f"the demo did not end in {timeout_s:g} s: {out}\n{err}") from None
+    left = {p.pid: p for p in (*seen.values(), *_marked(mark)) if p.is_running() and _alive(p)}
+    return Ended(process.returncode, out, err, [f"{pid} {' '.join(p.cmdline())}" for pid, p in left.items()])
 
 
 def listening(base: int) -> set[int]:
@@ -44,21 +62,19 @@ def listening(base: int) -> set[int]:
     return {port for port in ports if base <= port < base + 1000}
 
 
-def run_demo(directory: Path, base: int, timeout_s: float = 60, **environment: str) -> Ended:
-    """Run `make demo`'s command with its own directory and ports, to its end.
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == mark:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
 
-    Ray's workers overwrite their environment with their title, so `listening` has to look after them.
-    """
-    mark = uuid.uuid4().hex
-    variables = {"DEMO_DIR": str(directory), "PORT_BASE": str(base), MARK: mark, **environment}
-    done = subprocess.run(
-        [sys.executable, "-m", "demo.local"],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
-    left = [f"{process.pid} {' '.join(process.cmdline())}" for process in marked(mark)]
-    return Ended(done.returncode, done.stdout, done.stderr, left)
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -973,13 +973,15 @@ _PROCESSES = _group(
             text,
             trap="Component ray::ServeReplica:<application>:<deployment> with an empty pid holds the sum of that "
             "deployment's replicas on the node.",
+            since=since,
         )
-        for name, unit, text in (
-            ("cpu_percentage", "percent", "CPU of a process, 100 is one core."),
-            ("rss_bytes", "bytes", "Resident memory of a process."),
-            ("uss_bytes", "bytes", "Memory that only this process holds."),
-            ("shared_bytes", "bytes", "Memory shared with other processes."),
-            ("num_fds", "files", "Open file descriptors of a process."),
+        for name, unit, text, since in (
+            ("cpu_percentage", "percent", "CPU of a process, 100 is one core.", "2.40"),
+            # Ray 2.54 exports rss_mb, uss_mb and mem_shared_bytes.
+            ("rss_bytes", "bytes", "Resident memory of a process.", "2.60"),
+            ("uss_bytes", "bytes", "Memory that only this process holds.", "2.60"),
+            ("shared_bytes", "bytes", "Memory shared with other processes.", "2.60"),
+            ("num_fds", "files", "Open file descriptors of a process.", "2.40"),
         )
     ),
     *(
@@ -1093,6 +1095,7 @@ _SCHEDULING = _group(
         "The same by actor or task name.",
         "first crash",
         f"{_BORN_AT_1} Names hold replica ids: unbounded.",
+        since="2.60",
     ),
     Metric(
         "ray_memory_manager_worker_eviction_total",
@@ -1255,13 +1258,19 @@ _EXPORTER = _group(
         )
     ),
     *(
+        # Ray's REST API tells these from 2.60 on.
+        Metric(f"servescope_deployment_{name}", GAUGE, unit, _DEPLOYMENT, help, since="2.60")
+        for name, unit, help in (
+            ("backpressure_status_code", "HTTP status", "Status of requests turned away because a queue is full."),
+            ("rolling_update_percentage", "ratio", "Share of replicas that a rolling update replaces at once, 0 to 1."),
+        )
+    ),
+    *(
         Metric(f"servescope_deployment_{name}", GAUGE, unit, _DEPLOYMENT, help)
         for name, unit, help in (
             ("target_replicas", "replicas", "Replicas that the controller wants."),
             ("max_ongoing_requests", "requests", "Requests that one replica takes at once."),
             ("max_queued_requests", "requests", "Requests that may wait at each caller; -1 is no limit."),
-            ("backpressure_status_code", "HTTP status", "Status of requests turned away because a queue is full."),
-            ("rolling_update_percentage", "ratio", "Share of replicas that a rolling update replaces at once, 0 to 1."),
             ("graceful_shutdown_timeout_seconds", "s", "How long a stopping replica may finish its requests."),
             ("health_check_period_seconds", "s", "Time between health checks."),
             ("health_check_timeout_seconds", "s", "How long a health check may take."),

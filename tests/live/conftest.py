@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,10 @@ from tests.live.waiting import wait_for
 
 HERE = Path(__file__).parent
 PORTS = Ports.from_base(21000)
+
+# Fixtures end what they started when the session is interrupted; SIGTERM alone would leave a Ray behind.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 LIVE_PROGRAMS = ("prometheus", "prometheus-alertmanager")
 
 

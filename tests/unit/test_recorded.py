@@ -1,0 +1,171 @@
+"""Recorded panels say what plain ones say, at ranges of 15 minutes and of 6 hours.
+
+promtool writes six hours of a steady load into blocks, then the recording rules over them, as one does who adds the
+rules to a Prometheus that has been there before. A real Prometheus then answers both variants of each panel.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+from collections.abc import Iterator
+from itertools import product
+from statistics import mean
+from typing import Any
+
+import pytest
+from demo.stack import ROOT
+from mirakuru import HTTPExecutor
+
+from servescope import catalog
+from servescope.catalog import Kind
+from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
+from servescope.evaluate import Prometheus, Window, interpolate, panels, resolve_variables
+from servescope.settings import Settings
+from tests.promtool import requires_promtool, run
+
+SETTINGS = Settings()
+BOARDS = ("servescope-overview", "servescope-deployment")
+NOT_STEADY = {"What changed last"}  # answers after a deploy only, and a steady load has none
+WITHIN = 0.05
+SCRAPE_S = 15
+HOURS_S = 6 * 3600
+START = 1_760_400_000  # unix seconds; any time will do
+END = START + HOURS_S + 600  # the first windows look back before the range
+RANGES = {"15 min": Window(END - 900, END, 15), "6 h": Window(END - HOURS_S, END, 30)}
+
+# What each label may say; the others say "x". The rest follows from the catalogue.
+VALUES = {
+    "application": ("shop",),
+    "deployment": ("Front", "Model"),
+    "replica": ("r1", "r2"),
+    "status_code": ("200", "404", "429", "499", "500", "503"),
+    "method": ("GET",),
+    "Component": ("ray::ServeReplica:shop:Front", "ray::ServeReplica:shop:Model"),
+}
+BOUNDS = ("50", "100", "200", "500", "1000", "2000", "5000", "+Inf")
+SHARES = (0.05, 0.25, 0.5, 0.8, 0.93, 0.97, 0.995, 1.0)  # of observations up to each bound
+
+
+def differing() -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """The targets that read recorded series: dashboard, panel, plain target, recorded target."""
+    boards = {b.uid: b.to_json() for b in all_dashboards(SETTINGS) if b.uid in BOARDS}
+    recorded = {b.uid: b.to_json() for b in all_dashboards(SETTINGS, recorded=True) if b.uid in BOARDS}
+    for uid in BOARDS:
+        for plain, other in zip(panels(boards[uid]), panels(recorded[uid]), strict=True):
+            if plain["title"] in NOT_STEADY:
+                continue
+            for target, twin in zip(plain.get("targets", []), other.get("targets", []), strict=True):
+                if target["expr"] != twin["expr"]:
+                    yield uid, plain["title"], target, twin
+
+
+def samples_read() -> set[str]:
+    """The names of all samples that the plain targets read."""
+    names = {name for *_, target, _ in differing() for name in re.findall(r"[a-zA-Z_:][a-zA-Z0-9_:]*", target["expr"])}
+    known = set()
+    for name in names:
+        try:
+            catalog.metric_of_sample(name)
+        except ServescopeError:
+            continue
+        known.add(name)
+    return known
+
+
+def steady_load(chance: random.Random) -> Iterator[str]:
+    """Six hours of a steady load as OpenMetrics text: counters grow within 5 % of their pace, gauges stand."""
+    times = range(START, END + 1, SCRAPE_S)
+    for sample in sorted(samples_read()):
+        metric = catalog.metric_of_sample(sample)
+        labels = [label for label in metric.labels if label != "le"]
+        choices = [VALUES.get(label, ("x",)) for label in labels]
+        combinations = list(product(*choices))
+        if "status_code" in labels:  # what proxies answer for no application at all
+            combinations += [tuple("" if label == "application" else "x" for label in labels)]
+        for values in combinations:
+            pairs = {label: value for label, value in zip(labels, values, strict=True) if value}
+            pairs |= {"ray_io_cluster": "blocks", "job": "ray", "instance": "127.0.0.1:8080"}
+            text = ",".join(f'{name}="{value}"' for name, value in pairs.items())
+            pace = chance.uniform(1, 20)
+            if metric.kind is Kind.GAUGE:
+                yield from (f"{sample}{{{text}}} {pace:.0f} {t}\n" for t in times)
+                continue
+            grown = [chance.uniform(0.95, 1.05) * pace * SCRAPE_S for _ in times]
+            bounds = zip(BOUNDS, SHARES, strict=True) if sample.endswith("_bucket") else [("", 1.0)]
+            for bound, share in bounds:
+                series = f'{sample}{{{text},le="{bound}"}}' if bound else f"{sample}{{{text}}}"
+                count = 0.0
+                for t, more in zip(times, grown, strict=True):
+                    count += share * more
+                    yield f"{series} {count:.3f} {t}\n"
+    yield from (f'up{{job="ray",instance="127.0.0.1:8080",ray_io_cluster="blocks"}} 1 {t}\n' for t in times)
+    yield "# EOF\n"
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus over six hours that it has never scraped, with the recording rules filled in afterwards."""
+    folder = tmp_path_factory.mktemp("blocks")
+    text, data, config = folder / "load.txt", folder / "data", folder / "prometheus.yml"
+    with text.open("w") as out:
+        out.writelines(steady_load(random.Random(7)))
+    made = run("tsdb", "create-blocks-from", "openmetrics", "-q", text, data)
+    assert made.returncode == 0, made.stderr
+    config.write_text("global: {}\n")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+
+    def server() -> HTTPExecutor:
+        command = [
+            *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}", "--log.level=error"),
+            *("--storage.tsdb.retention.time=100y", f"--web.listen-address={url.removeprefix('http://')}"),
+        ]
+        return HTTPExecutor(command, url=f"{url}/-/ready", status=200, timeout=60)
+
+    with server():
+        span = ("--start", str(START + 300), "--end", str(END))
+        rules = ROOT / "alerts/servescope-recording.yml"
+        command = ("tsdb", "create-blocks-from", "rules", "-q", "--url", url, *span, "--output-dir", folder / "rules")
+        filled = run(*command, rules)
+        assert filled.returncode == 0, filled.stderr
+    for block in (folder / "rules").iterdir():
+        block.rename(data / block.name)
+    with server(), Prometheus(url) as client:
+        yield client
+
+
+def answers(prometheus: Prometheus, target: dict[str, Any], values: dict[str, str], window: Window) -> dict[Any, float]:
+    """The mean of each series that a target draws."""
+    expression = interpolate(target["expr"], values)
+    if target.get("instant"):
+        found = [(s["metric"], [s["value"]]) for s in prometheus.query(expression, window.end)]
+    else:
+        found = [
+            (s["metric"], s["values"])
+            for s in prometheus.query_range(expression, window.start, window.end, window.step_s)
+        ]
+    return {frozenset(metric.items()): mean(float(value) for _, value in points) for metric, points in found}
+
+
+@requires_promtool
+@pytest.mark.parametrize("name", RANGES)
+def test_recorded_panels_say_what_plain_ones_say(prometheus, name):
+    window = RANGES[name]
+    boards = {b.uid: b.to_json() for b in all_dashboards(SETTINGS) if b.uid in BOARDS}
+    values = {uid: resolve_variables(board, prometheus, window) | window.macros() for uid, board in boards.items()}
+    compared: set[tuple[str, str]] = set()
+    apart = {}
+    for uid, title, plain, recorded in differing():
+        truth, said = (answers(prometheus, target, values[uid], window) for target in (plain, recorded))
+        assert truth, f"{uid} / {title}: no data for {plain['expr']}"
+        compared.add((uid, title))
+        for labels in truth.keys() | said.keys():
+            pair = (truth.get(labels), said.get(labels))
+            if None in pair or not abs(pair[1] - pair[0]) <= WITHIN * abs(pair[0]):
+                apart[f"{uid} / {title} / {plain['refId']} {dict(labels)}"] = pair
+    assert apart == {}
+    assert compared == {(uid, title) for uid, title, *_ in differing()}
+    assert len(compared) >= 20

@@ -1,0 +1,87 @@
+"""The runner of local processes, on processes that need no Ray."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from demo.stack import Component, Ports, Run, Stack
+
+from servescope.errors import ServescopeError
+
+
+def stack(directory: Path, *components: Component) -> Stack:
+    run = Run(directory, Ports.from_base(24000), directory / "serve.yaml")
+    return Stack(run, [lambda run, component=component: component for component in components])
+
+
+def shell(name: str, script: str, **more: object) -> Component:
+    return Component(name, ["sh", "-c", script], lambda: True, **more)  # type: ignore[arg-type]
+
+
+def children() -> Sequence[int]:
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+def test_it_ends_what_it_started_with_all_that_came_of_it(tmp_path):
+    before = children()
+    # The grandchild leaves the process group and drops its environment, as Ray's workers do.
+    with stack(tmp_path, shell("parent", "setsid env -i sleep 600 & wait")) as running:
+        assert len(children()) > len(before)
+        assert running.dead() == []
+    assert children() == before
+
+
+def test_a_second_interrupt_does_not_cut_the_stop_short(tmp_path):
+    before = children()
+    impatient = "trap 'kill -INT $PPID; sleep 0.3; exit 0' TERM; while :; do sleep 0.1; done"
+    with stack(tmp_path, shell("first", "exec sleep 600"), shell("impatient", impatient)):
+        pass
+    assert children() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_component_that_ends_at_once_takes_the_others_with_it(tmp_path):
+    before = children()
+    broken = Component("broken", ["sh", "-c", "echo no such model; echo .; exit 3"], lambda: False, timeout_s=20)
+    with (
+        pytest.raises(ServescopeError, match=r"broken did not start \(ended\): no such model \[.*/logs/broken.log\]"),
+        stack(tmp_path, shell("first", "exec sleep 600"), broken),
+    ):
+        pytest.fail("it has started")
+    assert children() == before
+
+
+def test_a_component_that_is_never_ready(tmp_path):
+    slow = Component("slow", ["sleep", "600"], lambda: False, timeout_s=0.5)
+    with (
+        pytest.raises(ServescopeError, match=r"slow did not start \(not ready in 0.5 s\): it printed nothing"),
+        stack(tmp_path, slow),
+    ):
+        pytest.fail("it has started")
+
+
+def test_a_command_that_fails(tmp_path):
+    with (
+        pytest.raises(ServescopeError, match="deploy: sh failed: it is refused"),
+        stack(tmp_path, shell("deploy", "echo it is refused >&2; exit 1", once=True)),
+    ):
+        pytest.fail("it has started")
+
+
+def test_a_command_that_does_not_end(tmp_path):
+    with (
+        pytest.raises(ServescopeError, match=r"deploy did not end in 0.5 s: waiting \["),
+        stack(tmp_path, shell("deploy", "echo waiting; exec sleep 600", once=True, timeout_s=0.5)),
+    ):
+        pytest.fail("it has started")
+
+
+def test_what_has_died_says_its_last_words(tmp_path):
+    with stack(tmp_path, shell("mortal", "echo out of memory; sleep 0.2; exit 1")) as running:
+        (process,) = [process for _, process in running._processes]
+        process.process.wait(20)  # type: ignore[union-attr]
+        assert running.dead() == ["mortal has ended: out of memory"]
