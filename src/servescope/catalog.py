@@ -1272,6 +1272,13 @@ _EXPORTER = _group(
     ),
     Metric("servescope_deployment_replicas", GAUGE, "replicas", (*_DEPLOYMENT, "state"), "Replicas by state."),
     Metric(
+        "servescope_deployment_market_replicas",
+        GAUGE,
+        "replicas",
+        (*_DEPLOYMENT, "market_type"),
+        "Placed replicas by how their node is paid for, as its label ray.io/market-type says, or unknown.",
+    ),
+    Metric(
         "servescope_replica_start_time_seconds",
         GAUGE,
         "s",

@@ -89,12 +89,16 @@ class FetchError(Exception):
         self.reason = reason
 
 
+# Serve's own answer, and the nodes with their labels: the most that Ray lists at once.
+APPLICATIONS, NODES = "/api/serve/applications/", "/api/v0/nodes?limit=10000"
+
+
 class Fetcher:
-    """Asks for the document. It keeps the connection, so that a fetch costs Ray as little as can be."""
+    """Asks for documents. It keeps the connection, so that a fetch costs Ray as little as can be."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._url = f"{source.url.rstrip('/')}/api/serve/applications/"
+        self._url = source.url.rstrip("/")
         verify: Any = source.verify
         if source.verify and source.ca_file is not None:
             import ssl
@@ -110,8 +114,8 @@ class Fetcher:
         """Close the connection."""
         self._client.close()
 
-    def fetch(self) -> bytes:
-        """The document, as it came.
+    def fetch(self, path: str = APPLICATIONS) -> bytes:
+        """A document, as it came.
 
         Raises:
             FetchError: there is none; its text names the server and what to do.
@@ -120,28 +124,36 @@ class Fetcher:
             token = self._source.token()
         except ServescopeError as error:
             raise FetchError("configuration", str(error)) from None
+        url = self._url + path
         try:
-            return self._body({"Authorization": f"Bearer {token}"} if token else {})
+            return self._body(url, {"Authorization": f"Bearer {token}"} if token else {})
         except httpx.TimeoutException:
-            raise FetchError("timeout", f"{self._url}: no answer within {self._source.timeout_s:g} s") from None
+            raise FetchError("timeout", f"{url}: no answer within {self._source.timeout_s:g} s") from None
         except httpx.HTTPError as error:
-            raise FetchError("unreachable", f"{self._url}: {error or type(error).__name__}") from None
+            raise FetchError("unreachable", f"{url}: {error or type(error).__name__}") from None
 
-    def _body(self, headers: dict[str, str]) -> bytes:
+    def nodes(self) -> bytes:
+        """The nodes with their labels; nothing where Ray does not tell, since all else can do without them."""
+        try:
+            return self.fetch(NODES)
+        except FetchError:
+            return b""
+
+    def _body(self, url: str, headers: dict[str, str]) -> bytes:
         deadline = time.monotonic() + self._source.timeout_s
-        with self._client.stream("GET", self._url, headers=headers) as response:
+        with self._client.stream("GET", url, headers=headers) as response:
             if response.status_code in (401, 403):
                 raise FetchError(
                     "unauthorized",
-                    f"{self._url}: {response.status_code}: Ray asks for a token, or refuses ours; see --token-file",
+                    f"{url}: {response.status_code}: Ray asks for a token, or refuses ours; see --token-file",
                 )
             if response.status_code != 200:
-                raise FetchError("http_status", f"{self._url}: answers {response.status_code}")
+                raise FetchError("http_status", f"{url}: answers {response.status_code}")
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MOST_BYTES:
-                    raise FetchError("too_large", f"{self._url}: more than {MOST_BYTES >> 20} MiB")
+                    raise FetchError("too_large", f"{url}: more than {MOST_BYTES >> 20} MiB")
                 # The client's own timeout holds for each read; an answer that drips would never end.
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout("slow")
@@ -207,7 +219,7 @@ class Exporter:
         started = time.monotonic()
         reason = line = ""
         try:
-            rendered = _Rendered(self._worker.metrics(self._fetcher.fetch()))
+            rendered = _Rendered(self._worker.metrics(self._fetcher.fetch(), self._fetcher.nodes()))
         except FetchError as error:
             reason, line = error.reason, str(error)
         except ServescopeError as error:

@@ -14,29 +14,38 @@ import subprocess
 import sys
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from typing import Any
 
 from servescope.errors import ServescopeError
-from servescope.serve_state import Detail, families, render
+from servescope.serve_state import Detail, families, markets_of, render
 
 _GOOD, _BAD = b"+", b"-"
 
 
-def metrics(body: bytes, detail: Detail) -> bytes:
-    """The metrics of an answer in Prometheus' text format.
+def metrics(applications: bytes, nodes: bytes, detail: Detail) -> bytes:
+    """The metrics of Serve's answer in Prometheus' text format; the answer about the nodes may be anything.
 
     Raises:
         ServescopeError: it is no answer of Serve; the text says why, and nothing of what it holds.
     """
     try:
-        document = json.loads(body, parse_constant=lambda name: None)
+        document = _parsed(applications)
     except (ValueError, RecursionError):
         raise ServescopeError("the answer is not JSON") from None
     try:
-        return render(families(document, detail))
+        markets = markets_of(_parsed(nodes))
+    except (ValueError, RecursionError):
+        markets = None
+    try:
+        return render(families(document, detail, markets))
     except ServescopeError:
         raise
     except Exception as error:  # whatever a document does to us, the next one must be read
         raise ServescopeError(f"the answer cannot be read ({type(error).__name__})") from None
+
+
+def _parsed(body: bytes) -> Any:
+    return json.loads(body, parse_constant=lambda name: None)
 
 
 class WorkerDiedError(Exception):
@@ -51,7 +60,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
 
-    def metrics(self, body: bytes) -> bytes:
+    def metrics(self, applications: bytes, nodes: bytes) -> bytes:
         """The same as the function of that name.
 
         Raises:
@@ -60,7 +69,8 @@ class Worker:
         """
         try:
             connection = self._connection or self._start()
-            connection.send_bytes(body)
+            connection.send_bytes(applications)
+            connection.send_bytes(nodes)
             answer = connection.recv_bytes()
         except (OSError, EOFError):
             self.close()
@@ -95,12 +105,10 @@ def main(flags: list[str]) -> None:
     exporter = Connection(0)
     try:
         while True:
-            body = exporter.recv_bytes()
             try:
-                answer = _GOOD + metrics(body, detail)
+                answer = _GOOD + metrics(exporter.recv_bytes(), exporter.recv_bytes(), detail)
             except ServescopeError as error:
                 answer = _BAD + str(error).encode()
-            del body
             exporter.send_bytes(answer)
     except (EOFError, OSError):
         return

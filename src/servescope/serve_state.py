@@ -150,8 +150,30 @@ class _Gauges:
             self.add(name, count, *labels, state)
 
 
-def families(document: Any, detail: Detail) -> list[GaugeMetricFamily]:
+Markets = Mapping[str, str]
+
+
+def markets_of(document: Any) -> Markets | None:
+    """How each node is paid for, by node id: "spot" or "on-demand" as its label ray.io/market-type says, or "unknown".
+
+    `document` is the answer of `GET /api/v0/nodes`; None where it is none.
+    """
+    nodes = _at(document, ("data", "result", "result"))
+    if not isinstance(nodes, list):
+        return None
+    found = {}
+    for node in nodes:
+        market = _at(node, ("labels", "ray.io/market-type"))
+        name = _at(node, ("node_id",))
+        if isinstance(name, str):
+            found[name] = market if isinstance(market, str) and _STATE.fullmatch(market) else "unknown"
+    return found
+
+
+def families(document: Any, detail: Detail, markets: Markets | None = None) -> list[GaugeMetricFamily]:
     """Every metric that a document of the REST API gives; families without a sample are left out.
+
+    `markets` tells replicas by market; None leaves that out.
 
     Raises:
         ServescopeError: the document is not an answer of Serve at all.
@@ -162,7 +184,7 @@ def families(document: Any, detail: Detail) -> list[GaugeMetricFamily]:
     gauges = _Gauges()
     _declare(gauges, detail)
     for name, application in _objects(applications):
-        _application(gauges, name, application, detail)
+        _application(gauges, name, application, detail, markets)
     proxies = Counter(_state(proxy.get("status")) for _, proxy in _objects(document.get("proxies")))
     gauges.states("proxies", proxies, PROXY_STATUS.values(), detail)
     return [family for family in gauges.families.values() if family.samples]
@@ -208,6 +230,11 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
     for name, (_, help) in RESOURCES.items():
         gauges.declare(f"deployment_{name}", help, *both)
     gauges.declare("deployment_replicas", "Replicas by state, from Serve's REST API.", *both, "state")
+    gauges.declare(
+        "deployment_market_replicas",
+        "Replicas by how their node is paid for, from its label ray.io/market-type in Ray's REST API.",
+        *(*both, "market_type"),
+    )
     if detail.each_replica:
         gauges.declare(
             "replica_start_time_seconds",
@@ -217,13 +244,22 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
     gauges.declare("proxies", "Proxies by status, from Serve's REST API.", "status")
 
 
-def _application(gauges: _Gauges, name: str, application: Json, detail: Detail) -> None:
+def _application(gauges: _Gauges, name: str, application: Json, detail: Detail, markets: Markets | None) -> None:
     gauges.add("application_info", 1, name, _text(application.get("route_prefix")))
     status = Counter([_state(application["status"])]) if isinstance(application.get("status"), str) else {}
     gauges.states("application_status", status, APPLICATION_STATUS.values(), detail, name)
     gauges.add("application_last_deployed_timestamp_seconds", _number(application.get("last_deployed_time_s"), 1), name)
     for deployment_name, deployment in _objects(application.get("deployments")):
         _deployment(gauges, (name, deployment_name), application, deployment, detail)
+        if markets is not None:
+            _by_market(gauges, (name, deployment_name), deployment, markets)
+
+
+def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: Json, markets: Markets) -> None:
+    nodes = [_text(_at(replica, ("node_id",))) for replica in _list(deployment.get("replicas"))]
+    counts = Counter(markets.get(node, "unknown") for node in nodes if node)  # not placed yet: on no node
+    for market, count in counts.items():
+        gauges.add("deployment_market_replicas", count, *labels, market)
 
 
 def _deployment(gauges: _Gauges, labels: tuple[str, str], application: Json, deployment: Json, detail: Detail) -> None:

@@ -25,6 +25,10 @@ _POSITIVE = (
     *("alert_min_events", "hung_minutes", "rollout_minutes", "gpu_celsius", "gpu_idle_percent"),
     *("replicas_above_usual", "traffic_above_usual"),
 )
+_KNOWN_OR_ZERO = {
+    **dict.fromkeys(("price_per_gpu_hour", "price_per_cpu_hour"), "price"),
+    **dict.fromkeys(("reachable_cpus", "reachable_gpus"), "amount"),
+}
 _BOUNDS = {
     "latency_ms": LATENCY_BUCKETS_MS,
     "router_wait_ms": LATENCY_BUCKETS_MS,
@@ -55,6 +59,11 @@ class Settings:
     # off. The price of a GPU hour holds the node around it; price CPUs for deployments without a GPU.
     price_per_gpu_hour: float = 0.0
     price_per_cpu_hour: float = 0.0
+
+    # Change them to what your cluster can grow to, summed over its node groups: the capacity dashboard then holds what
+    # max_replicas allows against it. Ray tells no upper bound; 0 takes what the nodes have now.
+    reachable_cpus: float = 0.0
+    reachable_gpus: float = 0.0
 
     # Change it to open on another range: short enough to see an incident, long enough to see what it departs from.
     dashboard_from: str = "now-1h"
@@ -145,9 +154,9 @@ class Settings:
                 raise ServescopeError(
                     f"{name}: {getattr(self, name)} is no bucket bound; choose one of {', '.join(map(str, bounds))}"
                 )
-        for name in ("price_per_gpu_hour", "price_per_cpu_hour"):
+        for name, kind in _KNOWN_OR_ZERO.items():
             if not 0 <= getattr(self, name) < math.inf:
-                raise ServescopeError(f"{name}: {getattr(self, name)} is no price; 0 means that none is known")
+                raise ServescopeError(f"{name}: {getattr(self, name)} is no {kind}; 0 means that none is known")
         if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
             raise ServescopeError(f"dashboard_from: {self.dashboard_from!r} is not of the form now-1h")
         if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):

@@ -43,7 +43,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rules = {directory / "rules" / path: text for path, text in rule_files(Settings(), load(HERE / "slo.yaml")).items()}
     write_all(rules)
     rule_pattern = str(directory / "rules/*.yml")
-    return Run(directory, PORTS, HERE / "serve_config.yaml", cluster="test", rules=rule_pattern, ray=ray_folder())
+    return Run(
+        *(directory, PORTS, HERE / "serve_config.yaml"),
+        cluster="test",
+        rules=rule_pattern,
+        ray=ray_folder(),
+        # Ray's own way to tell how a node is paid for; no test machine says it by itself.
+        env={"RAY_NODE_MARKET_TYPE": "spot"},
+    )
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_a_good_answer():
         }, "no age before there are data"
         assert subject.poll()
         found = values(subject.metrics())
-        assert answer.asked == [("/api/serve/applications/", None)]
+        assert answer.asked == [("/api/serve/applications/", None), ("/api/v0/nodes?limit=10000", None)]
     assert (found["servescope_exporter_up"], found["deployments"]) == (1, 7)
     assert 0 <= found["servescope_exporter_data_age_seconds"] < 2
     assert 0 < found["servescope_exporter_fetch_duration_seconds"] < 2
@@ -119,6 +119,16 @@ def test_a_bad_answer_leaves_the_last_good_data(spoil, reason, line):
         assert "\n" not in said[0]
 
 
+@pytest.mark.parametrize("nodes", [b"<html>", b"{}", b'{"data": {"result": {"result": [null, {}, {"node_id": 3}]}}}'])
+def test_without_the_nodes_all_else_is_told(nodes):
+    with rest_server(sample()) as (url, answer):
+        answer.nodes = nodes
+        subject = exporter(url)
+        assert subject.poll()
+    assert values(subject.metrics())["deployments"] == 7
+    assert b'market_type="spot"' not in subject.metrics()
+
+
 def test_an_answer_without_end_is_given_up(monkeypatch):
     monkeypatch.setattr(exporter_module, "MOST_BYTES", 1 << 20)
     said: list[str] = []
@@ -152,7 +162,7 @@ def test_a_scrape_does_not_wait_for_ray():
         assert subject.poll()
         answer.release = threading.Event()  # from now on Ray does not answer
         subject.start()
-        until(lambda: len(answer.asked) == 2)
+        until(lambda: len(answer.asked) == 3)
         with serving(subject) as own:
             started = time.monotonic()
             found = values(httpx.get(f"{own}/metrics").text)

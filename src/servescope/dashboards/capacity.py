@@ -5,7 +5,7 @@ from __future__ import annotations
 from servescope import limits, panels, promql
 from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
-from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
+from servescope.panels import PALETTE, Column, Dashboard, Panel
 from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA
 from servescope.settings import Settings
 from servescope.signals import (
@@ -17,9 +17,7 @@ from servescope.signals import (
     Reader,
 )
 
-PLAIN = (Threshold(None, PALETTE.neutral),)
-# Sums over the dashboard's range take one value a minute, so that sixty of them are an hour.
-MINUTES = "[$__range:1m]"
+_REACH = "can reach (reachable_cpus and reachable_gpus in the settings; else what its nodes have now)"
 
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
@@ -30,12 +28,12 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         title="Ray Serve / Capacity",
         description="How much room is left, and what does it cost?",
         rows=[
-            panels.row("How much room is left?", _room(r)),
+            panels.row("How much room is left?", _room(r, settings)),
             panels.row("Load against limits", _load(r)),
             panels.row("Autoscaling", _autoscaling(r)),
             panels.row("Are the settings right?", _settings(r)),
             panels.row("Hours and cost", _cost(r, settings)),
-            panels.row("The cluster", _cluster(r)),
+            panels.row("The cluster", _cluster(r, settings)),
         ],
         variables=common.variables(settings, "application", "deployment"),
         annotations=common.rollouts(settings),
@@ -48,7 +46,7 @@ def _count(condition: str, among: str) -> str:
     return f"count({condition}) or 0 * count({among})"
 
 
-def _room(r: Reader) -> list[Panel]:
+def _room(r: Reader, settings: Settings) -> list[Panel]:
     ceiling = limits.limit(r, "max_replicas")
     return [
         panels.stat(
@@ -85,16 +83,16 @@ def _room(r: Reader) -> list[Panel]:
         panels.stat(
             "CPUs at the ceiling",
             "CPUs that all deployments would reserve with every replica that max_replicas (or num_replicas) allows, "
-            "against those that the cluster has now. Above 100 % the cluster must grow, or the last ones never start.",
+            f"against those that the cluster {_REACH}. Above 100 % the last ones would never start.",
             "percentunit",
-            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_cpus'))} / {_cluster_has(r, 'CPU')}")],
+            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_cpus'))} / {_reachable(r, settings, 'CPU')}")],
             thresholds=common.UTILIZATION,
         ),
         panels.stat(
             "GPUs at the ceiling",
             "The same for GPUs.",
             "percentunit",
-            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_gpus'))} / ({_cluster_has(r, 'GPU')} > 0)")],
+            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_gpus'))} / ({_reachable(r, settings, 'GPU')} > 0)")],
             thresholds=common.UTILIZATION,
             absent="a GPU on a node",
         ),
@@ -201,21 +199,29 @@ def _autoscaling(r: Reader) -> list[Panel]:
             min=0,
             dashed=("/min$/",),
         ),
-        panels.bar_gauge(
-            "Changes of target",
-            "How often the target changed in the time range. Many ups and downs mean that downscale_delay_s is shorter "
-            "than the pause between peaks: every peak then pays for its replicas' start.",
-            "short",
+        panels.table(
+            "Pauses between peaks",
+            "Pause: how long the load asked for no more than min_replicas, for each peak of the time range. A delay "
+            "a little shorter than the pause is the worst of both: replicas wait through most of it, and every peak "
+            "pays for their start again, which shows as changes of the target. Raise downscale_delay_s above the "
+            "pause, or set it far below.",
             [
+                panels.query(limits.pause(r)),
+                panels.query(limits.limit(r, "downscale_delay_seconds")),
                 panels.query(
                     promql.total(
                         f"changes({r.select('servescope_deployment_target_replicas')}[$__range])", DEPLOYMENT, "max"
-                    ),
-                    DEPLOYMENT_LEGEND,
-                    instant=True,
-                )
+                    )
+                ),
             ],
-            thresholds=PLAIN,
+            [
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Pause", unit="s"),
+                Column("Value #B", "Downscale delay", unit="s"),
+                Column("Value #C", "Changes of target", unit="none"),
+            ],
+            sort_by="Changes of target",
         ),
     ]
 
@@ -317,33 +323,26 @@ def _settings(r: Reader) -> list[Panel]:
     ]
 
 
-def _hours(figure: str) -> str:
-    """A figure for each hour, summed over the dashboard's range."""
-    return f"sum_over_time(({figure}){MINUTES}) / 60"
-
-
 def _cost(r: Reader, settings: Settings) -> list[Panel]:
     replicas = limits.reserved_replicas(r)
     cpus, gpus = (limits.reserved(r, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
     processing = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
     there = promql.total(processing, DEPLOYMENT, "count")
     idle = f"({promql.total(f'{processing} == 0', DEPLOYMENT, 'count')} or 0 * {there}) / {there}"
-    # The usual level is the median of the last day; what the last hour had above it is what a flood cost.
-    usual = f"quantile_over_time(0.5, ({replicas})[1d:1m])"
-    flood = f"clamp_min(avg_over_time(({replicas})[1h:1m]) - {usual}, 0)"
-    allowed = f"clamp_min({limits.most_replicas(r)} - {usual}, 0)"
     calls = r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
-    money = _money(r, settings, replicas, calls, flood, allowed) if settings.priced else []
+    money = _money(r, settings, replicas, calls) if settings.priced else []
     return [
         panels.table(
             "Hours by deployment",
             "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
-            "starts and shutdowns included. Idle is the share of replicas that had nothing in progress.",
+            "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, On spot that "
+            "on spot nodes, where nodes tell.",
             [
-                panels.query(_hours(replicas)),
-                panels.query(_hours(cpus)),
-                panels.query(_hours(gpus)),
-                panels.query(f"avg_over_time(({idle}){MINUTES})"),
+                panels.query(limits.hours(replicas)),
+                panels.query(limits.hours(cpus)),
+                panels.query(limits.hours(gpus)),
+                panels.query(f"avg_over_time(({idle}){limits.MINUTES})"),
+                panels.query(f"avg_over_time(({limits.spot_share(r)}){limits.MINUTES})"),
             ],
             [
                 common.APPLICATION_COLUMN,
@@ -352,6 +351,7 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
                 Column("Value #B", "CPU hours", unit="none", decimals=2),
                 Column("Value #C", "GPU hours", unit="none", decimals=2),
                 Column("Value #D", "Idle", unit="percentunit"),
+                Column("Value #E", "On spot", unit="percentunit"),
             ],
             sort_by="Replica hours",
         ),
@@ -359,7 +359,11 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
             "Floods: the last hour above the usual level",
             "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
             "have allowed: what one hour of unwanted traffic can cost at worst.",
-            [panels.query(flood), panels.query(allowed), panels.query(usual)],
+            [
+                panels.query(limits.flood(r)),
+                panels.query(limits.flood_at_most(r)),
+                panels.query(limits.usual_replicas(r)),
+            ],
             [
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
@@ -397,7 +401,7 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
     ]
 
 
-def _money(r: Reader, settings: Settings, replicas: str, calls: str, flood: str, allowed: str) -> list[Panel]:
+def _money(r: Reader, settings: Settings, replicas: str, calls: str) -> list[Panel]:
     cost = limits.hourly_cost(r, settings, replicas)
     return [
         panels.table(
@@ -406,11 +410,11 @@ def _money(r: Reader, settings: Settings, replicas: str, calls: str, flood: str,
             f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is that of now. Flood: the last hour above the "
             "usual level, and the most that max_replicas would have allowed.",
             [
-                panels.query(_hours(cost)),
+                panels.query(limits.hours(cost)),
                 panels.query(cost),
                 panels.query(f"1000 * {cost} / 3600 / ({calls} > 0)"),
-                panels.query(limits.hourly_cost(r, settings, f"({flood})")),
-                panels.query(limits.hourly_cost(r, settings, f"({allowed})")),
+                panels.query(limits.hourly_cost(r, settings, f"({limits.flood(r)})")),
+                panels.query(limits.hourly_cost(r, settings, f"({limits.flood_at_most(r)})")),
             ],
             [
                 common.APPLICATION_COLUMN,
@@ -438,25 +442,26 @@ def _at_ceiling(r: Reader, resource: str) -> str:
     return limits.reserved(r, resource, limits.most_replicas(r))
 
 
-def _cluster_has(r: Reader, resource: str) -> str:
-    return promql.total(r.select("ray_resources", Name=f'="{resource}"'))
+def _reachable(r: Reader, settings: Settings, resource: str) -> str:
+    """What the cluster can reach: as the settings say, since Ray tells no upper bound, or else what it has now."""
+    most = settings.reachable_cpus if resource == "CPU" else settings.reachable_gpus
+    return f"vector({most:g})" if most else promql.total(r.select("ray_resources", Name=f'="{resource}"'))
 
 
-def _cluster(r: Reader) -> list[Panel]:
+def _cluster(r: Reader, settings: Settings) -> list[Panel]:
     def against(title: str, resource: str, name: str, absent: str) -> Panel:
         now = limits.reserved(r, resource, limits.reserved_replicas(r))
         return panels.timeseries(
             title,
             f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
-            f"allowed, and that the cluster's nodes have now (dashed). Nodes that an autoscaler may still add do not "
-            f"count, and neither does what other Ray programs reserve.",
+            f"allowed, and that the cluster {_REACH} (dashed). What other Ray programs reserve does not count.",
             "short",
             [
                 panels.query(promql.total(now), "reserved now"),
                 panels.query(promql.total(_at_ceiling(r, resource)), "at the ceiling"),
-                panels.query(_cluster_has(r, name), "cluster"),
+                panels.query(_reachable(r, settings, name), "cluster"),
             ],
-            width=12,
+            width=8,
             min=0,
             colors={"reserved now": PALETTE.neutral, "at the ceiling": PALETTE.at_risk, "cluster": PALETTE.muted},
             dashed=("cluster",),
@@ -466,4 +471,20 @@ def _cluster(r: Reader) -> list[Panel]:
     return [
         against("CPUs reserved, allowed and there", "replica_cpus", "CPU", ""),
         against("GPUs reserved, allowed and there", "replica_gpus", "GPU", "a GPU on a node"),
+        panels.timeseries(
+            "Replicas by market",
+            "Replicas of the chosen deployments by how their nodes are paid for, from the node label "
+            "ray.io/market-type. Spot nodes may go at two minutes' notice: what must not fail with them needs replicas "
+            "elsewhere. Unknown: the node has no such label; set RAY_NODE_MARKET_TYPE where it starts.",
+            "short",
+            [
+                panels.query(
+                    promql.total(r.select("servescope_deployment_market_replicas"), ("market_type",)), "{{market_type}}"
+                )
+            ],
+            width=8,
+            min=0,
+            stack=True,
+            colors={"spot": PALETTE.at_risk, "on-demand": PALETTE.neutral, "unknown": PALETTE.muted},
+        ),
     ]

@@ -1,0 +1,286 @@
+"""The capacity and cost panels, and the table of changes, evaluated by promtool: every figure was computed by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from servescope.dashboards import capacity, deployment
+from servescope.evaluate import Window, interpolate
+from servescope.settings import Settings
+from tests import promtool
+
+pytestmark = promtool.requires_promtool
+
+PRICED = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
+EVERYTHING = {"cluster": ".*", "application": ".+", "deployment": ".+"}
+HOUR = Window(0, 3600).macros()  # steps of 15 s
+D = '{application="a", deployment="d"}'
+AT = "7205s"  # between two samples, so that every Prometheus sees the same ones
+STEPS = 481  # of 15 s in two hours
+HALF_PAST = 360  # the step at 90 min: the middle of the last hour but for one sample
+
+Series = dict[str, str]
+
+
+def series(name: str, values: str, deployment: str = "d", **labels: str) -> Series:
+    more = "".join(f', {label}="{value}"' for label, value in labels.items())
+    return {f'{name}{{application="a", deployment="{deployment}"{more}}}': values}
+
+
+def steady(value: float) -> str:
+    return f"{value:g}x{STEPS}"
+
+
+def config(deployment: str = "d", **figures: float) -> Series:
+    """Configured figures, as the exporter tells them."""
+    found: Series = {}
+    for name, value in figures.items():
+        found |= series(f"servescope_deployment_{name}", steady(value), deployment, instance="e")
+    return found
+
+
+def calls(per_second: float, errors_per_second: float = 0) -> Series:
+    return series("ray_serve_deployment_request_counter_total", f"0+{15 * per_second:g}x{STEPS}", replica="r") | (
+        series("ray_serve_deployment_error_counter_total", f"0+{15 * errors_per_second:g}x{STEPS}", replica="r")
+        if errors_per_second
+        else {}
+    )
+
+
+def buckets(name: str, values: dict[str, str]) -> Series:
+    found: Series = {}
+    for bound, text in values.items():
+        found |= series(f"{name}_bucket", text, le=bound, instance="n")
+    return found
+
+
+def of(title: str, ref: int = 0, board: object = capacity, settings: Settings = PRICED) -> str:
+    """What a panel asks: the expression of one of its targets, as Grafana sends it for a range of an hour."""
+    (panel,) = [p for p in board.build(settings).panels if p.title == title]  # type: ignore[attr-defined]
+    return interpolate(panel.queries[ref].expr, EVERYTHING | HOUR)
+
+
+def evaluate(folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = D) -> None:
+    """Expressions with the one figure that each gives for deployment d, or none; six digits after the point."""
+    told: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for expression, value in expected.items():
+        told[f"round(1e6 * ({expression})) / 1e6", at] = [] if value is None else [(labels, round(value, 6))]
+    promtool.assert_expressions(folder, given, told)
+
+
+# Two replicas until half past, then six, one of them stopping. In the last hour 29 minutes have 2 and 31 have 6.
+GROWN = (
+    config(replica_cpus=2, replica_gpus=0.5, max_replicas=10)
+    | series("servescope_deployment_replicas", f"2x{HALF_PAST - 1} 5x{STEPS}", state="RUNNING", instance="e")
+    | series("servescope_deployment_replicas", f"_x{HALF_PAST} 1x{STEPS}", state="STOPPING", instance="e")
+)
+REPLICA_HOURS = (29 * 2 + 31 * 6) / 60
+
+
+def test_hours(tmp_path):
+    """One replica has nothing to do until half past, the other never rests."""
+    given = (
+        GROWN
+        | series("ray_serve_replica_processing_queries", f"0x{HALF_PAST - 1} 1x{STEPS}", replica="r1")
+        | series("ray_serve_replica_processing_queries", steady(3), replica="r2")
+    )
+    expected = {
+        of("Hours by deployment", 0): REPLICA_HOURS,
+        of("Hours by deployment", 1): 2 * REPLICA_HOURS,
+        of("Hours by deployment", 2): REPLICA_HOURS / 2,
+        of("Hours by deployment", 3): (29 * 0.5 + 31 * 0) / 60,
+        of("CPUs reserved"): 12,
+        of("Idle replicas"): 0,
+    }
+    evaluate(tmp_path, given, expected)
+
+
+def test_cost_follows_the_price_table(tmp_path):
+    """A replica costs 0.5 x 4 + 2 x 0.1 = 2.2 an hour; 1.25 calls a second finish, a fifth of them with an error."""
+    expected = {
+        of("Cost by deployment", 0): 2.2 * REPLICA_HOURS,
+        of("Cost by deployment", 1): 2.2 * 6,
+        of("Cost by deployment", 2): 1000 * 2.2 * 6 / (1.25 * 3600),
+        of("Cost by deployment", 3): 2.2 * (REPLICA_HOURS - 2),
+        of("Cost by deployment", 4): 2.2 * (10 - 2),
+        of("CPU seconds of 1,000 calls"): 1000 * 12 / 1.25,
+    }
+    evaluate(tmp_path, GROWN | calls(1, 0.25), expected)
+    evaluate(tmp_path, GROWN, {of("Cost of an hour by application"): 13.2}, labels='{application="a"}')
+
+
+def test_without_prices_there_are_hours_and_no_money():
+    titles = {panel.title for panel in capacity.build(Settings()).panels}
+    assert "Hours by deployment" in titles
+    assert not any("cost" in title.lower() for title in titles)
+
+
+def test_a_flood_is_what_the_last_hour_had_above_the_usual_level(tmp_path):
+    """The median of two hours is 2; the hour had 4.07 on average, and max_replicas would have allowed 10."""
+    expected = {
+        of("Floods: the last hour above the usual level", 0): REPLICA_HOURS - 2,
+        of("Floods: the last hour above the usual level", 1): 8,
+        of("Floods: the last hour above the usual level", 2): 2,
+    }
+    evaluate(tmp_path, GROWN, expected)
+    quiet = config(max_replicas=10) | series("servescope_deployment_replicas", steady(3), state="RUNNING")
+    evaluate(tmp_path, quiet, dict(zip(expected, (0, 7, 3), strict=True)))
+
+
+def test_littles_law_gives_the_mean_time_in_the_replica(tmp_path):
+    """Four at work and 1.25 calls a second: each took 3.2 s. They lie in one bucket, so its p95 is interpolated."""
+    given = (
+        calls(1, 0.25)
+        | series("ray_serve_replica_processing_queries", steady(1), replica="r1")
+        | series("ray_serve_replica_processing_queries", steady(3), replica="r2")
+        | buckets(
+            "ray_serve_deployment_processing_latency_ms",
+            {"2000": steady(0), "5000": f"0+18.75x{STEPS}", "+Inf": f"0+18.75x{STEPS}"},
+        )
+    )
+    title = "Time in the replica by Little's law"
+    evaluate(tmp_path, given, {of(title, 0): 3200, of(title, 1): 2000 + 0.95 * 3000})
+
+
+def test_the_best_that_one_replica_carried(tmp_path):
+    """Two replicas get 1 call a second, and 3 for ten minutes an hour ago; the busiest once had five at once."""
+    given = (
+        config(max_ongoing_requests=8)
+        | series("ray_serve_deployment_request_counter_total", "0+15x240 3600+45x40 5415+15x240", replica="r")
+        | series("ray_serve_deployment_replica_healthy", steady(1), replica="r1")
+        | series("ray_serve_deployment_replica_healthy", steady(1), replica="r2")
+        | series("ray_serve_replica_processing_queries", f"1x99 5x10 1x{STEPS}", replica="r1")
+        | series("ray_serve_replica_processing_queries", steady(2), replica="r2")
+    )
+    title = "The most that one replica carried in a day"
+    evaluate(tmp_path, given, {of(title, 0): 1.5, of(title, 1): 5, of(title, 2): 8})
+
+
+@pytest.mark.parametrize(
+    ("load", "left_s"),
+    [
+        # A tenth of a replica more each 15 s; at 1505 s the load asks for 10 of 20.
+        ("0+0.2x200", 1500),
+        ("0+0.4x200", 0),  # there already
+        ("40-0.2x200", None),
+        ("10x200", None),
+        ("0+0.0002x200", None),  # 20 replicas lie 34 days ahead
+    ],
+)
+def test_time_to_the_ceiling_at_the_present_growth(tmp_path, load, left_s):
+    given = config(target_ongoing_requests=2, max_replicas=20) | series("ray_serve_autoscaling_total_requests", load)
+    evaluate(tmp_path, given, {of("Time to max_replicas"): left_s}, at="1505s")
+
+
+def test_what_the_ceiling_needs_against_what_the_cluster_can_reach(tmp_path):
+    """10 x 2 + 4 x 1 CPUs and 10 x 0.5 GPUs; two nodes have 32 CPUs and 8 GPUs, and the settings say what may come."""
+    given = (
+        config(replica_cpus=2, replica_gpus=0.5, max_replicas=10)
+        | config("fixed", replica_cpus=1, replica_gpus=0, configured_replicas=4)
+        | {f'ray_resources{{Name="CPU", State="USED", instance="{node}"}}': steady(6) for node in ("n1", "n2")}
+        | {f'ray_resources{{Name="CPU", State="AVAILABLE", instance="{node}"}}': steady(10) for node in ("n1", "n2")}
+        | {'ray_resources{Name="GPU", State="AVAILABLE", instance="n1"}': steady(8)}
+    )
+    growing = Settings(reachable_cpus=48, reachable_gpus=20)
+    expected = {
+        of("CPUs at the ceiling"): 24 / 32,
+        of("GPUs at the ceiling"): 5 / 8,
+        of("CPUs reserved, allowed and there", 1): 24,
+        of("CPUs reserved, allowed and there", 2): 32,
+        of("CPUs at the ceiling", settings=growing): 24 / 48,
+        of("GPUs at the ceiling", settings=growing): 5 / 20,
+        of("GPUs reserved, allowed and there", 2, settings=growing): 20,
+    }
+    evaluate(tmp_path, given, expected, labels="{}")
+
+
+def test_pauses_between_peaks(tmp_path):
+    """Ten minutes of load for four replicas, twenty for one, and so on; or never a peak."""
+    peaks = config(target_ongoing_requests=2, min_replicas=1, downscale_delay_seconds=600)
+    loads = "8x39 2x79 " * 5
+    targets = "4x39 1x79 " * 5
+    busy = (
+        peaks
+        | series("ray_serve_autoscaling_total_requests", loads)
+        | series("servescope_deployment_target_replicas", targets, instance="e")
+    )
+    title = "Pauses between peaks"
+    evaluate(tmp_path, busy, {of(title, 0): 1200, of(title, 1): 600, of(title, 2): 4}, at="5405s")
+    idle = peaks | series("ray_serve_autoscaling_total_requests", steady(2))
+    evaluate(tmp_path, idle, {of(title, 0): 3600})
+    full = peaks | series("ray_serve_autoscaling_total_requests", steady(8))
+    evaluate(tmp_path, full, {of(title, 0): 0})
+
+
+def test_starts_against_the_delay(tmp_path):
+    """Four starts that took between 5 and 10 s, in a range whose scrapes all worked."""
+    given = (
+        config(upscale_delay_seconds=30, graceful_shutdown_timeout_seconds=20)
+        | buckets(
+            "ray_serve_replica_startup_latency_ms",
+            {"5000": f"_x300 0x{STEPS}", "10000": f"_x300 4x{STEPS}", "+Inf": f"_x300 4x{STEPS}"},
+        )
+        | {'up{instance="n"}': steady(1)}
+    )
+    title = "Delays against start times"
+    evaluate(tmp_path, given, {of(title, 0): 30, of(title, 1): 9.75, of(title, 3): 20})
+
+
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        (9, "Lower the target to half of the limit: queues grow before replicas do."),
+        (5, "Fine: a burst finds room while the next replica starts."),
+        (1, "Lower the limit: a replica may get far more than it is planned for."),
+    ],
+)
+def test_the_target_against_half_of_the_limit(tmp_path, target, advice):
+    given = config(target_ongoing_requests=target, max_ongoing_requests=10)
+    labels = f'{{application="a", deployment="d", advice="{advice}"}}'
+    evaluate(tmp_path, given, {of("target_ongoing_requests against max_ongoing_requests"): target / 10}, labels=labels)
+
+
+def test_the_share_on_spot_nodes_is_of_those_that_tell(tmp_path):
+    def market(deployment: str = "d", **counts: int) -> Series:
+        found: Series = {}
+        for name, count in counts.items():
+            found |= series("servescope_deployment_market_replicas", steady(count), deployment, market_type=name)
+        return found
+
+    given = market(spot=1, unknown=2) | market(**{"on-demand": 3}) | market("silent", unknown=5)
+    evaluate(tmp_path, given, {of("Hours by deployment", 4): 0.25})
+    (told,) = [p for p in capacity.build(PRICED).panels if p.title == "Replicas by market"]
+    expression = interpolate(told.queries[0].expr, EVERYTHING)
+    samples: list[tuple[str, float]] = [
+        ('{market_type="spot"}', 1),
+        ('{market_type="on-demand"}', 3),
+        ('{market_type="unknown"}', 7),
+    ]
+    promtool.assert_expressions(tmp_path, given, {(expression, AT): samples})
+
+
+def test_what_changed_last_and_what_moved_after_it(tmp_path):
+    """A change at 30 min: from then on half of the calls fail, and those that took 2 to 5 s take 5 to 10 s."""
+    change = 120
+    rising, flat = f"0+15x{change}", f"{15 * change}x{STEPS}"
+    info = "servescope_deployment_config_info"
+    given = (
+        series(info, f"1x{change - 1}", fingerprint="old", instance="e")
+        | series(info, f"_x{change} 1x{STEPS}", fingerprint="new", instance="e")
+        | {'servescope_exporter_data_age_seconds{instance="e"}': steady(5)}
+        | calls(1)
+        | series("ray_serve_deployment_error_counter_total", f"_x{change} 15+15x{STEPS}", replica="r2")
+        | buckets(
+            "ray_serve_deployment_processing_latency_ms",
+            {"2000": steady(0), "5000": f"{rising} {flat}", "10000": f"0+15x{STEPS}", "+Inf": f"0+15x{STEPS}"},
+        )
+    )
+
+    def columns(before_is_over: bool) -> dict[str, float | None]:
+        values = (1000 * 1800.0, 0.0, 0.5 if before_is_over else None, 4850.0, 9750.0 if before_is_over else None)
+        return {of("What changed last", ref, deployment): value for ref, value in enumerate(values)}
+
+    evaluate(tmp_path, given, columns(False), at="2390s")
+    evaluate(tmp_path, given, columns(True), at="3005s")
