@@ -17,7 +17,7 @@ from servescope.errors import ServescopeError
 from servescope.rendering import metrics
 from servescope.serve_state import NUMBERS, REPLICA_STATES, Detail, Markets, families, fingerprint, markets_of, render
 from tests import promtool
-from tests.serve_documents import generated, sample
+from tests.serve_documents import generated, nodes, sample
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -123,12 +123,7 @@ def test_replicas_are_told_by_the_market_of_their_node():
     document = sample()
     replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
     replicas[:] = [{**replicas[0], "node_id": node} for node in ("s", "s", "d", "silent", "gone", None)]
-    nodes = [
-        {"node_id": "s", "labels": {"ray.io/market-type": "spot"}},
-        {"node_id": "d", "labels": {"ray.io/market-type": "on-demand"}},
-        {"node_id": "silent", "labels": {"ray.io/node-group": "cpu"}},
-    ]
-    found = samples(document, markets=markets_of({"data": {"result": {"result": nodes}}}))
+    found = samples(document, markets=markets_of(nodes({"s": "spot", "d": "on-demand", "silent": ""})))
     assert of(found, "deployment_market_replicas", application="main", deployment="Multi") == {
         ("spot",): 2,
         ("on-demand",): 1,
@@ -369,12 +364,15 @@ def test_no_document_crashes_it_or_makes_it_lie(document: Any, detail: Detail):
 @given(
     cut=st.integers(0, 40_000),
     noise=st.binary(max_size=30),
-    nodes=st.one_of(st.binary(max_size=40), JUNK.map(lambda junk: json.dumps({"data": {"result": {"result": junk}}}))),
+    about_nodes=st.one_of(
+        st.binary(max_size=40), JUNK.map(lambda junk: json.dumps({"data": {"result": {"result": junk}}}))
+    ),
 )
-def test_no_bytes_crash_it(cut: int, noise: bytes, nodes: bytes | str):
+def test_no_bytes_crash_it(cut: int, noise: bytes, about_nodes: bytes | str):
     """An answer that is cut, or holds bytes of something else, is refused, or read without them."""
     body = json.dumps(sample()).encode()
-    about_nodes = nodes.encode(errors="replace") if isinstance(nodes, str) else nodes
+    if isinstance(about_nodes, str):
+        about_nodes = about_nodes.encode(errors="replace")
     spoilt = body[:cut] + noise + body[cut + len(noise) :]
     for applications in (spoilt, body[:cut], noise):
         try:
