@@ -8,7 +8,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,30 @@ def generated(deployments: int, replicas: int) -> dict[str, Any]:
     return document
 
 
+def nodes(markets: Mapping[str, str]) -> dict[str, Any]:
+    """An answer of Ray's state API with these nodes: node id to the label ray.io/market-type, "" for no label."""
+    listed = [
+        {
+            "node_id": node,
+            "node_ip": "192.0.2.2",
+            "is_head_node": False,
+            "state": "ALIVE",
+            "state_message": None,
+            "node_name": "192.0.2.2",
+            "resources_total": {"CPU": 8.0, "memory": 1.0e10, "node:192.0.2.2": 1.0},
+            "labels": {"ray.io/node-id": node, **({"ray.io/market-type": market} if market else {})},
+        }
+        for node, market in markets.items()
+    ]
+    return {"result": True, "msg": "", "data": {"result": {"total": len(listed), "result": listed}}}
+
+
 class Answer:
     """What the test server answers next: status, body, headers, and what to do before (a delay, for instance)."""
 
     def __init__(self, body: bytes, status: int = 200) -> None:
         self.body = body
-        self.nodes: bytes | None = None  # what /api/v0/nodes answers; the body like every other path if None
+        self.nodes = json.dumps(nodes({}))  # what /api/v0/nodes answers
         self.status = status
         self.headers: dict[str, str] = {}
         self.token: str | None = None
@@ -72,7 +90,7 @@ def rest_server(document: Any, port: int = 0, tls: tuple[Path, Path] | None = No
             answer.asked_at.append(time.monotonic())
             if answer.release is not None:
                 answer.release.wait(30)
-            good = answer.nodes if answer.nodes is not None and "/nodes" in self.path else answer.body
+            good = answer.nodes.encode() if "/nodes" in self.path else answer.body
             refused = answer.token is not None and authorization != f"Bearer {answer.token}"
             status, body = (401, b"Unauthorized") if refused else (answer.status, good)
             self.send_response(status)

@@ -13,6 +13,7 @@ from demo import stack as stack_module
 from demo.stack import Ports, Run, Stack
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.live.versions import ray_folder
 from tests.live.waiting import wait_for
 
 CONFIG = """
@@ -31,7 +32,7 @@ def alone(tmp_path: Path) -> Iterator[Stack]:
     """A head with one small application, and the exporter."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
-    run = Run(tmp_path, Ports.from_base(22000), config)
+    run = Run(tmp_path, Ports.from_base(22000), config, ray=ray_folder())
     with Stack(run, [stack_module.ray, stack_module.exporter, stack_module.applications], print) as started:
         yield started
 

@@ -17,7 +17,7 @@ from servescope.errors import ServescopeError
 from servescope.rendering import metrics
 from servescope.serve_state import NUMBERS, REPLICA_STATES, Detail, Markets, families, fingerprint, markets_of, render
 from tests import promtool
-from tests.serve_documents import generated, sample
+from tests.serve_documents import generated, nodes, sample
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -123,12 +123,7 @@ def test_replicas_are_told_by_the_market_of_their_node():
     document = sample()
     replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
     replicas[:] = [{**replicas[0], "node_id": node} for node in ("s", "s", "d", "silent", "gone", None)]
-    nodes = [
-        {"node_id": "s", "labels": {"ray.io/market-type": "spot"}},
-        {"node_id": "d", "labels": {"ray.io/market-type": "on-demand"}},
-        {"node_id": "silent", "labels": {"ray.io/node-group": "cpu"}},
-    ]
-    found = samples(document, markets=markets_of({"data": {"result": {"result": nodes}}}))
+    found = samples(document, markets=markets_of(nodes({"s": "spot", "d": "on-demand", "silent": ""})))
     assert of(found, "deployment_market_replicas", application="main", deployment="Multi") == {
         ("spot",): 2,
         ("on-demand",): 1,
@@ -208,6 +203,12 @@ def test_a_figure_is_a_number_or_absent(value, number):
     assert found == ({} if number is None else {("main",): number})
 
 
+def test_a_fixed_number_of_replicas_is_none_where_there_is_autoscaling():
+    document = sample()
+    document["applications"]["main"]["deployments"]["Scaler"]["deployment_config"]["num_replicas"] = 2
+    assert of(samples(document), "deployment_configured_replicas", deployment="Scaler") == {}
+
+
 def test_states_and_names_that_nobody_has_seen_yet():
     document = sample()
     application = document["applications"].pop("main")
@@ -236,8 +237,10 @@ JUNK = st.one_of(
         max_leaves=5,
     ),
 )
-NAMES = st.sampled_from(("\ud800", 'q"\\\n', "x" * 5000, "num_replicas", "CPU")) | st.text(max_size=10)
-# Two thirds of the mutations fall on what the exporter reads; elsewhere they would mostly hit what it leaves alone.
+NAMES = st.sampled_from(("\ud800", 'q"\\\n', "x" * 5000, "num_replicas", "autoscaling_config", "CPU")) | st.text(
+    max_size=10
+)
+# Most of the mutations fall on what the exporter reads; elsewhere they would mostly hit what it leaves alone.
 READ = {
     *("applications", "deployments", "replicas", "proxies", "status", "state", "route_prefix", "last_deployed_time_s"),
     *("target_num_replicas", "deployment_config", "autoscaling_config", "required_resources", "CPU", "node_id"),
@@ -258,14 +261,19 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 ALL_PLACES = places(sample())
 READ_PLACES = [path for path in ALL_PLACES if path[-1] in READ]
 FIGURES = [
-    path for path in READ_PLACES if path[-1] in {number.path[-1] for number in NUMBERS} | {"num_replicas", "CPU"}
+    path
+    for path in READ_PLACES
+    if path[-1] in {number.path[-1] for number in NUMBERS} | {"num_replicas", "CPU", "autoscaling_config"}
 ]
-PLACES = st.sampled_from(FIGURES) | st.sampled_from(READ_PLACES) | st.sampled_from(ALL_PLACES)
+NAMED = [
+    path for path in ALL_PLACES if path[0] == "applications" and (len(path), *path[2:3]) in ((2,), (4, "deployments"))
+]
+PLACES = st.sampled_from(FIGURES) | st.sampled_from(NAMED) | st.sampled_from(READ_PLACES) | st.sampled_from(ALL_PLACES)
 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """The real answer with one to six things removed, replaced, renamed or doubled."""
+    """The real answer with one to six things removed, replaced, renamed, added or doubled."""
     document = sample()
     for path in draw(st.lists(PLACES, min_size=1, max_size=6)):
         holder: Any = document
@@ -274,11 +282,13 @@ def mutated(draw: st.DrawFn) -> Any:
         key = path[-1]
         if not (isinstance(holder, dict) and key in holder) and not _holds(holder, key):
             continue  # an earlier mutation has taken it away
-        how = draw(st.sampled_from(("replace", "replace", "remove", "rename", "double")))
+        how = draw(st.sampled_from(("replace", "replace", "remove", "rename", "add", "double")))
         if how == "remove":
             del holder[key]
         elif how == "rename" and isinstance(holder, dict):
             holder[draw(NAMES)] = holder.pop(key)
+        elif how == "add" and isinstance(holder, dict):
+            holder[draw(NAMES)] = draw(JUNK)
         elif how == "double" and isinstance(holder[key], list):
             holder[key] = holder[key] * 2
         else:
@@ -369,12 +379,15 @@ def test_no_document_crashes_it_or_makes_it_lie(document: Any, detail: Detail):
 @given(
     cut=st.integers(0, 40_000),
     noise=st.binary(max_size=30),
-    nodes=st.one_of(st.binary(max_size=40), JUNK.map(lambda junk: json.dumps({"data": {"result": {"result": junk}}}))),
+    about_nodes=st.one_of(
+        st.binary(max_size=40), JUNK.map(lambda junk: json.dumps({"data": {"result": {"result": junk}}}))
+    ),
 )
-def test_no_bytes_crash_it(cut: int, noise: bytes, nodes: bytes | str):
+def test_no_bytes_crash_it(cut: int, noise: bytes, about_nodes: bytes | str):
     """An answer that is cut, or holds bytes of something else, is refused, or read without them."""
     body = json.dumps(sample()).encode()
-    about_nodes = nodes.encode(errors="replace") if isinstance(nodes, str) else nodes
+    if isinstance(about_nodes, str):
+        about_nodes = about_nodes.encode(errors="replace")
     spoilt = body[:cut] + noise + body[cut + len(noise) :]
     for applications in (spoilt, body[:cut], noise):
         try:
