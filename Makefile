@@ -80,3 +80,6 @@ up: ## the same in containers, with Grafana, Loki and Tempo; GPU=1 or 0 forces o
 
 down: ## stop the containers and delete their data
 	@python3 scripts/compose.py down
+
+smoke: setup ## drive requests through the containers of `make up` and find them in every backend
+	@$(RUN)/python -m demo.smoke

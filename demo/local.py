@@ -20,7 +20,7 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from demo import stack
+from demo import smoke, stack
 from demo.stack import ROOT, Component, Run, Stack
 from servescope import promql
 from servescope.errors import ServescopeError
@@ -31,6 +31,7 @@ from servescope.signals import QUEUED, REPLICAS, REQUEST_LATENCY, REQUESTS, Read
 
 SETTINGS = Settings()
 READY_WITHIN_S = 180
+SMOKE_WITHIN_S = 60  # by the end of a run everything has had its time
 out = Console(highlight=False, soft_wrap=True)
 
 # What `make demo` runs, in this order; a component is one small function.
@@ -39,6 +40,7 @@ COMPONENTS: tuple[Callable[[Run], Component], ...] = (
     stack.prometheus,
     stack.alertmanager,
     stack.exporter,
+    stack.blackbox,
     stack.applications,
     stack.load,
 )
@@ -71,6 +73,19 @@ def figures(prometheus: Prometheus) -> Figures:
         found = prometheus.query(expression)
         values.append(float(found[0]["value"][1]) if found else math.nan)
     return Figures(*values)
+
+
+def smoke_addresses(run: Run) -> smoke.Addresses:
+    """Where the checks of `make smoke` find the components that run here."""
+    return smoke.Addresses(
+        serve=run.serve_url,
+        ray=run.dashboard_url,
+        prometheus=run.prometheus_url,
+        alertmanager=f"http://{stack.LOOPBACK}:{run.ports.alertmanager}",
+        exporter=True,
+        blackbox=True,
+        load=True,
+    )
 
 
 def print_where(run: Run, components: list[Component]) -> None:
@@ -108,9 +123,11 @@ def main() -> int:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
-    run = Run(stack.directory_from_environment("demo"), stack.ports_from_environment(), config)
+    directory = stack.directory_from_environment("demo")
+    run = Run(directory, stack.ports_from_environment(), config, probes=True)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
+    found: list[smoke.Result] = []
     running = None
     try:
         with Stack(run, COMPONENTS, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
@@ -120,6 +137,8 @@ def main() -> int:
             except KeyboardInterrupt:
                 out.print()
             try:
+                if duration is not None and not complaints:
+                    found = smoke.run(smoke_addresses(run), SMOKE_WITHIN_S)
                 checks = check_dashboards(run.prometheus_url, SETTINGS)
             except ServescopeError as error:
                 complaints = complaints or [str(error)]  # what has ended says more than that it does not answer
@@ -127,6 +146,7 @@ def main() -> int:
     except KeyboardInterrupt:
         out.print("\nstopped")
         return 130
+    complaints += smoke.report(found, out) if found else []
     if checks:
         print_checks(checks)
     if duration is not None:

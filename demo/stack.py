@@ -61,6 +61,7 @@ class Ports:
     prometheus: int = 9090
     alertmanager: int = 9093
     exporter: int = 9475
+    blackbox: int = 9115
 
     @staticmethod
     def from_base(base: int) -> Ports:
@@ -79,6 +80,7 @@ class Run:
     cluster: str = "demo"
     scrape_interval_s: int = 15
     rules: str = str(ROOT / "alerts/*.yml")
+    probes: bool = False  # whether the component `blackbox` runs, so that Prometheus asks it
     ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)
 
@@ -264,7 +266,7 @@ def serve_applications(run: Run) -> dict[str, Any]:
 
 def prometheus_config(run: Run) -> dict[str, Any]:
     """Prometheus over Ray's own discovery file, with our rules."""
-    return {
+    config: dict[str, Any] = {
         "global": {
             "scrape_interval": f"{run.scrape_interval_s}s",
             "evaluation_interval": f"{run.scrape_interval_s}s",
@@ -302,6 +304,29 @@ def prometheus_config(run: Run) -> dict[str, Any]:
                 "job_name": "prometheus",
                 "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.prometheus}"]}],
             },
+        ],
+    }
+    if run.probes:
+        config["scrape_configs"].append(probe_job(run))
+    return config
+
+
+def probe_job(run: Run) -> dict[str, Any]:
+    """The probes of Serve by the blackbox exporter; `instance` is the probed address."""
+    return {
+        "job_name": "probe",
+        "metrics_path": "/probe",
+        "params": {"module": ["serve"]},
+        "static_configs": [
+            {
+                "targets": [f"{run.serve_url}/-/healthz", f"{run.serve_url}/-/routes"],
+                "labels": {"ray_io_cluster": run.cluster},
+            }
+        ],
+        "relabel_configs": [
+            {"source_labels": ["__address__"], "target_label": "__param_target"},
+            {"source_labels": ["__param_target"], "target_label": "instance"},
+            {"target_label": "__address__", "replacement": f"{LOOPBACK}:{run.ports.blackbox}"},
         ],
     }
 
@@ -352,6 +377,27 @@ def alertmanager(run: Run) -> Component:
         lambda: answers(f"{url}/-/ready"),
         url,
         (run.ports.alertmanager,),
+        prepare=prepare,
+    )
+
+
+def blackbox(run: Run) -> Component:
+    """The blackbox exporter, which probes Serve from outside."""
+    url = f"http://{LOOPBACK}:{run.ports.blackbox}"
+
+    def prepare() -> None:
+        require("prometheus-blackbox-exporter")
+
+    return Component(
+        "blackbox",
+        [
+            "prometheus-blackbox-exporter",
+            f"--config.file={ROOT / 'blackbox/blackbox.yml'}",
+            f"--web.listen-address={LOOPBACK}:{run.ports.blackbox}",
+        ],
+        lambda: answers(f"{url}/-/healthy"),
+        url,
+        (run.ports.blackbox,),
         prepare=prepare,
     )
 

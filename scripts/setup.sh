@@ -117,18 +117,18 @@ setup_ray() {
 # archive's signature. Nothing but a line says so where it cannot be had: the tests then say that they did not run.
 COMPOSE_VERSION=2.26.1-4
 COMPOSE_SHA256_AMD64=47681197cb2b1ab88206b42a1a92fc75f50d9530a6322d03494a473eed0408ea
-setup_compose() {
-    [ -x .tools/docker-compose ] && return 0
-    if docker compose version >/dev/null 2>&1; then return 0; fi
+setup_compose() ( # a subshell: what it removes at its end is its own affair
+    [ -x .tools/docker-compose ] && exit 0
+    if docker compose version >/dev/null 2>&1; then exit 0; fi
     if ! have apt-get || ! have dpkg-deb; then
         echo "setup: no docker compose and no apt-get: the compose files are not checked by Compose" >&2
-        return 0
+        exit 0
     fi
     mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
         awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }')
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     folder=$(mktemp -d)
-    trap 'rm -rf "$folder" "$log"' EXIT
+    trap 'rm -rf "$folder"' EXIT
     mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" "$folder/deb"
     echo "deb [signed-by=$keyring] $mirror trixie main" >"$folder/sources.list"
     apt_trixie() {
@@ -148,7 +148,7 @@ setup_compose() {
         tail -n 3 "$log" >&2
         echo "setup: docker-compose could not be had: the compose files are not checked by Compose" >&2
     fi
-}
+)
 
 # The Collector of otel/builder.yaml, by the official builder, into .tools. Nothing else needs it, so a failure is said
 # in one line and everything else goes on.

@@ -15,6 +15,7 @@ import httpx
 
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
+from servescope.panels import Dashboard
 from servescope.settings import Settings
 from servescope.templating import Scope, Selection, rate_interval
 
@@ -269,22 +270,26 @@ def check_dashboards(
         ServescopeError: Prometheus cannot be reached or refuses a query.
     """
     window = Window.last(60 * minutes, settings.scrape_interval_s)
-    checks = []
     with Prometheus(prometheus_url) as prometheus:
-        for board in all_dashboards(settings, recorded=recorded):
-            alive: dict[str, bool] = {}
-            for answer in evaluate(board.to_json(), prometheus, window):
-                alive[answer.panel] = alive.get(answer.panel, False) or answer.series > 0
-            reasons = {panel.title: panel.absent for panel in board.panels if panel.absent}
-            dead = [title for title, has_data in alive.items() if not has_data]
-            checks.append(
-                DashboardCheck(
-                    board.uid,
-                    board.title,
-                    len(alive),
-                    sum(alive.values()),
-                    tuple(title for title in dead if title not in reasons),
-                    tuple((title, reasons[title]) for title in dead if title in reasons),
-                )
-            )
-    return checks
+        return [check_board(board, prometheus, window) for board in all_dashboards(settings, recorded=recorded)]
+
+
+def check_board(board: Dashboard, prometheus: Prometheus, window: Window) -> DashboardCheck:
+    """Check one dashboard against a live Prometheus.
+
+    Raises:
+        ServescopeError: Prometheus cannot be reached or refuses a query.
+    """
+    alive: dict[str, bool] = {}
+    for answer in evaluate(board.to_json(), prometheus, window):
+        alive[answer.panel] = alive.get(answer.panel, False) or answer.series > 0
+    reasons = {panel.title: panel.absent for panel in board.panels if panel.absent}
+    dead = [title for title, has_data in alive.items() if not has_data]
+    return DashboardCheck(
+        board.uid,
+        board.title,
+        len(alive),
+        sum(alive.values()),
+        tuple(title for title in dead if title not in reasons),
+        tuple((title, reasons[title]) for title in dead if title in reasons),
+    )

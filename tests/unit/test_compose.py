@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import subprocess
@@ -455,7 +456,7 @@ def test_the_settings_of_the_bundle_are_those_of_the_stack():
     settings = Settings()
     assert prometheus()["global"]["scrape_interval"] == f"{settings.scrape_interval_s}s"
     assert datasources()["prometheus"]["jsonData"]["timeInterval"] == f"{settings.scrape_interval_s}s"
-    for name in ("ray", "servescope", "probe", "spans", "logs"):
+    for name in ("ray", "servescope", "probe", "traces", "logs"):
         (job,) = [job for job in prometheus()["scrape_configs"] if job["job_name"] == name]
         labels = [group.get("labels", {}) for group in job.get("static_configs", [])]
         labels += [
@@ -484,6 +485,14 @@ def test_ray_knows_prometheus_and_grafana():
     # The browser asks for the frames, so this is an address of the reader's machine.
     assert environment["RAY_GRAFANA_IFRAME_HOST"] == "http://localhost:3000"
     assert ("grafana", 3000) in PUBLISHED
+
+
+def test_both_nodes_send_their_spans_to_the_collector():
+    for node in ("ray-head", "ray-worker"):
+        environment = services(BASE)[node]["environment"]
+        assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://otel-collector:4317"
+        module, _, function = environment["RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"].partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
 
 
 def test_the_probe_has_the_instance_that_the_alert_expects():
