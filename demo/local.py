@@ -105,12 +105,14 @@ def main() -> int:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
-    run = Run(stack.directory_from_environment("demo"), stack.ports_from_environment(), config)
+    traces = stack.collector_program() is not None
+    run = Run(stack.directory_from_environment("demo"), stack.ports_from_environment(), config, traces=traces)
+    parts = (*((stack.collector,) if traces else ()), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     running = None
     try:
-        with Stack(run, COMPONENTS, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
+        with Stack(run, parts, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
             print_where(run, running.components, running.log)
             try:
                 complaints = _watch(running, started, duration)

@@ -26,6 +26,7 @@ from tests.live.waiting import wait_for
 HERE = Path(__file__).parent
 PORTS = Ports.from_base(21000)
 LIVE_PROGRAMS = ("prometheus", "prometheus-alertmanager")
+TRACES = stack_module.collector_program() is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,13 +44,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     rules = {directory / "rules" / path: text for path, text in rule_files(Settings(), load(HERE / "slo.yaml")).items()}
     write_all(rules)
     rule_pattern = str(directory / "rules/*.yml")
-    return Run(directory, PORTS, HERE / "serve_config.yaml", cluster="test", rules=rule_pattern, ray=ray_folder())
+    config = HERE / "serve_config.yaml"
+    return Run(directory, PORTS, config, cluster="test", rules=rule_pattern, ray=ray_folder(), traces=TRACES)
 
 
 @pytest.fixture(scope="session")
 def stack(run: Run) -> Iterator[Stack]:
-    """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter."""
+    """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter, and the Collector."""
     parts = [
+        *((stack_module.collector,) if TRACES else ()),
         *(stack_module.ray, stack_module.prometheus, stack_module.alertmanager, stack_module.exporter),
         stack_module.applications,
     ]
