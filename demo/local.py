@@ -124,13 +124,15 @@ def main() -> int:
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
     directory = stack.directory_from_environment("demo")
-    run = Run(directory, stack.ports_from_environment(), config, probes=True)
+    traces = stack.collector_program() is not None
+    run = Run(directory, stack.ports_from_environment(), config, probes=True, traces=traces)
+    parts = (*((stack.collector,) if traces else ()), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     found: list[smoke.Result] = []
     running = None
     try:
-        with Stack(run, COMPONENTS, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
+        with Stack(run, parts, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
             print_where(run, running.components)
             try:
                 complaints = _watch(running, started, duration)

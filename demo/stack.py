@@ -62,6 +62,11 @@ class Ports:
     alertmanager: int = 9093
     exporter: int = 9475
     blackbox: int = 9115
+    otlp_grpc: int = 4317
+    otlp_http: int = 4318
+    span_metrics: int = 8889
+    collector_metrics: int = 8888
+    collector_health: int = 13133
 
     @staticmethod
     def from_base(base: int) -> Ports:
@@ -83,6 +88,7 @@ class Run:
     probes: bool = False  # whether the component `blackbox` runs, so that Prometheus asks it
     ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)
+    traces: bool = False  # whether a Collector runs and Serve sends it spans
 
     @property
     def temp_dir(self) -> Path:
@@ -117,8 +123,19 @@ class Run:
             "RAY_PROMETHEUS_HOST": self.prometheus_url,
             "AUTOSCALER_METRIC_PORT": str(self.ports.autoscaler_metrics),
             "DASHBOARD_METRIC_PORT": str(self.ports.dashboard_metrics),
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", "")))),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
+            ),
+            **(self.tracing_env if self.traces else {}),
             **self.env,
+        }
+
+    @property
+    def tracing_env(self) -> dict[str, str]:
+        """What turns on Serve's traces."""
+        return {
+            "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH": "servescope.tracing:otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{self.ports.otlp_grpc}",
         }
 
 
@@ -266,7 +283,7 @@ def serve_applications(run: Run) -> dict[str, Any]:
 
 def prometheus_config(run: Run) -> dict[str, Any]:
     """Prometheus over Ray's own discovery file, with our rules."""
-    config: dict[str, Any] = {
+    return {
         "global": {
             "scrape_interval": f"{run.scrape_interval_s}s",
             "evaluation_interval": f"{run.scrape_interval_s}s",
@@ -304,11 +321,10 @@ def prometheus_config(run: Run) -> dict[str, Any]:
                 "job_name": "prometheus",
                 "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.prometheus}"]}],
             },
+            *((probe_job(run),) if run.probes else ()),
+            *(_collector_jobs(run) if run.traces else ()),
         ],
     }
-    if run.probes:
-        config["scrape_configs"].append(probe_job(run))
-    return config
 
 
 def probe_job(run: Run) -> dict[str, Any]:
@@ -331,6 +347,21 @@ def probe_job(run: Run) -> dict[str, Any]:
     }
 
 
+def _collector_jobs(run: Run) -> list[dict[str, Any]]:
+    cluster = {"ray_io_cluster": run.cluster}
+    return [
+        {
+            "job_name": "traces",
+            "honor_labels": True,  # spans may say of which cluster they are
+            "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.span_metrics}"], "labels": cluster}],
+        },
+        {
+            "job_name": "collector",
+            "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.collector_metrics}"], "labels": cluster}],
+        },
+    ]
+
+
 def prometheus(run: Run) -> Component:
     """Prometheus with our rules; a new database each time."""
     config, data = run.directory / "prometheus.yml", run.directory / "prometheus"
@@ -347,6 +378,7 @@ def prometheus(run: Run) -> Component:
             f"--config.file={config}",
             f"--storage.tsdb.path={data}",
             f"--web.listen-address={LOOPBACK}:{run.ports.prometheus}",
+            "--enable-feature=exemplar-storage",
             "--log.level=warn",
         ],
         lambda: answers(f"{run.prometheus_url}/-/ready"),
@@ -414,6 +446,46 @@ def exporter(run: Run) -> Component:
         lambda: answers(f"{url}/-/healthz"),
         url,
         (run.ports.exporter,),
+    )
+
+
+def collector_program() -> str | None:
+    """The Collector that `make tools` built, or one on the PATH; None where there is neither."""
+    built = ROOT / ".tools/otelcol"
+    return str(built) if built.exists() else shutil.which("otelcol")
+
+
+def collector(run: Run) -> Component:
+    """The OpenTelemetry Collector with the configuration that ships, writing its traces to files.
+
+    Everything is kept: what is written is small, and whoever asks for a request by its id wants to find it.
+    """
+    p = run.ports
+    data = run.directory / "collector"
+    url = f"http://{LOOPBACK}:{p.collector_health}"
+
+    def prepare() -> None:
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
+
+    return Component(
+        "collector",
+        [collector_program() or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        lambda: answers(url),
+        f"http://{LOOPBACK}:{p.otlp_grpc}",
+        (p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),
+        {
+            "COLLECTOR_DATA": str(data),
+            "COLLECTOR_HEALTH_ENDPOINT": f"{LOOPBACK}:{p.collector_health}",
+            "COLLECTOR_METRICS_PORT": str(p.collector_metrics),
+            "DECISION_WAIT": "5s",
+            "OTLP_GRPC_ENDPOINT": f"{LOOPBACK}:{p.otlp_grpc}",
+            "OTLP_HTTP_ENDPOINT": f"{LOOPBACK}:{p.otlp_http}",
+            "SAMPLE_PERCENT": "100",
+            "SPAN_METRICS_ENDPOINT": f"{LOOPBACK}:{p.span_metrics}",
+            "TRACES_TO": "[file/traces]",
+        },
+        prepare=prepare,
     )
 
 

@@ -101,6 +101,53 @@ def exporter(
     exporter_module.run(state, host, port)
 
 
+# Where the demo keeps them, and where Ray does.
+LOG_FOLDERS = (Path("/tmp/servescope-6379/session_latest/logs/serve"), Path("/tmp/ray/session_latest/logs/serve"))
+
+
+@app.command()
+def trace(
+    wanted: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A trace id, or the request id of Serve's logs and answers.")
+    ] = None,
+    slowest: Annotated[int | None, typer.Option(min=1, help="List the slowest requests, as many as this.")] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="List the requests that failed, the latest first.")] = False,
+    folder: Annotated[
+        Path, typer.Option("--traces", envvar="COLLECTOR_DATA", help="The folder of the Collector's trace files.")
+    ] = Path(".servescope/demo/collector"),
+    logs: Annotated[
+        Path | None, typer.Option("--logs", help="Serve's log folder; else the demo's or this machine's Ray's.")
+    ] = None,
+) -> None:
+    """Show the tree of one request, with times, status and log lines, from the Collector's files: no Tempo needed."""
+    from servescope import traces
+    from servescope.errors import ServescopeError
+
+    if (wanted is not None) + (slowest is not None) + errors != 1:
+        raise ServescopeError("trace: give one of ID, --slowest N, --errors")
+    if logs is not None and not logs.is_dir():
+        raise ServescopeError(f"{logs}: is no folder of logs")
+    found = traces.read(folder)
+    if wanted is None:
+        listed = traces.failed(found) if errors else traces.slowest(found, slowest or 1)
+        for one in listed:
+            _out.print(traces.summary(one))
+        if not listed:
+            _out.print(f"none of the {len(found)} requests in {folder}")
+        return
+    matching = traces.find(found, wanted)
+    if not matching:
+        raise ServescopeError(
+            f"{wanted}: is the id of none of the {len(found)} traces in {folder}; a trace shows some seconds after its "
+            "request, and old ones are rotated away"
+        )
+    logs = logs or next((place for place in LOG_FOLDERS if place.is_dir()), None)
+    # Long lines fold inside their branch; in a file or a pipe they stay whole.
+    wide = Console(highlight=False, width=None if _out.is_terminal else 1000)
+    for one in matching:
+        wide.print(traces.tree(one, traces.log_lines(logs, one) if logs else ()))
+
+
 @app.command(name="generate", hidden=True)
 def generate_all(output: OutputOption = Path(), settings: SettingsOption = None) -> None:
     """Regenerate every generated file of this repository."""

@@ -31,6 +31,7 @@ PORTS = Ports.from_base(21000)
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 LIVE_PROGRAMS = ("prometheus", "prometheus-alertmanager")
+TRACES = stack_module.collector_program() is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         cluster="test",
         rules=rule_pattern,
         ray=ray_folder(),
+        traces=TRACES,
         # Ray's own way to tell how a node is paid for; no test machine says it by itself.
         env={"RAY_NODE_MARKET_TYPE": "spot"},
     )
@@ -60,8 +62,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def stack(run: Run) -> Iterator[Stack]:
-    """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter."""
+    """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter, and the Collector."""
     parts = [
+        *((stack_module.collector,) if TRACES else ()),
         *(stack_module.ray, stack_module.prometheus, stack_module.alertmanager, stack_module.exporter),
         stack_module.applications,
     ]

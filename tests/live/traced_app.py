@@ -1,0 +1,111 @@
+"""An application whose every route makes a trace of a known shape."""
+
+# No `from __future__ import annotations`: FastAPI reads the types of the ingress' parameters, and Serve ships the class
+# without the module in which their names could be looked up.
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from servescope.tracing import instrument_fastapi, trace_batch
+
+web = instrument_fastapi(FastAPI())
+log = logging.getLogger("ray.serve")
+
+
+@serve.deployment
+@serve.ingress(web)
+class Front:
+    """The ingress; First calls Second."""
+
+    def __init__(self, first: DeploymentHandle, second: DeploymentHandle) -> None:
+        self._first = first
+        self._second = second
+
+    @web.get("/chain/{text}")
+    async def chain(self, text: str) -> str:
+        log.info("front has %s", text)
+        answer: str = await self._first.chain.remote(text)
+        return answer
+
+    @web.get("/parallel/{text}")
+    async def parallel(self, text: str) -> list[str]:
+        return list(await asyncio.gather(self._first.plain.remote(text), self._second.plain.remote(text)))
+
+    @web.get("/batch/{text}")
+    async def batch(self, text: str) -> str:
+        answer: str = await self._second.batched.remote(text)
+        return answer
+
+    @web.get("/stream/{text}")
+    async def stream(self, text: str) -> StreamingResponse:
+        async def parts() -> AsyncIterator[str]:
+            async for part in self._second.options(stream=True).parts.remote(text):
+                yield part
+
+        return StreamingResponse(parts())
+
+    @web.get("/grpc/{text}")
+    async def grpc(self, text: str) -> str:
+        answer: str = await self._second.options(_by_reference=False).plain.remote(text)
+        return answer
+
+    @web.get("/fail/{text}")
+    async def fail(self, text: str) -> str:
+        answer: str = await self._second.fail.remote(text)
+        return answer
+
+    @web.get("/healthz")
+    async def healthz(self) -> str:
+        return "ok"
+
+
+@serve.deployment
+class First:
+    """Calls Second."""
+
+    def __init__(self, second: DeploymentHandle) -> None:
+        self._second = second
+
+    async def plain(self, text: str) -> str:
+        return text
+
+    async def chain(self, text: str) -> str:
+        log.info("first has %s", text)
+        answer: str = await self._second.plain.remote(text)
+        return answer
+
+
+@serve.deployment
+class Second:
+    """The end of every call."""
+
+    async def plain(self, text: str) -> str:
+        log.info("second has %s", text)
+        return text
+
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.5)
+    async def _many(self, texts: list[str]) -> list[str]:
+        with trace_batch("many"):
+            log.info("a batch of %d with %s", len(texts), texts[0])
+            await asyncio.sleep(0.01)
+            return list(texts)
+
+    async def batched(self, text: str) -> str:
+        answer: str = await self._many(text)
+        return answer
+
+    async def parts(self, text: str) -> AsyncIterator[str]:
+        for letter in text:
+            yield letter
+
+    async def fail(self, text: str) -> str:
+        raise ValueError(f"\x1b[31mfailed\x1b[0m {text}")
+
+
+_second = Second.bind()
+app = Front.bind(First.bind(_second), _second)
