@@ -64,6 +64,9 @@ truth: setup tools ## hold the panels against a client's own count and write doc
 bench: setup ## measure what docs/benchmarks.md says, and write it; BENCHES="exporter" names the sections
 	@for bench in $(BENCHES); do $(RUN)/python -m tests.bench.$$bench || exit 1; done
 
+drill-logs: setup tools ## every fault that loses lines against both log agents, and what a line costs; writes docs/logs.md
+	$(RUN)/python -m tests.drill_logs
+
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local
 

@@ -1,0 +1,168 @@
+"""Both agents, as real programs: the table of cases, secrets, the real logs of this Serve, faults that lose lines.
+
+The long faults and the figures are those of `make drill-logs`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests import log_faults
+from tests.live.waiting import wait_for
+from tests.log_agents import FIXTURES, cases, comparable, iso, serve_starts, session_of, write_cases
+from tests.log_faults import Place, Writer, settle
+
+KINDS = ("fluent-bit", "fluent-bit-otlp", "otelcol")
+# What an agent adds for its backend; the table is about the record.
+ADDED = ("job", "cluster", "service.name", "ray.cluster")
+SECRETS_SESSION, TEXT_SESSION, JSON_SESSION = (f"session_2026-02-0{day}_00-00-00_000000_1" for day in (1, 2, 3))
+
+
+def needs(kind: str) -> None:
+    program = "otelcol" if kind == "otelcol" else "fluent-bit"
+    if log_faults.find(program) is None:
+        pytest.skip(f"{program} is neither on the PATH nor below .tools/: see docs/logs.md for where to get it")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with log_faults.place(tmp_path / "place") as made:
+        yield made
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """What one agent sends of the cases, the secrets and the fixtures' real logs, by session."""
+    needs(request.param)
+    with log_faults.place(tmp_path_factory.mktemp("agents") / "place") as place:
+        table = cases()
+        write_cases(table, place.tmp)
+        secrets = place.tmp / SECRETS_SESSION / "logs/serve/proxy_192.0.2.2.log"
+        secrets.parent.mkdir(parents=True)
+        header = "INFO 2026-11-23 14:36:02,175 proxy 192.0.2.2 -- "
+        before = [pair[0] for pair in yaml.safe_load((FIXTURES / "redaction.yaml").read_text())]
+        secrets.write_text("".join(f"{header}{text}\n" for text in before))
+        for session, encoding in ((TEXT_SESSION, "text"), (JSON_SESSION, "json")):
+            shutil.copytree(FIXTURES / encoding, place.tmp / session / "logs")
+        enough = sum(len(case.records) for case in table) + len(before) + 2954 + 119
+        with place.agent(request.param, env={"RAY_SERVE_APPS": "my_app"}) as agent:
+            last = [0, time.monotonic()]
+
+            def all_came() -> bool:
+                agent.watch()
+                total = place.sink.tally()["total"]
+                if total != last[0]:
+                    last[:] = [total, time.monotonic()]
+                return total >= enough and time.monotonic() - last[1] > 4
+
+            wait_for(all_came, 90, lambda: f"{place.sink.tally()}, at least {enough} wanted", pause_s=0.5)
+        found = defaultdict(list)
+        for record in place.sink.records():
+            found[record["session"]].append(record)
+        return found
+
+
+def value(anything: Any) -> str:
+    """A value as text, whatever type a backend keeps it in."""
+    if isinstance(anything, bool):
+        return str(anything).lower()
+    try:
+        return f"{float(anything):.10g}"
+    except ValueError:
+        return str(anything)
+
+
+def fields(record: dict[str, Any]) -> dict[str, str]:
+    return {name: value(v) for name, v in comparable(record).items() if name not in (*ADDED, "nanoseconds", "time")}
+
+
+def test_fields_are_those_of_the_table(sent):
+    for number, case in enumerate(cases()):
+        got = sorted(sent[session_of(number)], key=lambda record: record["message"])
+        wanted = sorted(case.records, key=lambda record: record["message"])
+        assert [fields(record) for record in got] == [fields(record) for record in wanted], case.name
+        for record, want in zip(got, wanted, strict=True):
+            if "time" in want:  # to the microsecond, one of which Fluent Bit's doubles may round away
+                assert iso(record["nanoseconds"] + 1000)[:-2] >= want["time"][:-2], case.name
+                assert iso(record["nanoseconds"] - 1000)[:-2] <= want["time"][:-2], case.name
+
+
+def test_secrets_are_taken_out(sent):
+    after = [pair[1] for pair in yaml.safe_load((FIXTURES / "redaction.yaml").read_text())]
+    assert Counter(record["message"] for record in sent[SECRETS_SESSION]) == Counter(after)
+
+
+@pytest.mark.parametrize(("session", "encoding"), [(TEXT_SESSION, "text"), (JSON_SESSION, "json")])
+def test_every_record_start_of_the_real_logs_is_sent_once(sent, session, encoding):
+    starts = sum(serve_starts(path.read_text()) for path in (FIXTURES / encoding / "serve").iterdir())
+    of_serve = [record for record in sent[session] if record["component"].startswith("serve")]
+    assert len(of_serve) == starts == {"text": 2954, "json": 119}[encoding]
+    assert all(record["nanoseconds"] > 0 and record["level"] != "UNKNOWN" for record in of_serve)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_record_of_this_serve_is_sent_once(kind, traffic_done, place):
+    needs(kind)
+    (session,) = {path.resolve() for path in traffic_done.temp_dir.glob("session_2*")}
+    shutil.copytree(session / "logs", place.tmp / session.name / "logs")  # what is written meanwhile does not count
+    serve = place.tmp / session.name / "logs/serve"
+    starts = sum(serve_starts(path.read_text(errors="replace")) for path in serve.glob("*.log"))
+    assert starts > 500
+
+    def of_serve() -> int:
+        return sum(record["component"].startswith("serve_") for record in place.sink.records())
+
+    with place.agent(kind) as agent:
+
+        def all_came() -> bool:
+            agent.watch()
+            return of_serve() >= starts
+
+        wait_for(all_came, 60, lambda: f"{of_serve()} of {starts}", pause_s=1)
+        events = agent.events()
+    assert of_serve() == starts
+    # what the logs tell beside Ray's metrics: the test's crash and its scaling
+    for event in ("replica_crash", "upscale", "downscale"):
+        assert re.search(rf'servescope_log_events_total{{[^}}]*event="{event}"[^}}]*}} [1-9]', events), event
+
+
+@pytest.mark.parametrize("kind", ["fluent-bit", "otelcol"])
+def test_nothing_is_lost_through_rotation_an_outage_and_sigterm(kind, place):
+    needs(kind)
+    agent = place.agent(kind)
+    agent.start()
+    try:
+        with Writer(place.serve_file(), rate=1000) as writer:
+            wait_for(lambda: place.sink.tally()["distinct"] > 500, 30, lambda: "nothing comes", pause_s=0.2)
+            place.sink.answer(503)
+            time.sleep(15)  # the fault itself: half of the outage, then a restart in it
+            agent.stop(signal.SIGTERM)
+            agent.start()
+            time.sleep(15)
+            place.sink.answer(204)
+            writer.__exit__()
+            outcome = settle(place, agent, writer.count, seconds=60)
+        assert len(list(place.serve_file().parent.glob("*.log.*"))) >= 2
+        assert place.sink.tally()["refused"] > 0
+        assert (outcome.lost, outcome.duplicated) == (0, 0)
+    finally:
+        agent.stop()
+
+
+def test_an_output_that_is_not_there_stops_fluent_bit(place):
+    needs("fluent-bit")
+    agent = place.agent("fluent-bit", env={"RAY_LOGS_TO": "lokki"})
+    agent.start()
+    wait_for(lambda: agent._process.poll() is not None, 20, lambda: "it runs on", pause_s=0.2)
+    assert agent._process.returncode != 0
+    assert "RAY_LOGS_TO=lokki: there are the outputs loki, otlp and stdout" in agent.log.read_text()

@@ -1,0 +1,476 @@
+"""Two agents, a writer that logs as Ray does, and the faults that both have to live through.
+
+Used by the live tests (the short faults) and by `make drill-logs` (all; the figures go to docs/logs.md). A fault is a
+function that makes trouble around a running agent; what was written and what arrived are then compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import logging.handlers
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.live.waiting import wait_for
+from tests.log_agents import ROOT
+
+# A line of a proxy as Serve writes it in JSON, about 700 bytes; the message carries the number that tells it apart.
+_JSON = {
+    "asctime": "2026-11-23 14:49:54,342",
+    "levelname": "INFO",
+    "message": "",
+    "filename": "proxy.py",
+    "lineno": 491,
+    "process": 4227,
+    "worker_id": "f9f2d925d7e1fb980c158d8c4f41e170fa5038f05c9b438b9bd65d55",
+    "node_id": "769430df7a6b09fd5b9825751707a37ca324b616a6841ef597a967f0",
+    "actor_id": "c1b8dbc904b3bb7c67691ceb01000000",
+    "task_name": "ServeReplica:main:Gateway.handle_request_with_rejection",
+    "task_func_name": "ray.serve._private.replica.ServeReplica:main:Gateway.handle_request_with_rejection",
+    "actor_name": "SERVE_REPLICA::main#Gateway#f3jxvnsq",
+    "deployment": "main_Gateway",
+    "replica": "f3jxvnsq",
+    "component_name": "replica",
+    "log_to_stderr": False,
+    "route": "/embed/{text}",
+    "application": "main",
+    "request_id": "6fb59f3a-d471-4f5e-b0d2-0a50e8b47086",
+}
+
+
+def json_line(number: int) -> str:
+    """One record as Serve writes it in JSON."""
+    return json.dumps(_JSON | {"message": f"GET /embed/n={number} 200 130.3ms", "timestamp_ns": time.time_ns()})
+
+
+def text_line(number: int) -> str:
+    """One record as Serve writes it in text."""
+    return f"INFO {time.strftime('%Y-%m-%d %H:%M:%S')},000 main_Gateway f3jxvnsq 6fb59f3a -- answered n={number}"
+
+
+def find(program: str) -> str | None:
+    """The path of a program, on the PATH or below .tools/."""
+    return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), str(ROOT / ".tools"))))
+
+
+class Writer:
+    """A thread that logs at a rate through the handler that Ray uses, rotating at 5 MB."""
+
+    def __init__(
+        self, path: Path, *, rate: int, start: int = 0, line: Callable[[int], str] = json_line, rotate: bool = True
+    ) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written = start
+        self._start, self._rate, self._line = start, rate, line
+        self._handler = logging.handlers.RotatingFileHandler(path, maxBytes=5_000_000 if rotate else 0, backupCount=50)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @property
+    def count(self) -> int:
+        """How many lines have been written."""
+        return self.written - self._start
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._handler.close()
+
+    def write(self, lines: int) -> None:
+        """Write some lines at once."""
+        for _ in range(lines):
+            record = logging.LogRecord("ray.serve", logging.INFO, "", 0, self._line(self.written), None, None)
+            self._handler.emit(record)
+            self.written += 1
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        while not self._stop.wait(0.02):
+            due = int((time.monotonic() - begun) * self._rate) - self.count
+            self.write(max(0, due))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Sink:
+    """tests.log_sink as a process."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process = subprocess.Popen([sys.executable, "-m", "tests.log_sink", str(self.port)], cwd=ROOT)
+        self._client = httpx.Client(base_url=self.url, timeout=60)
+
+    def __enter__(self) -> Sink:
+        def up() -> bool:
+            with contextlib.suppress(httpx.HTTPError):
+                return bool(self.tally())
+            return False
+
+        wait_for(up, 20, lambda: "the sink does not start", pause_s=0.1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+        self._process.terminate()
+        self._process.wait(10)
+
+    def tally(self) -> dict[str, int]:
+        told: dict[str, int] = self._client.get("/tally").json()
+        return told
+
+    def records(self) -> list[dict[str, Any]]:
+        told: list[dict[str, Any]] = self._client.get("/records").json()
+        return told
+
+    def answer(self, status: int) -> None:
+        """What every push gets from now on."""
+        self._client.put(f"/answer/{status}")
+
+
+@dataclass
+class Agent:
+    """One of the two agents over a directory, sending to a sink; `restart` keeps its state."""
+
+    kind: str  # fluent-bit, fluent-bit-otlp or otelcol
+    ray_tmp: str
+    state: Path
+    sink: Sink
+    user: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    pin: int | None = None
+
+    def __post_init__(self) -> None:
+        self.program = "otelcol" if self.kind == "otelcol" else "fluent-bit"
+        self.metrics_port, self.events_port = free_port(), free_port()
+        self.log = self.state.parent / f"{self.kind}.log"
+        self.peak_rss = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        path = find(self.program)
+        assert path, f"{self.program} is neither on the PATH nor below .tools/"
+        self.state.mkdir(parents=True, exist_ok=True)
+        env = {**os.environ, "TZ": "UTC", "RAY_TMP": self.ray_tmp, "NODE_NAME": "n1", "CLUSTER": "test"}
+        if self.program == "fluent-bit":
+            command = [path, "-c", str(ROOT / "fluentbit/fluent-bit.yaml")]
+            env |= {
+                "FLB_STATE": str(self.state),
+                "RAY_LOGS_TO": "otlp" if self.kind.endswith("otlp") else "loki",
+                "LOGS_PORT": str(self.sink.port),
+                "FLB_HTTP_PORT": str(self.metrics_port),
+                "FLB_METRICS_PORT": str(self.events_port),
+            }
+        else:
+            command = [path, "--config", str(ROOT / "otel/logs.yaml")]
+            env |= {
+                "OTEL_STATE": str(self.state),
+                "LOGS_ENDPOINT": f"{self.sink.url}/otlp",
+                "OTEL_METRICS_PORT": str(self.metrics_port),
+                "OTEL_EVENTS": f"127.0.0.1:{self.events_port}",
+                "OTEL_HEALTH": f"127.0.0.1:{free_port()}",
+            }
+        if self.pin is not None:
+            command = ["taskset", "-c", str(self.pin), *command]
+        identity = pwd.getpwnam(self.user) if self.user else None
+        if identity:
+            for made in (self.state, self.state.parent):
+                os.chown(made, identity.pw_uid, identity.pw_gid)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                env=env | self.env,
+                stdout=log,
+                stderr=log,
+                user=identity.pw_uid if identity else None,
+                group=identity.pw_gid if identity else None,
+                extra_groups=[] if identity else None,
+            )
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+    def __enter__(self) -> Agent:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def watch(self) -> psutil.Process:
+        """Its process; the largest memory seen so far is kept in `peak_rss`, bytes."""
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()[-2000:]
+        process = psutil.Process(self._process.pid)
+        self.peak_rss = max(self.peak_rss, process.memory_info().rss)
+        return process
+
+    def events(self) -> str:
+        """The metrics made from logs, in Prometheus' text format."""
+        return httpx.get(f"http://127.0.0.1:{self.events_port}/metrics", timeout=10).text
+
+
+@dataclass
+class Place:
+    """A temporary directory as Ray's, with a sink beside it."""
+
+    directory: Path
+    sink: Sink
+
+    @property
+    def tmp(self) -> Path:
+        return self.directory / "ray"
+
+    def logs(self, number: int = 0) -> Path:
+        """The logs of one session."""
+        return self.tmp / f"session_2026-01-0{number + 1}_00-00-00_000000_1" / "logs"
+
+    def serve_file(self, number: int = 0, name: str = "replica_main_Gateway_f3jxvnsq.log") -> Path:
+        return self.logs(number) / "serve" / name
+
+    def agent(self, kind: str, **options: Any) -> Agent:
+        return Agent(kind, options.pop("ray_tmp", str(self.tmp)), self.directory / "state" / kind, self.sink, **options)
+
+
+@contextlib.contextmanager
+def place(directory: Path) -> Iterator[Place]:
+    """A place below a directory that other users may enter."""
+    (directory / "ray").mkdir(parents=True)
+    (directory / "state").mkdir()
+    for made in (directory, directory / "ray", directory / "state"):
+        made.chmod(0o755)
+    with Sink() as sink:
+        yield Place(directory, sink)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one fault did to one agent: lines written, lost, arrived more than once; and what else is to be said."""
+
+    written: int
+    lost: int
+    duplicated: int
+    note: str = ""
+
+
+def settle(place: Place, agent: Agent, written: int, *, seconds: float = 60, may_lose: int = 0) -> Outcome:
+    """Wait until all has come, or nothing has for fifteen seconds, and compare."""
+    last, since = -1, time.monotonic()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        agent.watch()
+        told = place.sink.tally()
+        if told["distinct"] >= written and time.monotonic() - since > 2:
+            break
+        if told["numbered"] != last:
+            last, since = told["numbered"], time.monotonic()
+        elif time.monotonic() - since > 15 and may_lose:
+            break
+        time.sleep(0.25)
+    told = place.sink.tally()
+    return Outcome(written, written - told["distinct"], told["duplicates"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The faults
+
+
+def rotation(place: Place, kind: str, *, seconds: float = 45, rate: int = 1200) -> Outcome:
+    """The file is rotated at 5 MB, every six seconds or so, while it is written."""
+    with place.agent(kind) as agent, Writer(place.serve_file(), rate=rate) as writer:
+        for _ in range(int(seconds * 4)):
+            agent.watch()
+            time.sleep(0.25)
+        writer.__exit__()
+        rotated = len(list(place.serve_file().parent.glob("*.log.*")))
+        outcome = settle(place, agent, writer.count)
+    assert rotated >= 1, "nothing was rotated"
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, f"{rotated} rotations")
+
+
+def restarts(number: int, times: int) -> Callable[[Place, str], Outcome]:
+    """The agent ends by a signal and starts again, several times, while lines are written."""
+
+    def fault(place: Place, kind: str) -> Outcome:
+        agent = place.agent(kind)
+        with Writer(place.serve_file(), rate=1000) as writer:
+            for _ in range(times):
+                agent.start()
+                before = place.sink.tally()["distinct"]
+                wait_for(lambda b=before: place.sink.tally()["distinct"] > b, 30, lambda: "nothing comes", pause_s=0.2)
+                time.sleep(1.5)
+                agent.stop(number)
+            writer.__exit__()
+        with agent:
+            return settle(place, agent, writer.count, may_lose=times)
+
+    return fault
+
+
+def outage(seconds: float, rate: int = 1000) -> Callable[[Place, str], Outcome]:
+    """The sink answers 503 for some time while lines are written."""
+
+    def fault(place: Place, kind: str) -> Outcome:
+        with place.agent(kind) as agent, Writer(place.serve_file(), rate=rate) as writer:
+            wait_for(lambda: place.sink.tally()["distinct"] > 500, 30, lambda: "nothing comes", pause_s=0.2)
+            place.sink.answer(503)
+            begun = time.monotonic()
+            while time.monotonic() - begun < seconds:
+                agent.watch()
+                time.sleep(0.5)
+            place.sink.answer(204)
+            time.sleep(2)
+            writer.__exit__()
+            outcome = settle(place, agent, writer.count, seconds=180)
+            assert place.sink.tally()["refused"] > 0, "the sink was never asked"
+            note = f"at most {agent.peak_rss / 2**20:.0f} MiB of memory"
+        return Outcome(outcome.written, outcome.lost, outcome.duplicated, note)
+
+    return fault
+
+
+def new_session(place: Place, kind: str) -> Outcome:
+    """Ray starts again: a new session, and the link session_latest with it."""
+    link = place.tmp / "session_latest"
+    with place.agent(kind) as agent:
+        written = 0
+        for number in range(2):
+            place.logs(number).mkdir(parents=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(place.logs(number).parent)
+            with Writer(place.serve_file(number), rate=1000, start=number * 10**6) as writer:
+                time.sleep(8)
+            written += writer.count
+        return settle(place, agent, written)
+
+
+def deleted_session(place: Place, kind: str) -> Outcome:
+    """An old session is deleted while the live one is written."""
+    with Writer(place.serve_file(0), rate=1000, start=10**6) as old:
+        time.sleep(2)
+    with place.agent(kind) as agent, Writer(place.serve_file(1), rate=1000) as writer:
+        wait_for(lambda: place.sink.tally()["distinct"] > old.count + 500, 30, lambda: "nothing comes", pause_s=0.2)
+        shutil.rmtree(place.logs(0).parent)
+        time.sleep(8)
+        writer.__exit__()
+        return settle(place, agent, old.count + writer.count)
+
+
+def long_line(place: Place, kind: str) -> Outcome:
+    """A line of 10 MB among others."""
+    with place.agent(kind) as agent:
+        writer = Writer(place.serve_file(), rate=0)
+        writer.write(500)
+        with place.serve_file().open("a") as file:
+            file.write(json.dumps(_JSON | {"message": "n=999999 " + "x" * 10_000_000}) + "\n")
+        writer.write(500)
+        outcome = settle(place, agent, writer.count + 1)
+    cut = [record for record in place.sink.records() if "n=999999 " in record["message"][:100]]
+    longest = max((len(record["message"]) for record in cut), default=0)
+    marked = all(str(record.get("truncated")).lower() == "true" for record in cut)
+    note = f"the long line came cut to {longest} bytes, {'marked' if cut and marked else 'not marked'}"
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, note)
+
+
+def unreadable(place: Place, kind: str) -> Outcome:
+    """A session's directory that the agent's user may not enter, beside one that it may."""
+    writer = Writer(place.serve_file(1), rate=0)
+    writer.write(1000)
+    place.serve_file(0).parent.mkdir(parents=True)
+    place.serve_file(0).parent.chmod(0o700)
+    agent = place.agent(kind, user="nobody")
+    with agent:
+        outcome = settle(place, agent, writer.count, seconds=30, may_lose=writer.count)
+    complaints = [x for x in agent.log.read_text().splitlines() if "permission" in x.lower()]
+    note = (
+        f"said {len(complaints)} times: {complaints[0].split('] ')[-1][:120].strip()}" if complaints else "said nothing"
+    )
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, note)
+
+
+def other_user(place: Place, kind: str) -> Outcome:
+    """The agent runs as another user than root, and everything is readable."""
+    writer = Writer(place.serve_file(), rate=0)
+    writer.write(5000)
+    with place.agent(kind, user="nobody") as agent:
+        return settle(place, agent, writer.count)
+
+
+def other_directory(place: Place, kind: str) -> Outcome:
+    """Ray's temporary directory lies elsewhere, with a blank in its path."""
+    moved = Place(place.directory / "else where", place.sink)
+    writer = Writer(moved.serve_file(), rate=0)
+    writer.write(5000)
+    with place.agent(kind, ray_tmp=str(moved.tmp)) as agent:
+        return settle(place, agent, writer.count)
+
+
+def underscores(place: Place, kind: str) -> Outcome:
+    """Text logs of a deployment My_Model of an application my_app."""
+    line = "INFO 2026-11-23 14:36:02,175 my_app_My_Model 28xnycjf -- n={}".format
+    writer = Writer(place.serve_file(name="replica_my_app_My_Model_28xnycjf.log"), rate=0, line=line)
+    writer.write(5000)
+    with place.agent(kind, env={"RAY_SERVE_APPS": "my_app"}) as agent:
+        outcome = settle(place, agent, writer.count)
+    names = {(record["application"], record["deployment"]) for record in place.sink.records()}
+    wrong = names - {("my_app", "My_Model")}
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, f"read as {sorted(wrong)}" if wrong else "")
+
+
+def time_zone(place: Place, kind: str) -> Outcome:
+    """Text logs written, and read, in New York."""
+    line = "INFO 2026-07-23 14:36:02,175 main_Gateway 28xnycjf -- n={}".format
+    writer = Writer(place.serve_file(), rate=0, line=line)
+    writer.write(5000)
+    with place.agent(kind, env={"TZ": "America/New_York"}) as agent:
+        outcome = settle(place, agent, writer.count)
+    times = {record["nanoseconds"] for record in place.sink.records()}
+    right = times == {1784831762175000000}  # 18:36:02.175 UTC
+    return Outcome(
+        outcome.written, outcome.lost, outcome.duplicated, "" if right else f"wrong times: {sorted(times)[:3]}"
+    )
+
+
+FAULTS: dict[str, Callable[[Place, str], Outcome]] = {
+    "rotation at 5 MB under load": rotation,
+    "SIGTERM and start, eight times": restarts(signal.SIGTERM, 8),
+    "kill -9 and start, eight times": restarts(signal.SIGKILL, 8),
+    "output down for 30 s": outage(30),
+    "output down for 5 min": outage(300),
+    "new session while it runs": new_session,
+    "old session deleted while it runs": deleted_session,
+    "a line of 10 MB": long_line,
+    "an unreadable directory, as another user": unreadable,
+    "as another user than root": other_user,
+    "another temporary directory": other_directory,
+    "names with underscores, in text": underscores,
+    "another time zone, in text": time_zone,
+}
