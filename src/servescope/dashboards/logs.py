@@ -166,7 +166,7 @@ def _deployment() -> list[Panel]:
     return [
         _by("Lines by level", "Lines of the deployment in each interval.", selector, "level", LEVEL_COLORS),
         panels.log_timeseries(
-            "Events told by logs only",
+            "Events in the lines",
             "Back-pressure by the deployment that dropped the call, crashed and unhealthy replicas, scaling: counted "
             "from the lines themselves, beside what Ray's metrics say.",
             [
