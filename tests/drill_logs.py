@@ -42,7 +42,7 @@ def throughput(place: Place, kind: str, encoding: str) -> dict[str, Any]:
     writer.write(LINES)
     with place.agent(kind, pin=min(os.sched_getaffinity(0))) as agent:
         begun = time.monotonic()
-        outcome = settle(place, agent, writer.count, seconds=300)
+        outcome = settle(place, agent, writer.count)
         used = agent.watch().cpu_times()
         wall = time.monotonic() - begun
     seconds = used.user + used.system

@@ -148,6 +148,11 @@ class Sink:
         told: list[dict[str, Any]] = self._client.get("/records").json()
         return told
 
+    def gaps(self, start: int, count: int) -> list[list[int]]:
+        """First and last of each run of numbers that have not come."""
+        told: list[list[int]] = self._client.get(f"/gaps/{start}/{count}").json()
+        return told
+
     def answer(self, status: int) -> None:
         """What every push gets from now on."""
         self._client.put(f"/answer/{status}")
@@ -281,22 +286,25 @@ class Outcome:
     note: str = ""
 
 
-def settle(place: Place, agent: Agent, written: int, *, seconds: float = 60, may_lose: int = 0) -> Outcome:
-    """Wait until all has come, or nothing has for fifteen seconds, and compare."""
+def _join(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def settle(place: Place, agent: Agent, written: int, *, quiet_s: float = 45) -> Outcome:
+    """Wait until all has come, or nothing has for longer than an agent waits between two tries, and compare."""
     last, since = -1, time.monotonic()
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    while time.monotonic() - since < quiet_s:
         agent.watch()
         told = place.sink.tally()
-        if told["distinct"] >= written and time.monotonic() - since > 2:
-            break
         if told["numbered"] != last:
             last, since = told["numbered"], time.monotonic()
-        elif time.monotonic() - since > 15 and may_lose:
+        elif told["distinct"] >= written and time.monotonic() - since > 2:
             break
         time.sleep(0.25)
     told = place.sink.tally()
-    return Outcome(written, written - told["distinct"], told["duplicates"])
+    lost = written - told["distinct"]
+    note = f"lost in {len(place.sink.gaps(0, written))} places" if 0 < lost < written else ""
+    return Outcome(written, lost, told["duplicates"], note)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -313,7 +321,7 @@ def rotation(place: Place, kind: str, *, seconds: float = 45, rate: int = 1200) 
         rotated = len(list(place.serve_file().parent.glob("*.log.*")))
         outcome = settle(place, agent, writer.count)
     assert rotated >= 1, "nothing was rotated"
-    return Outcome(outcome.written, outcome.lost, outcome.duplicated, f"{rotated} rotations")
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, _join(f"{rotated} rotations", outcome.note))
 
 
 def restarts(number: int, times: int) -> Callable[[Place, str], Outcome]:
@@ -330,7 +338,7 @@ def restarts(number: int, times: int) -> Callable[[Place, str], Outcome]:
                 agent.stop(number)
             writer.__exit__()
         with agent:
-            return settle(place, agent, writer.count, may_lose=times)
+            return settle(place, agent, writer.count)
 
     return fault
 
@@ -349,10 +357,10 @@ def outage(seconds: float, rate: int = 1000) -> Callable[[Place, str], Outcome]:
             place.sink.answer(204)
             time.sleep(2)
             writer.__exit__()
-            outcome = settle(place, agent, writer.count, seconds=180)
+            outcome = settle(place, agent, writer.count)
             assert place.sink.tally()["refused"] > 0, "the sink was never asked"
             note = f"at most {agent.peak_rss / 2**20:.0f} MiB of memory"
-        return Outcome(outcome.written, outcome.lost, outcome.duplicated, note)
+        return Outcome(outcome.written, outcome.lost, outcome.duplicated, _join(note, outcome.note))
 
     return fault
 
@@ -397,7 +405,7 @@ def long_line(place: Place, kind: str) -> Outcome:
     longest = max((len(record["message"]) for record in cut), default=0)
     marked = all(str(record.get("truncated")).lower() == "true" for record in cut)
     note = f"the long line came cut to {longest} bytes, {'marked' if cut and marked else 'not marked'}"
-    return Outcome(outcome.written, outcome.lost, outcome.duplicated, note)
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, _join(note, outcome.note))
 
 
 def unreadable(place: Place, kind: str) -> Outcome:
@@ -408,12 +416,12 @@ def unreadable(place: Place, kind: str) -> Outcome:
     place.serve_file(0).parent.chmod(0o700)
     agent = place.agent(kind, user="nobody")
     with agent:
-        outcome = settle(place, agent, writer.count, seconds=30, may_lose=writer.count)
+        outcome = settle(place, agent, writer.count, quiet_s=20)
     complaints = [x for x in agent.log.read_text().splitlines() if "permission" in x.lower()]
     note = (
         f"said {len(complaints)} times: {complaints[0].split('] ')[-1][:120].strip()}" if complaints else "said nothing"
     )
-    return Outcome(outcome.written, outcome.lost, outcome.duplicated, note)
+    return Outcome(outcome.written, outcome.lost, outcome.duplicated, _join(note, outcome.note))
 
 
 def other_user(place: Place, kind: str) -> Outcome:

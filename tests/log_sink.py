@@ -1,7 +1,7 @@
 """An endpoint that takes logs as Loki and an OTLP receiver do, and counts them: `python -m tests.log_sink PORT`.
 
 It stands for the backend in the tests of the agents because it can be told to fail, and tells every record it got:
-GET /tally and GET /records; PUT /answer/503 makes every push fail until PUT /answer/204.
+GET /tally, /records, /gaps/<first number>/<how many>; PUT /answer/503 makes every push fail until PUT /answer/204.
 """
 
 from __future__ import annotations
@@ -54,6 +54,19 @@ class Tally:
                 "refused": self.refused,
             }
 
+    def gaps(self, start: int, count: int) -> list[list[int]]:
+        """First and last of each run of numbers that have not come."""
+        found: list[list[int]] = []
+        with self.lock:
+            for number in range(start, start + count):
+                if number in self.seen:
+                    continue
+                if found and found[-1][1] == number - 1:
+                    found[-1][1] = number
+                else:
+                    found.append([number, number])
+        return found
+
 
 def from_loki(body: bytes) -> Iterator[dict[str, Any]]:
     """Records of a push as Fluent Bit's Loki output makes it: JSON, labels and structured metadata together."""
@@ -104,7 +117,11 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(200)
 
     def do_GET(self) -> None:
-        told: Any = self.tally.records if self.path == "/records" else self.tally.told()
+        told: Any = self.tally.told()
+        if self.path == "/records":
+            told = self.tally.records
+        elif self.path.startswith("/gaps/"):
+            told = self.tally.gaps(*map(int, self.path.split("/")[2:]))
         self._reply(200, json.dumps(told).encode())
 
     def log_message(self, format: str, *args: Any) -> None:

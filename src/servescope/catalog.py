@@ -31,6 +31,9 @@ class Source(str, Enum):
     EXPORTER = "servescope exporter"  # ours: what Serve's REST API knows, 9475
     PROMETHEUS = "Prometheus"  # Prometheus writes it itself
     BLACKBOX = "blackbox exporter"  # probes from outside
+    LOG_AGENT = (
+        "log agent"  # Fluent Bit or the Collector: its own metrics, and what it counts in the logs (docs/logs.md)
+    )
 
 
 class Origin(Enum):
@@ -1350,6 +1353,48 @@ _PROBES = _group(
     origin=Origin.NONE,
 )
 
+_A_LOG_AGENT = "a log agent (docs/logs.md)"
+_LOG_AGENTS = _group(
+    "Logs",
+    Metric(
+        "servescope_log_events_total",
+        COUNTER,
+        "events",
+        ("event", "application", "deployment", "component"),
+        "Events that only the logs tell: backpressure (by the caller that dropped the call), replica_crash, "
+        "replica_unhealthy, upscale, downscale.",
+        "with the first such line",
+        "A second witness: a line may be late, and an agent that starts counts from zero.",
+        needs=_A_LOG_AGENT,
+    ),
+    Metric(
+        "fluentbit_output_dropped_records_total",
+        COUNTER,
+        "records",
+        ("name",),
+        "Records that Fluent Bit gave up: refused for good, or pushed out of a full disk buffer.",
+        needs=_A_LOG_AGENT,
+    ),
+    Metric(
+        "fluentbit_output_retries_total",
+        COUNTER,
+        "tries",
+        ("name",),
+        "Chunks that Fluent Bit could not deliver and will try again; it rises while the backend is away.",
+        needs=_A_LOG_AGENT,
+    ),
+    Metric(
+        "fluentbit_logger_logs_total",
+        COUNTER,
+        "messages",
+        ("message_type",),
+        "What Fluent Bit says of itself, by severity; an unreadable directory is an error at every scan.",
+        needs=_A_LOG_AGENT,
+    ),
+    source=Source.LOG_AGENT,
+    origin=Origin.NONE,
+)
+
 METRICS: tuple[Metric, ...] = (
     *_REQUESTS_AT_THE_PROXY,
     *_DEPLOYMENTS,
@@ -1373,6 +1418,7 @@ METRICS: tuple[Metric, ...] = (
     *_EXPORTER,
     *_PROMETHEUS,
     *_PROBES,
+    *_LOG_AGENTS,
 )
 
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

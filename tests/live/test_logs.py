@@ -151,7 +151,7 @@ def test_nothing_is_lost_through_rotation_an_outage_and_sigterm(kind, place):
             time.sleep(15)
             place.sink.answer(204)
             writer.__exit__()
-            outcome = settle(place, agent, writer.count, seconds=60)
+            outcome = settle(place, agent, writer.count)
         assert len(list(place.serve_file().parent.glob("*.log.*"))) >= 2
         assert place.sink.tally()["refused"] > 0
         assert (outcome.lost, outcome.duplicated) == (0, 0)

@@ -443,6 +443,20 @@ def _lifecycle(r: Reader) -> list[Panel]:
             bars=True,
         ),
         panels.timeseries(
+            "Events told by the logs",
+            "Crashed and unhealthy replicas, scaling, and back-pressure by the deployment that dropped the call, "
+            "counted by the log agent in each interval: a second witness for what the other panels show.",
+            "short",
+            [
+                panels.query(
+                    promql.events(r.scope, "servescope_log_events_total", (*DEPLOYMENT, "event"), "$__interval"),
+                    f"{DEPLOYMENT_LEGEND} {{{{event}}}}",
+                )
+            ],
+            bars=True,
+            absent="a log agent (docs/logs.md)",
+        ),
+        panels.timeseries(
             "Health check time p95",
             "How long check_health takes. Near health_check_timeout_s replicas are killed although they work.",
             "ms",

@@ -14,14 +14,22 @@ CLUSTER = 'job="ray", cluster=~"$cluster"'
 DEPLOYMENT = f'{CLUSTER}, application=~"$application", deployment=~"$deployment"'
 TROUBLE = 'level=~"WARNING|ERROR|CRITICAL|FATAL"'
 
-# Ids, addresses and figures differ from line to line; without them lines of one kind are alike.
-_PATTERN = (
-    "label_format text=`{{ __line__ | trunc 300 "
-    '| regexReplaceAll "(?s)\\\\n.*" "" '
-    '| regexReplaceAll "[0-9a-f]{8}[0-9a-f-]{20,}" "<id>" '
-    '| regexReplaceAll "0x[0-9a-f]+" "<address>" '
-    '| regexReplaceAll "[0-9]+(\\\\.[0-9]+)*" "<n>" | trunc 160 }}`'
+# Ids, addresses and figures differ from line to line; without them the first lines of one kind are alike.
+_VARYING = (
+    ("(?s)\\n.*", ""),
+    ("[0-9a-f]{8}[0-9a-f-]{20,}", "<id>"),
+    ("0x[0-9a-f]+", "<address>"),
+    ("[0-9]+([.][0-9]+)*", "<n>"),
 )
+
+
+def _pattern() -> str:
+    """A stage that puts the line's kind into the label `text`; regexReplaceAll takes pattern, text, replacement."""
+    call = "(trunc 300 __line__)"
+    for varying, name in _VARYING:
+        call = f'(regexReplaceAll "{varying}" {call} "{name}")'
+    return f"label_format text=`{{{{ trunc 160 {call} }}}}`"
+
 
 LEVEL_COLORS = {
     "DEBUG": PALETTE.muted,
@@ -110,7 +118,7 @@ def _by(title: str, description: str, selector: str, label: str, colors: dict[st
 
 def _patterns(selector: str, by: tuple[str, ...]) -> Panel:
     labels = ", ".join((*by, "level", "text"))
-    expr = f"topk(25, sum by ({labels}) (count_over_time({selector} | {_PATTERN} [$__range])))"
+    expr = f"topk(25, sum by ({labels}) (count_over_time({selector} | {_pattern()} [$__range])))"
     columns = [Column(label, label.capitalize()) for label in (*by, "level")]
     return panels.log_table(
         "Error patterns",
@@ -158,7 +166,7 @@ def _deployment() -> list[Panel]:
     return [
         _by("Lines by level", "Lines of the deployment in each interval.", selector, "level", LEVEL_COLORS),
         panels.log_timeseries(
-            "Events told by logs only",
+            "Events in the lines",
             "Back-pressure by the deployment that dropped the call, crashed and unhealthy replicas, scaling: counted "
             "from the lines themselves, beside what Ray's metrics say.",
             [

@@ -7,11 +7,11 @@ from typing import Any
 from servescope.dashboards import all_dashboards
 from servescope.rules import slo_rules
 from servescope.rules.alert import Alert, Group, rule, shorten, shortened
-from servescope.rules.alerts import advice, control, cost, nodes, replicas, rollout, saturation, users
+from servescope.rules.alerts import advice, control, cost, logs, nodes, replicas, rollout, saturation, users
 from servescope.settings import Settings
 from servescope.slo import Slo
 
-_MODULES = (users, saturation, replicas, control, nodes, cost, rollout, advice)
+_MODULES = (users, saturation, replicas, control, nodes, cost, rollout, logs, advice)
 
 
 def groups(settings: Settings) -> list[Group]:

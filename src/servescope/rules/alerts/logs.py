@@ -1,0 +1,67 @@
+"""Logs that do not arrive: what the log agent says of itself."""
+
+from __future__ import annotations
+
+from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope.settings import Settings
+
+AGENT = "Fluent Bit with fluentbit/, scraped with the cluster label (docs/logs.md)"
+PANEL = ("servescope-deployment", "Events told by the logs")
+DROPPED = 'fluentbit_output_dropped_records_total{name="loki"}'
+ERRORS = 'fluentbit_logger_logs_total{message_type="error"}'
+
+
+def build(settings: Settings) -> Group:
+    """The group."""
+    t = Terms(settings)
+    dropped = t.events("fluentbit_output_dropped_records_total", "15m", "instance")
+    errors = t.events("fluentbit_logger_logs_total", "10m", "instance", message_type='="error"')
+    return Group(
+        "logs",
+        "Logs",
+        (
+            Alert(
+                "ServescopeLogsDropped",
+                "warning",
+                "0m",
+                ("instance",),
+                f"{dropped} > 0",
+                "Log lines are being lost.",
+                "Fluent Bit on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes.",
+                "The backend refuses them for good (400, or 401, 413 and 500 with OTLP), or it was away for so long "
+                "that 1 GB waits on disk and the oldest go.",
+                "Lines are missing where somebody will look for them.",
+                (
+                    ("Is the backend away?", "rate(fluentbit_output_retries_total[5m])"),
+                    ("What does it answer? Fluent Bit's own log tells.", ""),
+                ),
+                (
+                    "Bring the backend back, or raise its limits (loki/loki.yml).",
+                    "Raise storage.total_limit_size in fluentbit/output-*.yaml where outages last longer.",
+                ),
+                PANEL,
+                Case("20m", {DROPPED: "0+1x"}, {DROPPED: "5x"}, {"instance": "n1"}),
+                no_drill="the buffer of 1 GB would have to fill; make drill-logs measures outages",
+                needs=AGENT,
+            ),
+            Alert(
+                "ServescopeLogAgentErrors",
+                "warning",
+                "5m",
+                ("instance",),
+                f"{errors} >= 10",
+                "The log agent complains again and again.",
+                "Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in 10 minutes.",
+                "Most often it may not read a directory of Ray's (`read error, check permissions`): to a user that is "
+                "neither root nor Ray's, one such directory hides every file that its pattern matches.",
+                "Lines of the files that it cannot read are missing until it can; none is lost for good while they lie "
+                "there.",
+                (("What does it say? Its own log tells.", ""),),
+                ("Run it as root or as the user that runs Ray; in a pod, with Ray's runAsUser.",),
+                PANEL,
+                Case("30m", {ERRORS: "0+3x"}, {ERRORS: "90x"}, {"instance": "n1"}),
+                no_drill="make drill-logs measures an unreadable directory",
+                needs=AGENT,
+            ),
+        ),
+    )
