@@ -156,6 +156,12 @@ class Component:
     prepare: Callable[[], None] | None = None
 
 
+def _last_words(text: str) -> str:
+    """The last line that says something, without colours."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if re.search(r"\w", line)]
+    return lines[-1] if lines else ""
+
+
 def answers(url: str) -> bool:
     """Whether a GET of the address gives a 2xx."""
     try:
@@ -234,8 +240,7 @@ def applications(run: Run) -> Component:
             return False
         for name, application in applications.items():
             if application["status"] == "DEPLOY_FAILED":
-                reason = re.sub(r"\x1b\[[0-9;]*m", "", application["message"]).strip().splitlines()
-                raise ServescopeError(f"application {name} failed to deploy: {reason[-1] if reason else 'no reason'}")
+                raise ServescopeError(f"application {name} failed to deploy: {why_it_failed(application)}")
         states = {application["status"] for application in applications.values()}
         return states == {"RUNNING"} and answers(f"{run.serve_url}/-/routes")
 
@@ -267,6 +272,17 @@ def read_serve_config(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or not document.get("applications"):
         raise ServescopeError(f"{path}: names no applications; is it a Serve config file?")
     return document
+
+
+def why_it_failed(application: dict[str, Any]) -> str:
+    """The reason why an application is DEPLOY_FAILED, in one line, from what Ray's REST API tells of it.
+
+    The application names the deployments that failed; the exception stands last in the message of the deployment.
+    """
+    for name, deployment in application.get("deployments", {}).items():
+        if deployment["status"] == "DEPLOY_FAILED":
+            return f"{name}: {_last_words(deployment['message']) or 'no reason given'}"
+    return _last_words(application["message"]) or "no reason given"
 
 
 def serve_applications(run: Run) -> dict[str, Any]:
@@ -755,8 +771,7 @@ class Stack:
             text = self.log(component).read_text(errors="replace")
         except OSError:
             return "it printed nothing"
-        lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if re.search(r"\w", line)]
-        return lines[-1] if lines else "it printed nothing"
+        return _last_words(text) or "it printed nothing"
 
     def _remember_descendants(self, process: _Process) -> None:
         """Ray's workers change their process title, which erases mirakuru's mark, so they are remembered by pid."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pytest
-from demo.stack import Component, Ports, Run, Stack
+from demo.stack import ROOT, Component, Ports, Run, Stack, why_it_failed
 
 from servescope.errors import ServescopeError
 
@@ -20,6 +21,18 @@ def stack(directory: Path, *components: Component) -> Stack:
 
 def shell(name: str, script: str, **more: object) -> Component:
     return Component(name, ["sh", "-c", script], lambda: True, **more)  # type: ignore[arg-type]
+
+
+def test_the_reason_of_a_failed_deploy_is_the_exception():
+    """As Ray tells it: the application's own message only names the deployment."""
+    told = json.loads((ROOT / "tests/fixtures/rest/serve_applications.json").read_text())["applications"]["broken"]
+    assert told["message"] == "Failed to update the deployments ['Broken']."
+    assert why_it_failed(told) == "Broken: RuntimeError: constructor always fails"
+    # An import that fails has no deployments yet.
+    message = (
+        "Deploying app 'x' failed with exception:\nTraceback\n\x1b[36mModuleNotFoundError: No module named 'x'\x1b[0m\n"
+    )
+    assert why_it_failed({"message": message, "deployments": {}}) == "ModuleNotFoundError: No module named 'x'"
 
 
 def children() -> Sequence[int]:
