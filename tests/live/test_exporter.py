@@ -1,0 +1,242 @@
+"""The state exporter beside a live Serve: the limits it tells, the mark of a deploy, a ceiling that is reached."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from demo import stack as stack_module
+from demo.stack import Run, Stack
+
+from servescope import limits
+from servescope.dashboards import all_dashboards
+from servescope.evaluate import Prometheus, Window, interpolate, panels, resolve_variables
+from servescope.settings import Settings
+from tests import promtool
+from tests.live.waiting import wait_for
+
+SETTINGS = Settings()
+NARROW = {
+    "name": "narrow",
+    "route_prefix": "/narrow",
+    "import_path": "tests.live.limits_app:narrow",
+    "deployments": [
+        {
+            "name": "Narrow",
+            "max_ongoing_requests": 5,
+            "max_queued_requests": 7,
+            "graceful_shutdown_timeout_s": 4,
+            "autoscaling_config": {
+                "min_replicas": 1,
+                "max_replicas": 2,
+                "target_ongoing_requests": 1,
+                "upscale_delay_s": 2,
+                "downscale_delay_s": 10,
+                "metrics_interval_s": 2,
+                "look_back_period_s": 4,
+            },
+            "ray_actor_options": {"num_cpus": 0.1},
+        }
+    ],
+}
+# Where a Serve config file names what the exporter tells, and under which name: servescope_deployment_...
+TOLD = {
+    ("num_replicas",): "configured_replicas",
+    ("max_ongoing_requests",): "max_ongoing_requests",
+    ("max_queued_requests",): "max_queued_requests",
+    ("graceful_shutdown_timeout_s",): "graceful_shutdown_timeout_seconds",
+    ("health_check_period_s",): "health_check_period_seconds",
+    ("ray_actor_options", "num_cpus"): "replica_cpus",
+    ("autoscaling_config", "min_replicas"): "min_replicas",
+    ("autoscaling_config", "max_replicas"): "max_replicas",
+    ("autoscaling_config", "target_ongoing_requests"): "target_ongoing_requests",
+    ("autoscaling_config", "upscale_delay_s"): "upscale_delay_seconds",
+    ("autoscaling_config", "downscale_delay_s"): "downscale_delay_seconds",
+}
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """The Serve config file that is deployed, and when its last change was (unix seconds)."""
+
+    document: dict[str, Any]
+    changed_at: float
+
+
+def deploy(run: Run, file: Path) -> None:
+    """As a team would, awaited until every application of the file, and no other, is RUNNING."""
+    command = [f"{run.ray}/serve", "deploy", "-a", run.dashboard_url, str(file)]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": "/usr/bin:/bin", **run.ray_env})
+    wanted = {application["name"]: "RUNNING" for application in yaml.safe_load(file.read_text())["applications"]}
+
+    def states() -> dict[str, str]:
+        return {name: told["status"] for name, told in stack_module.serve_applications(run).items()}
+
+    wait_for(lambda: states() == wanted, 90, lambda: f"applications are {states()}")
+
+
+@pytest.fixture(scope="module")
+def prometheus(stack: Stack) -> Iterator[Prometheus]:
+    with Prometheus(stack.run.prometheus_url) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def deployed(stack: Stack, prometheus: Prometheus) -> Iterator[Deployed]:
+    """One application more than before, deployed and then deployed again with another limit; taken away at the end."""
+    run = stack.run
+    before = max(run.directory.glob("serve_config*.yaml"), key=lambda file: file.stat().st_mtime)
+    document = yaml.safe_load(before.read_text())
+    document["applications"].append(copy.deepcopy(NARROW))
+    file = run.directory / "limits.yaml"
+    file.write_text(yaml.safe_dump(document))
+    deploy(run, file)
+    # A change is news only to an exporter that was there before it; the longest step that is tested is 60 s.
+    known = 'servescope_deployment_max_ongoing_requests{deployment="Narrow"} offset 75s'
+    wait_for(lambda: bool(prometheus.query(known)), 150, lambda: "the first deploy is not 75 s old in Prometheus")
+    document["applications"][-1]["deployments"][0]["max_ongoing_requests"] = 6
+    file.write_text(yaml.safe_dump(document))
+    changed_at = time.time()
+    deploy(run, file)
+    yield Deployed(document, changed_at)
+    file.unlink()
+    deploy(run, before)
+
+
+def figures(prometheus: Prometheus, metric: str) -> dict[tuple[str, str], float]:
+    """The present figures of one of the exporter's metrics by application and deployment."""
+    found = prometheus.query(f"servescope_deployment_{metric}")
+    return {(s["metric"]["application"], s["metric"]["deployment"]): float(s["value"][1]) for s in found}
+
+
+def test_the_limits_are_those_of_the_config_file(deployed: Deployed, prometheus: Prometheus):
+    wanted: dict[str, dict[tuple[str, str], float]] = {}
+    for application in deployed.document["applications"]:
+        for deployment in application["deployments"]:
+            for path, metric in TOLD.items():
+                value: Any = deployment
+                for key in path:
+                    value = value.get(key) if value is not None else None
+                if value is not None:
+                    wanted.setdefault(metric, {})[application["name"], deployment["name"]] = value
+    assert wanted.keys() == set(TOLD.values()), "the file says something of each"
+    assert sum(map(len, wanted.values())) > 40
+
+    def wrong() -> list[str]:
+        found = {metric: figures(prometheus, metric) for metric in wanted}
+        return [
+            f"{metric} of {key}: {found[metric].get(key)} instead of {value}"
+            for metric, values in wanted.items()
+            for key, value in values.items()
+            if found[metric].get(key) != value
+        ]
+
+    wait_for(lambda: not wrong(), 60, lambda: "\n".join(wrong()))
+    assert wanted["max_ongoing_requests"]["narrow", "Narrow"] == 6, "that of the second deploy"
+
+
+def test_replicas_are_told_by_the_market_of_their_node(deployed: Deployed, prometheus: Prometheus):
+    """The head was started with RAY_NODE_MARKET_TYPE=spot."""
+
+    def told() -> list[tuple[str, str]]:
+        found = prometheus.query('servescope_deployment_market_replicas{application="narrow"}')
+        return [(one["metric"]["market_type"], one["value"][1]) for one in found]
+
+    wait_for(lambda: told() == [("spot", "1")], 60, lambda: f"{told()}")
+
+
+def test_promtool_accepts_what_the_exporter_serves(stack: Stack, deployed: Deployed):
+    response = httpx.get(f"http://127.0.0.1:{stack.run.ports.exporter}/metrics")
+    result = promtool.run("check", "metrics", stdin=response.text)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert 'servescope_deployment_config_info{application="narrow"' in response.text
+
+
+@contextmanager
+def held_requests(url: str, count: int) -> Iterator[None]:
+    """So many requests at once that stay until the end of the block; then the client goes away."""
+
+    async def hold() -> None:
+        async with httpx.AsyncClient(timeout=180, trust_env=False) as client:
+            asks = [asyncio.create_task(client.get(url)) for _ in range(count)]
+            while not over.is_set():
+                await asyncio.sleep(0.1)
+            for ask in asks:
+                ask.cancel()
+            await asyncio.gather(*asks, return_exceptions=True)
+
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(hold()), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(30)
+
+
+def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
+    stack: Stack, deployed: Deployed, prometheus: Prometheus
+):
+    run = stack.run
+    (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-capacity"]
+    (panel,) = [p for p in panels(board.to_json()) if p["title"] == "Why not at rest?"]
+
+    def why() -> int | None:
+        """The panel's own answer, as of now."""
+        window = Window.last(300)
+        values = resolve_variables(board.to_json(), prometheus, window, {"application": "narrow"}) | window.macros()
+        found = prometheus.query(interpolate(panel["targets"][0]["expr"], values))
+        return int(found[0]["value"][1]) if found else None
+
+    def target() -> int:
+        told = stack_module.serve_applications(run)["narrow"]["deployments"]["Narrow"]["target_num_replicas"]
+        return int(told)
+
+    wait_for(lambda: why() == limits.AT_REST, 60, lambda: f"before the load it says {why()}")
+    with held_requests(f"{run.serve_url}/narrow?seconds=100", 6):
+        wait_for(lambda: target() == 2, 60, lambda: f"the target is {target()}", pause_s=0.5)
+        wait_for(lambda: why() == limits.CAPPED, 30, lambda: f"it says {why()}", pause_s=0.5)
+
+
+@pytest.mark.parametrize("step_s", [15, 60])
+def test_a_redeploy_makes_exactly_one_mark(deployed: Deployed, prometheus: Prometheus, step_s: int):
+    """Every dashboard's own annotation query over the deploy: one point, for the application that changed."""
+    expressions = {
+        annotation["expr"]
+        for board in all_dashboards(SETTINGS)
+        for annotation in board.to_json()["annotations"]["list"]
+        if annotation.get("name") == "Deploys"
+    }
+    assert len(expressions) == 1, "every dashboard asks the same"
+    expression = interpolate(expressions.pop(), {"cluster": ".*", "__interval": f"{step_s}s"})
+    # The exporter asks every 5 s and is scraped every 15 s, and then a whole step has to pass.
+    seen_by = deployed.changed_at + 5 + 15 + 2 * step_s
+    wait_for(lambda: time.time() > seen_by, 200, lambda: "the clock stands still")
+    window = Window(deployed.changed_at - 10, time.time(), step_s)
+    found = prometheus.query_range(expression, window.start, window.end, window.step_s)
+    marks = [(s["metric"]["application"], float(t)) for s in found for t, _ in s["values"]]
+    assert [application for application, _ in marks] == ["narrow"]
+    assert deployed.changed_at <= marks[0][1] <= seen_by
+
+
+def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometheus):
+    (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-deployment"]
+    (panel,) = [p for p in panels(board.to_json()) if p["title"] == "What changed last"]
+    window = Window.last(900)
+    chosen = {"application": "narrow", "deployment": "Narrow"}
+    values = resolve_variables(board.to_json(), prometheus, window, chosen) | window.macros()
+    (row,) = prometheus.query(interpolate(panel["targets"][0]["expr"], values))
+    changed_at = float(row["value"][1]) / 1000
+    assert deployed.changed_at <= changed_at <= deployed.changed_at + 5 + 15 + 2 * window.step_s
