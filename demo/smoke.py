@@ -25,7 +25,8 @@ from rich.table import Table
 from demo import images
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, Window, check_board
+from servescope.evaluate import Prometheus, Window, check_board, interpolate, resolve_variables
+from servescope.evaluate import panels as panels_of
 from servescope.settings import Settings
 
 SETTINGS = Settings()
@@ -223,8 +224,14 @@ class ThroughGrafana(Prometheus):
         values: list[str] = self._get(path, parameters)
         return sorted(values)
 
-    def _ask(self, query: dict[str, Any], start: float, end: float, step_s: float = 15) -> list[dict[str, Any]]:
-        source = {"type": "prometheus", "uid": self._uid}
+    def frames(
+        self, source: dict[str, str], query: dict[str, Any], start: float, end: float, step_s: float = 15
+    ) -> list[dict[str, Any]]:
+        """The data frames with which Grafana answers a query to any data source.
+
+        Raises:
+            ServescopeError: Grafana does not answer, or refuses the query.
+        """
         body = {
             "from": str(round(start * 1000)),
             "to": str(round(end * 1000)),
@@ -247,7 +254,12 @@ class ThroughGrafana(Prometheus):
             ) from error
         if "error" in answer:
             raise ServescopeError(f"{self.url}: Grafana refuses the query: {answer['error']}")
-        return [series for frame in answer.get("frames", []) for series in frame_series(frame)]
+        found: list[dict[str, Any]] = answer.get("frames", [])
+        return found
+
+    def _ask(self, query: dict[str, Any], start: float, end: float, step_s: float = 15) -> list[dict[str, Any]]:
+        frames = self.frames({"type": "prometheus", "uid": self._uid}, query, start, end, step_s)
+        return [series for frame in frames for series in frame_series(frame)]
 
 
 def frame_series(frame: dict[str, Any]) -> list[dict[str, Any]]:
@@ -307,6 +319,31 @@ def panels(stack: Stack) -> str:
     return f"{' and '.join(told)} panels have data"
 
 
+def log_panels(stack: Stack) -> str:
+    """Each query of these dashboards to Loki is taken, and there are lines; which have some depends on the load."""
+    assert stack.at.grafana
+    window = Window.last(300, SETTINGS.scrape_interval_s)
+    asked = answered = 0
+    try:
+        with ThroughGrafana(stack.at.grafana) as grafana:
+            for board in (
+                board.to_json() for board in all_dashboards(SETTINGS, recorded=True) if board.uid in PANELS_OF
+            ):
+                values = {**resolve_variables(board, grafana, window), **window.macros()}
+                for panel in panels_of(board):
+                    for target in panel.get("targets", []):
+                        if target["datasource"]["type"] == "loki":
+                            query = {"expr": interpolate(target["expr"], values), "queryType": target["queryType"]}
+                            source = {"type": "loki", "uid": "loki"}
+                            frames = grafana.frames(source, query, window.start, window.end, window.step_s)
+                            asked += 1
+                            answered += any(column for frame in frames for column in frame["data"]["values"])
+    except ServescopeError as error:
+        raise NotYet(str(error)) from error
+    need(answered, f"none of {asked} queries to Loki has a line")
+    return f"{answered} of {asked} queries to Loki have data"
+
+
 def trace(stack: Stack) -> str:
     """The trace of the request is in Tempo."""
     found = stack.get(f"{stack.at.tempo}/api/traces/{stack.sent().trace_id}")
@@ -361,6 +398,7 @@ CHECKS = (
     Check("grafana", "dashboards are there", dashboards, ("grafana",)),
     Check("grafana", "data sources answer", datasources, ("grafana",)),
     Check("grafana", "panels have data", panels, ("grafana",)),
+    Check("grafana", "panels have log lines", log_panels, ("grafana", "loki")),
     Check("tempo", "the request's trace", trace, ("tempo",)),
     Check("loki", "its lines by request id", lines_of_request, ("loki",)),
     Check("loki", "its lines by trace id", lines_of_trace, ("loki", "tempo")),

@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -173,9 +174,11 @@ def test_every_panel_query_goes_through_grafana(world):
     smoke.run(everything(world), 0)
     queries = [query for asked in world.asked if isinstance(asked, dict) for query in asked["queries"]]
     boards = [board.to_json() for board in all_dashboards(Settings(), recorded=True) if board.uid in smoke.PANELS_OF]
-    wanted = sum(len(panel.get("targets", [])) for board in boards for panel in panels(board))
-    assert len(queries) == wanted > 40
-    assert all(query["datasource"] == {"type": "prometheus", "uid": "prometheus"} for query in queries)
+    wanted = Counter(t["datasource"]["type"] for b in boards for panel in panels(b) for t in panel.get("targets", []))
+    assert Counter(query["datasource"]["type"] for query in queries) == wanted
+    assert wanted["prometheus"] > 40
+    assert wanted["loki"] > 0
+    assert all(query["datasource"]["uid"] == query["datasource"]["type"] for query in queries)
     assert not [query["expr"] for query in queries if re.search(r"\$[a-zA-Z_{]", query["expr"])]
 
 
@@ -229,6 +232,7 @@ def test_every_panel_query_goes_through_grafana(world):
         ("/api/datasources/proxy/uid/alertmanager/api/v2/status", 502, "grafana: http://127.0.0.1:"),
         ("/api/ds/query", {"results": {"A": {"frames": []}}}, "grafana: Ray Serve / Overview: no data in "),
         ("/api/ds/query", {"results": {"A": {"error": "bad query"}}}, "grafana: http://127.0.0.1:"),
+        ("/api/ds/query", 500, "grafana: http://127.0.0.1:"),
         ("/api/datasources/proxy/uid/tempo/api/traces", 404, "tempo: http://127.0.0.1:"),
         ("/api/datasources/proxy/uid/tempo/api/traces", {"batches": []}, "tempo: trace "),
         ("request_id", {"data": {"result": []}}, "loki: Loki has no line with request_id "),
@@ -271,6 +275,11 @@ def test_components_that_do_not_run_are_left_out(world):
     results = smoke.run(smoke.Addresses(world.address, world.address, world.address), 0)
     assert {result.check.component for result in results} == {"ray", "serve", "prometheus"}
     assert all(result.found for result in results)
+
+
+def test_dashboards_without_a_line_of_logs_are_told(world):
+    world.says["/api/ds/query"] = {"results": {"A": {"frames": []}}}
+    assert re.search(r"grafana: none of \d+ queries to Loki has a line", "\n".join(missing(world, "grafana")))
 
 
 def test_a_frame_becomes_series():
