@@ -29,6 +29,7 @@ class Source(str, Enum):
     AUTOSCALER = "autoscaler"  # on the head, 44217
     DASHBOARD = "dashboard"  # on the head, 44227
     EXPORTER = "servescope exporter"  # ours: what Serve's REST API knows, 9475
+    COLLECTOR = "OpenTelemetry Collector"  # what it counts of Serve's spans, 8889
     PROMETHEUS = "Prometheus"  # Prometheus writes it itself
     BLACKBOX = "blackbox exporter"  # probes from outside
     LOG_AGENT = (
@@ -1316,6 +1317,74 @@ _EXPORTER = _group(
     origin=Origin.NONE,
 )
 
+_SPAN = ("application", "deployment", "service_name", "span_kind", "span_name", "status_code", "exemplars")
+_EDGE = ("client", "server", "connection_type", "failed")
+_COUNTED_ONCE = "Every span is counted once; `exemplars` says whether its trace is kept: then the series has exemplars."
+
+# The names of Tempo's metrics generator, which Grafana's service map asks for. Counted before anything is sampled away.
+_SPANS = _group(
+    "Spans",
+    Metric(
+        "traces_spanmetrics_calls_total",
+        COUNTER,
+        "spans",
+        _SPAN,
+        "Spans by service, name, kind and status; application and deployment are those of the replica.",
+        "with the first span",
+        _COUNTED_ONCE,
+        since="2.55",
+    ),
+    Metric(
+        "traces_spanmetrics_latency",
+        HISTOGRAM,
+        "s",
+        _SPAN,
+        "Durations of spans.",
+        "with the first span",
+        _COUNTED_ONCE,
+        since="2.55",
+    ),
+    Metric(
+        "traces_service_graph_request_total",
+        COUNTER,
+        "calls",
+        _EDGE,
+        "Calls from one service to another.",
+        "with the first call between services",
+        since="2.55",
+    ),
+    Metric(
+        "traces_service_graph_request_failed_total",
+        COUNTER,
+        "calls",
+        _EDGE,
+        "Calls that failed.",
+        "with the first failed call",
+        since="2.55",
+    ),
+    Metric(
+        "traces_service_graph_request_server_seconds",
+        HISTOGRAM,
+        "s",
+        _EDGE,
+        "Durations of calls as the service called saw them.",
+        "with the first call between services",
+        since="2.55",
+    ),
+    Metric(
+        "traces_service_graph_request_client_seconds",
+        HISTOGRAM,
+        "s",
+        _EDGE,
+        "Durations of calls as the caller saw them.",
+        "with the first call between services",
+        "Serve's span of the caller ends when a replica has been found: this is the time of routing, not of the call.",
+        since="2.55",
+    ),
+    source=Source.COLLECTOR,
+    origin=Origin.NONE,
+)
+
 _PROMETHEUS = _group(
     "Prometheus",
     Metric(
@@ -1416,6 +1485,7 @@ METRICS: tuple[Metric, ...] = (
     *_AUTOSCALER,
     *_DASHBOARD,
     *_EXPORTER,
+    *_SPANS,
     *_PROMETHEUS,
     *_PROBES,
     *_LOG_AGENTS,

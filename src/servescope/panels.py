@@ -61,6 +61,7 @@ UNITS = frozenset(
 
 PROMETHEUS: Json = {"type": "prometheus", "uid": "${datasource}"}
 LOKI: Json = {"type": "loki", "uid": "${logs}"}
+TEMPO: Json = {"type": "tempo", "uid": "${traces}"}
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,12 @@ PALETTE = Palette()
 
 @dataclass(frozen=True)
 class Query:
-    """One PromQL target: the expression, and the legend format that names its series."""
+    """One PromQL target: the expression, the legend format that names its series, and whether to ask for exemplars."""
 
     expr: str
     legend: str = ""
     instant: bool = False
+    exemplar: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,9 +174,9 @@ class Annotation:
 # Panels
 
 
-def query(expr: str, legend: str = "", *, instant: bool = False) -> Query:
+def query(expr: str, legend: str = "", *, instant: bool = False, exemplar: bool = False) -> Query:
     """A target."""
-    return Query(expr, legend, instant)
+    return Query(expr, legend, instant, exemplar)
 
 
 def row(title: str, panels: Sequence[Panel], *, collapsed: bool = False) -> Row:
@@ -552,6 +554,26 @@ def _from_loki(panel: Panel) -> Panel:
     return replace(panel, queries=(), log_queries=panel.queries, model=model)
 
 
+def trace_table(
+    title: str, description: str, traceql: str, *, limit: int = 20, width: int = 8, height: int = 9
+) -> Panel:
+    """The traces that a TraceQL query finds in the Tempo of the variable `traces`; a click on an id opens one."""
+    target: Json = {
+        "datasource": TEMPO,
+        "filters": [],
+        "limit": limit,
+        "query": traceql,
+        "queryType": "traceql",
+        "refId": "A",
+    }
+    options = {"cellHeight": "sm", "showHeader": True}
+    overrides = [_override("Trace ID", {"id": "custom.width", "value": 120})]
+    defaults = _defaults("none", (), (), "", color="thresholds")
+    frame = gl.Table(title=title, dataSource=TEMPO)
+    panel = _panel(frame, title, description, "none", [Query(traceql)], width, height, "", options, defaults, overrides)
+    return replace(panel, queries=(), model=panel.model | {"datasource": TEMPO, "targets": [target]})
+
+
 # What of grafanalib's frame Grafana still reads; the rest is legacy or null.
 _FRAME_KEYS = ("title", "type", "datasource", "transformations")
 
@@ -599,6 +621,7 @@ def _target(q: Query, ref_id: str, form: str) -> Json:
     return {
         "datasource": PROMETHEUS,
         "editorMode": "code",
+        **({"exemplar": True} if q.exemplar else {}),
         "expr": q.expr,
         "format": form,
         "instant": q.instant,
@@ -678,7 +701,7 @@ def logs_variable() -> Variable:
 
 
 def traces_variable() -> Variable:
-    """The choice of a Tempo, for links to traces."""
+    """The choice of a Tempo, for the rows of traces and links to them."""
     return _source_variable("traces", "tempo", "Traces")
 
 

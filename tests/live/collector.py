@@ -66,6 +66,7 @@ class Collector:
             "OTLP_GRPC_ENDPOINT": f"{LOOPBACK}:{p.otlp_grpc}",
             "OTLP_HTTP_ENDPOINT": f"{LOOPBACK}:{p.otlp_http}",
             "SAMPLE_PERCENT": "100",
+            "SPAN_METRICS_FLUSH": "3s",
             "SPAN_METRICS_ENDPOINT": f"{LOOPBACK}:{p.span_metrics}",
             "TRACES_TO": "[file/traces]",
             **self.env,

@@ -151,7 +151,14 @@ def samples(text, name):
 
 def test_metrics_of_the_spans(fed):
     collector, _ = fed
-    wait_for(lambda: "traces_service_graph_request_total" in collector.scrape(), 30, collector.scrape)
+
+    def complete():
+        # A series is born at 0 and has its figure with the next flush.
+        text = collector.scrape()
+        edges = samples(text, "traces_service_graph_request_total")
+        return sum(s.value for s in samples(text, "traces_spanmetrics_calls_total")) == 9 and bool(edges)
+
+    wait_for(complete, 30, collector.scrape, 0.5)
     text = collector.scrape()
     calls = samples(text, "traces_spanmetrics_calls_total")
     count = Counter()
@@ -187,6 +194,14 @@ def test_sampling_keeps_whole_traces_all_errors_and_all_that_is_slow(data):
     """At 10 %, and every exemplar leads to a trace that was kept."""
     env = {"SAMPLE_PERCENT": "10", "SLOW_MS": "1500"}
     with Collector(data / "sampled", BASE + 10, env) as collector:
+        seen = {"exemplars": set()}
+
+        def counted():
+            text = collector.scrape()
+            latencies = samples(text, "traces_spanmetrics_latency_bucket")
+            seen["exemplars"] |= {sample.exemplar.labels["trace_id"] for sample in latencies if sample.exemplar}
+            return sum(s.value for s in samples(text, "traces_spanmetrics_calls_total"))
+
         with provider(collector.otlp, "serve-proxy") as proxy, provider(collector.otlp, "main.Gateway") as replica:
             ordinary = [send_request(proxy, replica) for _ in range(1000)]
             failed = [send_request(proxy, replica, code=500, error=ValueError("x")) for _ in range(50)]
@@ -194,6 +209,8 @@ def test_sampling_keeps_whole_traces_all_errors_and_all_that_is_slow(data):
         share = {trace_id for trace_id in ordinary if int(trace_id[-7:], 16) < 10 * 2684355}
         assert 60 < len(share) < 140  # the client's own dice; a share of 10 % in 1000
         expected = {*share, *failed, *slow}
+        # What is counted does not depend on what is kept; an exemplar stands for one flush.
+        wait_for(lambda: counted() == 3300 and bool(seen["exemplars"]), 40, lambda: f"{counted()} of 3300, {seen}", 0.5)
         wait_for(
             lambda: len(collector.traces()) >= len(expected),
             40,
@@ -202,16 +219,8 @@ def test_sampling_keeps_whole_traces_all_errors_and_all_that_is_slow(data):
         kept = collector.traces()
         assert set(kept) == expected
         assert {len(trace.spans) for trace in kept.values()} == {3}
-        text = collector.scrape()
-        exemplars = {
-            sample.exemplar.labels["trace_id"]
-            for sample in samples(text, "traces_spanmetrics_latency_bucket")
-            if sample.exemplar
-        }
-        assert exemplars
-        assert exemplars <= expected
-        # What is counted does not depend on what is kept.
-        assert sum(s.value for s in samples(text, "traces_spanmetrics_calls_total")) == 3300
+        assert seen["exemplars"]
+        assert seen["exemplars"] <= expected
 
 
 def send_spans(collector, number):

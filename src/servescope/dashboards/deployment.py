@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from servescope import limits, panels, promql
-from servescope.dashboards import common, logs
+from servescope.dashboards import common, logs, traces
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
 from servescope.promql import DEPLOYMENT, REPLICA
@@ -48,6 +48,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Multiplexing", _multiplexing(r)),
             panels.row("Each replica", _each_replica(r)),
             *logs.deployment_rows(),
+            traces.row(r, WINDOW),
         ],
         variables=[
             *common.variables(settings, "application", "deployment", "route", "replica"),
