@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
 
-from demo import stack
+from demo import logs, stack
 from demo.stack import ROOT, Component, Run, Stack
 from servescope import promql
 from servescope.errors import ServescopeError
@@ -106,11 +106,18 @@ def main() -> int:
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
     run = Run(stack.directory_from_environment("demo"), stack.ports_from_environment(), config)
+    run = replace(run, extra_scrapes=logs.scrape_jobs(run))
+    if logs.missing():
+        out.print(logs.missing())
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     running = None
     try:
-        with Stack(run, COMPONENTS, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
+        with Stack(
+            run,
+            (*logs.components(), *COMPONENTS),
+            lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}"),
+        ) as running:
             print_where(run, running.components, running.log)
             try:
                 complaints = _watch(running, started, duration)
