@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
 
-from demo import smoke, stack
+from demo import logs, smoke, stack
 from demo.stack import ROOT, Component, Run, Stack
 from servescope import promql
 from servescope.errors import ServescopeError
@@ -126,7 +126,10 @@ def main() -> int:
     directory = stack.directory_from_environment("demo")
     traces = stack.collector_program() is not None
     run = Run(directory, stack.ports_from_environment(), config, probes=True, traces=traces)
-    parts = (*((stack.collector,) if traces else ()), *COMPONENTS)
+    run = replace(run, extra_scrapes=logs.scrape_jobs(run))
+    if logs.missing():
+        out.print(logs.missing())
+    parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     found: list[smoke.Result] = []

@@ -25,9 +25,10 @@ from rich.table import Table
 from demo import images
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, Window, check_board, interpolate, resolve_variables
+from servescope.evaluate import Prometheus, Window, check_board, select_variables
 from servescope.evaluate import panels as panels_of
 from servescope.settings import Settings
+from servescope.templating import Scope
 
 SETTINGS = Settings()
 PANELS_OF = ("servescope-overview", "servescope-deployment")
@@ -329,11 +330,11 @@ def log_panels(stack: Stack) -> str:
             for board in (
                 board.to_json() for board in all_dashboards(SETTINGS, recorded=True) if board.uid in PANELS_OF
             ):
-                values = {**resolve_variables(board, grafana, window), **window.macros()}
+                scope = Scope(select_variables(board, grafana, window), window.macros())
                 for panel in panels_of(board):
                     for target in panel.get("targets", []):
                         if target["datasource"]["type"] == "loki":
-                            query = {"expr": interpolate(target["expr"], values), "queryType": target["queryType"]}
+                            query = {"expr": scope.promql(target["expr"]), "queryType": target["queryType"]}
                             source = {"type": "loki", "uid": "loki"}
                             frames = grafana.frames(source, query, window.start, window.end, window.step_s)
                             asked += 1

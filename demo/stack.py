@@ -56,6 +56,11 @@ class Ports:
     metrics: int = 8080
     autoscaler_metrics: int = 44217
     dashboard_metrics: int = 44227
+    loki: int = 3100
+    loki_grpc: int = 9096
+    log_agent: int = 2020
+    log_events: int = 2021
+    log_health: int = 13134
     worker_min: int = 10100
     worker_max: int = 10999
     prometheus: int = 9090
@@ -89,6 +94,7 @@ class Run:
     ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)
     traces: bool = False  # whether a Collector runs and Serve sends it spans
+    extra_scrapes: Sequence[dict[str, Any]] = ()  # jobs of Prometheus beside those of every stack
 
     @property
     def temp_dir(self) -> Path:
@@ -339,6 +345,7 @@ def prometheus_config(run: Run) -> dict[str, Any]:
             },
             *((probe_job(run),) if run.probes else ()),
             *(_collector_jobs(run) if run.traces else ()),
+            *run.extra_scrapes,
         ],
     }
 

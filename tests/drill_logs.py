@@ -9,6 +9,7 @@ Results are kept in .servescope/drill-logs.json, so that a part can be run again
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import platform
@@ -80,10 +81,19 @@ def run(agents: list[str], only: str) -> None:
             else:
                 result = vars(FAULTS[name](place, kind))
         print(f"{AGENTS[kind]}: {name}: {result}", flush=True)
-        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        keep(name, kind, result)
+
+
+def keep(name: str, kind: str, result: dict[str, Any]) -> None:
+    """Add one result to those kept; parts may run side by side."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        results = json.loads(file.read() or "{}")
         results.setdefault(name, {})[kind] = result
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(results, indent=1))
+        file.truncate(0)
+        file.write(json.dumps(results, indent=1))
 
 
 def tables() -> str:

@@ -21,8 +21,9 @@ from demo.stack import Run, Stack
 
 from servescope import limits
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import Prometheus, Window, interpolate, panels, resolve_variables
+from servescope.evaluate import Prometheus, Window, panels, select_variables
 from servescope.settings import Settings
+from servescope.templating import Scope
 from tests import promtool
 from tests.live.waiting import wait_for
 
@@ -196,8 +197,10 @@ def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
     def why() -> int | None:
         """The panel's own answer, as of now."""
         window = Window.last(300)
-        values = resolve_variables(board.to_json(), prometheus, window, {"application": "narrow"}) | window.macros()
-        found = prometheus.query(interpolate(panel["targets"][0]["expr"], values))
+        scope = Scope(
+            select_variables(board.to_json(), prometheus, window, {"application": ["narrow"]}), window.macros()
+        )
+        found = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
         return int(found[0]["value"][1]) if found else None
 
     def target() -> int:
@@ -220,7 +223,7 @@ def test_a_redeploy_makes_exactly_one_mark(deployed: Deployed, prometheus: Prome
         if annotation.get("name") == "Deploys"
     }
     assert len(expressions) == 1, "every dashboard asks the same"
-    expression = interpolate(expressions.pop(), {"cluster": ".*", "__interval": f"{step_s}s"})
+    expression = Scope({}, {"cluster": ".*", "__interval": f"{step_s}s"}).promql(expressions.pop())
     # The exporter asks every 5 s and is scraped every 15 s, and then a whole step has to pass.
     seen_by = deployed.changed_at + 5 + 15 + 2 * step_s
     wait_for(lambda: time.time() > seen_by, 200, lambda: "the clock stands still")
@@ -236,7 +239,7 @@ def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometh
     (panel,) = [p for p in panels(board.to_json()) if p["title"] == "What changed last"]
     window = Window.last(900)
     chosen = {"application": "narrow", "deployment": "Narrow"}
-    values = resolve_variables(board.to_json(), prometheus, window, chosen) | window.macros()
-    (row,) = prometheus.query(interpolate(panel["targets"][0]["expr"], values))
+    scope = Scope(select_variables(board.to_json(), prometheus, window, chosen), window.macros())
+    (row,) = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
     changed_at = float(row["value"][1]) / 1000
     assert deployed.changed_at <= changed_at <= deployed.changed_at + 5 + 15 + 2 * window.step_s

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import interpolate
 from servescope.settings import Settings
+from servescope.templating import Scope
 from tests import log_faults
 from tests.live.waiting import wait_for
 from tests.log_agents import ROOT
@@ -136,19 +136,19 @@ def test_every_panel_is_answered_and_a_request_is_found_across_proxy_and_replica
     for board in all_dashboards(Settings()):
         for panel in board.panels:
             for target in panel.log_queries:
-                if not query(loki, interpolate(target.expr, CHOSEN), instant=target.instant):
+                if not query(loki, Scope({}, CHOSEN).promql(target.expr), instant=target.instant):
                     empty.append(f"{board.uid} / {panel.title}: {target.expr}")
     assert empty == []
 
     (panel,) = [p for board in all_dashboards(Settings()) for p in board.panels if p.title == "One request"]
-    found = query(loki, interpolate(panel.log_queries[0].expr, CHOSEN))
+    found = query(loki, Scope({}, CHOSEN).promql(panel.log_queries[0].expr))
     told = {(s["stream"]["component"], s["stream"].get("deployment")): s["stream"] for s in found}
     assert set(told) == {("serve_proxy", None), ("serve_replica", "Gateway"), ("serve_replica", "Scaler")}
     assert {stream["trace_id"] for stream in told.values()} == {TRACE}
     assert sum(len(stream["values"]) for stream in found) == 4
 
     patterns = [p for board in all_dashboards(Settings()) for p in board.panels if p.title == "Error patterns"]
-    counted = query(loki, interpolate(patterns[0].log_queries[0].expr, CHOSEN), instant=True)
+    counted = query(loki, Scope({}, CHOSEN).promql(patterns[0].log_queries[0].expr), instant=True)
     assert {(s["metric"]["text"], s["value"][1]) for s in counted} == {
         ("worker <n> failed at <address>", "2"),
         ("Request failed.", "1"),

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from servescope.dashboards import capacity, deployment
-from servescope.evaluate import Window, interpolate
+from servescope.evaluate import Window
 from servescope.settings import Settings
+from servescope.templating import Scope
 from tests import promtool
 
 pytestmark = promtool.requires_promtool
@@ -59,7 +60,7 @@ def buckets(name: str, values: dict[str, str]) -> Series:
 def of(title: str, ref: int = 0, board: object = capacity, settings: Settings = PRICED) -> str:
     """What a panel asks: the expression of one of its targets, as Grafana sends it for a range of an hour."""
     (panel,) = [p for p in board.build(settings).panels if p.title == title]  # type: ignore[attr-defined]
-    return interpolate(panel.queries[ref].expr, EVERYTHING | HOUR)
+    return Scope({}, EVERYTHING | HOUR).promql(panel.queries[ref].expr)
 
 
 def evaluate(folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = D) -> None:
@@ -252,7 +253,7 @@ def test_the_share_on_spot_nodes_is_of_those_that_tell(tmp_path):
     given = market(spot=1, unknown=2) | market(**{"on-demand": 3}) | market("silent", unknown=5)
     evaluate(tmp_path, given, {of("Hours by deployment", 4): 0.25})
     (told,) = [p for p in capacity.build(PRICED).panels if p.title == "Replicas by market"]
-    expression = interpolate(told.queries[0].expr, EVERYTHING)
+    expression = Scope({}, EVERYTHING).promql(told.queries[0].expr)
     samples: list[tuple[str, float]] = [
         ('{market_type="spot"}', 1),
         ('{market_type="on-demand"}', 3),

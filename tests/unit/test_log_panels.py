@@ -9,8 +9,8 @@ from urllib.parse import unquote
 import yaml
 
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import interpolate
 from servescope.settings import Settings
+from servescope.templating import Scope
 from tests.log_agents import CONFIG, ROOT
 from tests.oracles import logql
 
@@ -24,7 +24,9 @@ PANELS = [
     (board.uid, row, panel) for board in BOARDS for row in board.rows for panel in row.panels if panel.log_queries
 ]
 EXPRESSIONS = {
-    f"{uid} / {panel.title}": interpolate(query.expr, CHOSEN) for uid, _, panel in PANELS for query in panel.log_queries
+    f"{uid} / {panel.title}": Scope({}, CHOSEN).promql(query.expr)
+    for uid, _, panel in PANELS
+    for query in panel.log_queries
 }
 LABELS = {"job", "cluster", "node", "component", "application", "deployment", "level"}
 

@@ -22,8 +22,9 @@ from servescope import catalog
 from servescope.catalog import Kind
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, Window, interpolate, panels, resolve_variables
+from servescope.evaluate import Prometheus, Window, panels, select_variables
 from servescope.settings import Settings
+from servescope.templating import Scope
 from tests.promtool import requires_promtool, run
 
 SETTINGS = Settings()
@@ -137,9 +138,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         yield client
 
 
-def answers(prometheus: Prometheus, target: dict[str, Any], values: dict[str, str], window: Window) -> dict[Any, float]:
+def answers(prometheus: Prometheus, target: dict[str, Any], scope: Scope, window: Window) -> dict[Any, float]:
     """The mean of each series that a target draws."""
-    expression = interpolate(target["expr"], values)
+    expression = scope.promql(target["expr"])
     if target.get("instant"):
         found = [(s["metric"], [s["value"]]) for s in prometheus.query(expression, window.end)]
     else:
@@ -155,11 +156,11 @@ def answers(prometheus: Prometheus, target: dict[str, Any], values: dict[str, st
 def test_recorded_panels_say_what_plain_ones_say(prometheus, name):
     window = RANGES[name]
     boards = {b.uid: b.to_json() for b in all_dashboards(SETTINGS) if b.uid in BOARDS}
-    values = {uid: resolve_variables(board, prometheus, window) | window.macros() for uid, board in boards.items()}
+    scopes = {uid: Scope(select_variables(board, prometheus, window), window.macros()) for uid, board in boards.items()}
     compared: set[tuple[str, str]] = set()
     apart = {}
     for uid, title, plain, recorded in differing():
-        truth, said = (answers(prometheus, target, values[uid], window) for target in (plain, recorded))
+        truth, said = (answers(prometheus, target, scopes[uid], window) for target in (plain, recorded))
         assert truth, f"{uid} / {title}: no data for {plain['expr']}"
         compared.add((uid, title))
         for labels in truth.keys() | said.keys():
