@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from servescope import metrics_page, slo
+from servescope import dashboards_page, metrics_page, slo
 from servescope.dashboards import all_dashboards
 from servescope.rules import alertmanager, alerts, cases, grafana_alerts, recording, runbooks
 from servescope.settings import Settings
@@ -54,9 +54,10 @@ def repository_files(settings: Settings) -> dict[Path, str]:
     files = {Path("dashboards") / path: text for path, text in dashboard_files(settings).items()}
     below_alerts = rule_files(settings, slo.load(REPOSITORY_SLOS)) | rule_test_files(settings)
     files |= {Path("alerts") / path: text for path, text in below_alerts.items()}
-    files |= {
-        Path("docs/runbooks") / path: text for path, text in runbooks.pages(runbooks.all_groups(settings)).items()
-    }
+    groups = runbooks.all_groups(settings)
+    files |= {Path("docs/runbooks") / path: text for path, text in runbooks.pages(groups).items()}
+    boards = dashboards_page.pages(all_dashboards(settings), groups)
+    files |= {Path("docs/dashboards") / path: text for path, text in boards.items()}
     for name, document in (("alertmanager", alertmanager.document), ("example", alertmanager.example)):
         files[Path("alertmanager") / f"{name}.yml"] = _HEADER + _yaml(document(settings))
     files[Path("docs/metrics.md")] = metrics_page.render()

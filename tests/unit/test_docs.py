@@ -1,0 +1,346 @@
+"""The documentation holds: links and anchors lead somewhere, commands exist, code parses, names are real.
+
+Each checker returns what it found wrong as a list of lines; each has a case below that it must refuse.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from servescope import settings as settings_module
+from servescope import slo
+from servescope.cli import app
+from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
+from servescope.lint import check
+from servescope.panels import UNITS
+from servescope.rules import runbooks
+from servescope.settings import Settings
+from tests import markdown
+from tests.markdown import Page
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = Settings()
+BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
+ALERTS = {alert.name for group in runbooks.all_groups(SETTINGS) for alert in group.alerts}
+PICTURES = ROOT / "docs/pictures"
+DASHBOARD_PAGES = ROOT / "docs/dashboards"
+
+PATHS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = {path: markdown.read(path) for path in PATHS}
+PAGE = pytest.mark.parametrize("page", [pytest.param(p, id=str(path.relative_to(ROOT))) for path, p in PAGES.items()])
+
+
+def page_of(text: str, name: str = "docs/example.md") -> Page:
+    """A page that would stand in the repository."""
+    return markdown.parse(text, ROOT / name)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Links
+
+
+def broken_links(page: Page) -> list[str]:
+    """Links to no file, to no anchor, out of the repository, or not over TLS."""
+    findings = []
+    for link in page.links:
+        if not link.relative:
+            if urlsplit(link.target).scheme != "https" and urlsplit(link.target).hostname != "localhost":
+                findings.append(f"{link.target}: not https")
+            continue
+        target = (page.path.parent / link.path).resolve()
+        if not link.path:
+            findings += [] if link.anchor in page.anchors else [f"{link.target}: no such anchor"]
+        elif link.path.startswith("/") or not target.is_relative_to(ROOT):
+            findings.append(f"{link.target}: leaves the repository")
+        elif target.is_relative_to(PICTURES) and not PICTURES.exists():
+            continue  # `make pictures` draws them
+        elif not target.exists():
+            findings.append(f"{link.target}: no such file")
+        elif link.anchor:
+            known = markdown.read(target).anchors if target.suffix == ".md" else set()
+            if link.anchor not in known:
+                findings.append(f"{link.target}: no such anchor")
+    return findings
+
+
+@PAGE
+def test_every_link_and_anchor_resolves(page):
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("[x](nowhere.md)", "nowhere.md: no such file"),
+        ("![x](nowhere.svg)", "nowhere.svg: no such file"),
+        ("[x](slo.md#nothing)", "slo.md#nothing: no such anchor"),
+        ("# A\n[x](#b)", "#b: no such anchor"),
+        ("[x](../slo.yaml#L3)", "../slo.yaml#L3: no such anchor"),
+        ("[x](../../elsewhere.md)", "../../elsewhere.md: leaves the repository"),
+        ("[x](/docs/slo.md)", "/docs/slo.md: leaves the repository"),
+        ("[x](http://example.com)", "http://example.com: not https"),
+        ("[a][b]\n\n[b]: nowhere.md", "nowhere.md: no such file"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_found(text, finding):
+    assert broken_links(page_of(text)) == [finding]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](slo.md#what-counts) [y](../README.md) [z](https://example.com)",
+        "# A, B & `c_d`\n[x](#a-b--c_d)",
+        "# A\n# A\n[x](#a-1)",
+        "```\n[x](nowhere.md)\n```\n`[y](nowhere.md)`",
+    ],
+)
+def test_a_good_link_is_not(text):
+    assert broken_links(page_of(text)) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Commands
+
+MAKE_HELP = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+MAKE_TARGETS = {line.split()[1] for line in MAKE_HELP.splitlines()}
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def bad_commands(page: Page) -> list[str]:
+    """Targets that the Makefile does not list, commands and options that servescope does not know."""
+    findings = []
+    try:
+        found = list(page.commands())
+    except ValueError as error:
+        return [str(error)]
+    for words in found:
+        program, *arguments = words
+        if program == "make":
+            targets = [word for word in arguments if "=" not in word and not word.startswith("-")]
+            findings += [f"make {target}: no such target" for target in targets if target not in MAKE_TARGETS]
+        elif program.split("/")[-1] == "servescope" and arguments:
+            problem = _refused(arguments)
+            findings += [f"{' '.join(words)}: {problem}"] if problem else []
+    return findings
+
+
+def _refused(arguments: list[str]) -> str:
+    """What servescope's own parser says against these arguments; nothing is run."""
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return f"no command {name}"
+    try:
+        COMMANDS[name].make_context(name, rest)
+    except typer.Exit:
+        return ""  # --help
+    except Exception as error:  # typer's own copy of click has no public name for its usage errors
+        return str(error)
+    return ""
+
+
+@PAGE
+def test_every_command_exists(page):
+    assert bad_commands(page) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("```sh\nmake coffee\n```", "make coffee: no such target"),
+        ("Run `make generate coffee`.", "make coffee: no such target"),
+        ("```sh\ncd x && DURATION=1 make demo coffee  # now\n```", "make coffee: no such target"),
+        ("```sh\nservescope brew\n```", "servescope brew: no command brew"),
+        ("`servescope rules --sloo x`", "servescope rules --sloo x: No such option: --sloo"),
+        (
+            "```sh\nservescope exporter \\\n  --once 3\n```",
+            "servescope exporter --once 3: got unexpected extra argument",
+        ),
+        ("```sh\n.venv/bin/servescope exporter --port many\n```", "exporter --port many: "),
+        ("```sh\necho 'open\n```", "a quote that is not closed: echo 'open"),
+    ],
+)
+def test_a_command_that_does_not_exist_is_found(text, finding):
+    (found,) = bad_commands(page_of(text))
+    assert finding.lower() in found.lower()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```sh\nDURATION=120 make demo  # it's over after that\n```",
+        "```sh\nprintf 'a: b' > settings.yml && servescope rules --settings settings.yml -o alerts > log\n```",
+        "`make generate test-unit`, `servescope exporter --help`",
+        "```text\nmake coffee\n```",
+    ],
+)
+def test_a_good_command_is_not(text):
+    assert bad_commands(page_of(text)) == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_tells_its_options(name):
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert shown.exit_code == 0
+    assert [p.opts[0] for p in COMMANDS[name].params if p.opts[0] not in shown.output and p.name != "help"] == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Code
+
+
+def bad_code(page: Page) -> list[str]:
+    """Fenced YAML, JSON, Python and PromQL that does not parse; our own settings and SLOs that are refused."""
+    findings = []
+    for language, content in page.fences:
+        try:
+            if language in ("yaml", "yml"):
+                documents = list(yaml.safe_load_all(content))
+                if content.startswith("# settings.yml"):
+                    settings_module.from_mapping(documents[0])
+            elif language == "json":
+                json.loads(content)
+            elif language == "python":
+                ast.parse(content)
+            elif language == "promql" and page.path.parent != DASHBOARD_PAGES:  # those are linted as panels
+                findings += [str(finding) for finding in check(content, SETTINGS)]
+        except (yaml.YAMLError, ValueError, SyntaxError, ServescopeError) as error:
+            findings.append(f"{language}: {' '.join(str(error).split())}")
+    return findings
+
+
+@PAGE
+def test_every_block_of_code_parses(page):
+    assert bad_code(page) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("```yaml\na: [\n```", "yaml: "),
+        ("```yaml\na: 1\n---\nb: }\n```", "yaml: "),
+        ("```yaml\n# settings.yml\nno_such_setting: 1\n```", "yaml: unknown setting 'no_such_setting'"),
+        ("```json\n{a: 1}\n```", "json: "),
+        ("```python\ndef f(:\n```", "python: "),
+        ("```promql\nsum by (application (up)\n```", "syntax: "),
+        ("```promql\nrate(ray_serve_no_such_metric_total[1m])\n```", "metric: "),
+        ("- a list\n\n  ```promql\n  sum(ray_serve_num_ongoing_http_requests)\n  ```", "event-gauge: "),
+    ],
+)
+def test_code_that_does_not_parse_is_found(text, finding):
+    first, *_ = bad_code(page_of(text))
+    assert first.startswith(finding)
+
+
+def test_good_code_is_not():
+    text = "```yaml\n# settings.yml\nlatency_ms: 1000\n```\n```python\nx = 1\n```\n```promql\nup\n```\n```\n{[\n```"
+    assert bad_code(page_of(text)) == []
+
+
+def test_the_slos_of_the_guide_are_accepted(tmp_path):
+    blocks = [c for _, c in PAGES[ROOT / "docs/slo.md"].fences if c.startswith("# slo.yaml")]
+    assert len(blocks) == 1
+    (tmp_path / "slo.yaml").write_text(blocks[0])
+    assert [found.name for found in slo.load(tmp_path / "slo.yaml")] == ["checkout"]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names
+
+_ALERT_NAME = re.compile(r"\b(?:RayServe|RayCluster|RayGpu|Servescope)[A-Z][A-Za-z]+\b")
+
+
+def wrong_names(page: Page) -> list[str]:
+    """Links to a panel or an alert under another name than its own, and alerts that do not exist."""
+    findings = []
+    for link in page.links:
+        folder, name = Path(link.path).parent.name, Path(link.path).stem
+        if folder == "dashboards" and name in BOARDS and link.anchor and not link.image:
+            rows_and_panels = markdown.read(ROOT / f"docs/dashboards/{name}.md").headings[1:]
+            titles = {title for anchor, title in rows_and_panels if anchor == link.anchor}
+            if link.text not in titles:
+                findings.append(f"{link.text!r} is no panel at {name}#{link.anchor}")
+        elif folder == "runbooks" and name in ALERTS and link.text != name:
+            findings.append(f"{link.text!r} leads to {name}")
+    said = " ".join([*page.text, *page.inline_code])
+    findings += [f"no alert {name}" for name in sorted(set(_ALERT_NAME.findall(said)) - ALERTS)]
+    return findings
+
+
+@PAGE
+def test_panels_and_alerts_are_called_by_their_names(page):
+    assert wrong_names(page) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        (
+            "[Waiting](dashboards/servescope-overview.md#error-ratio)",
+            "'Waiting' is no panel at servescope-overview#error-ratio",
+        ),
+        (
+            "[RayServeBackPressure](runbooks/RayServeNoReplicas.md)",
+            "'RayServeBackPressure' leads to RayServeNoReplicas",
+        ),
+        ("RayServeOnFire and `RayServeOnFire`", "no alert RayServeOnFire"),
+    ],
+)
+def test_a_wrong_name_is_found(text, finding):
+    assert wrong_names(page_of(text)) == [finding]
+
+
+def test_a_right_name_is_not():
+    panel = "[Error ratio](dashboards/servescope-overview.md#error-ratio)"
+    alert = "[RayServeNoReplicas](runbooks/RayServeNoReplicas.md)"
+    assert wrong_names(page_of(f"{panel}, {alert}, RayServe and `RayServeUnavailable`")) == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The pages of the dashboards
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_dashboards_page_tells_each_panel(uid):
+    page = PAGES[ROOT / f"docs/dashboards/{uid}.md"]
+    board = BOARDS[uid]
+    titles = [title for row in board.rows for title in (row.title, *(panel.title for panel in row.panels))]
+    assert [title for _, title in page.headings] == [board.title, *titles]
+    queries = [query.expr for panel in board.panels for query in panel.queries]
+    assert [content.rstrip("\n") for language, content in page.fences if language == "promql"] == queries
+    text = "".join(page.text)
+    for panel in board.panels:
+        # Markdown must not eat a part of it.
+        assert "`" in panel.description or panel.description in text
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_dashboards_page_shows_its_picture(uid):
+    pictures = [link.target for link in PAGES[ROOT / f"docs/dashboards/{uid}.md"].links if link.image]
+    assert pictures == [f"../pictures/{uid}.png"]
+
+
+def test_every_alert_is_led_to_by_the_page_of_its_panel():
+    for group in runbooks.all_groups(SETTINGS):
+        for alert in group.alerts:
+            uid, title = alert.panel
+            text = (ROOT / f"docs/dashboards/{uid}.md").read_text()
+            (part,) = [p for p in text.split("\n### ") if p.startswith(f"{title}\n")]
+            assert f"[{alert.name}](../runbooks/{alert.name}.md) ({alert.severity})" in part
+
+
+def test_every_unit_has_a_word():
+    from servescope.dashboards_page import _UNITS
+
+    assert set(UNITS) - set(_UNITS) == set()
