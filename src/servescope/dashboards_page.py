@@ -33,8 +33,10 @@ _KINDS = {
     "table": "Table, now",
     "heatmap": "Heatmap over time",
     "state-timeline": "Bands of states over time",
+    "logs": "Log lines",
     "text": "Text",
 }
+_LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
 _COLORS = {
     PALETTE.failing: "red",
     PALETTE.at_risk: "amber",
@@ -118,8 +120,9 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     states = _states(panel)
     if states:
         lines += ["", f"States: {states}."]
-    if panel.type == "table":
-        lines += ["", f"Columns: {', '.join(_columns(panel).values())}."]
+    columns = _columns(panel)
+    if columns:
+        lines += ["", f"Columns: {', '.join(columns.values())}."]
     if alerts:
         links = [f"[{a.name}](../runbooks/{a.name}.md) ({a.severity})" for a in alerts]
         lines += ["", f"Alerts that lead here: {', '.join(links)}."]
@@ -148,22 +151,27 @@ def _states(panel: Panel) -> str:
 
 
 def _columns(panel: Panel) -> dict[str, str]:
-    """A table's column titles by the field that they show."""
-    (organize,) = [t for t in panel.model["transformations"] if t["id"] == "organize"]
-    renamed: dict[str, str] = organize["options"]["renameByName"]
+    """A table's column titles by the field that they show; those of a table of traces are Tempo's own."""
+    renamed: dict[str, str] = {}
+    for transformation in panel.model.get("transformations", ()):
+        if transformation["id"] == "organize":
+            renamed |= transformation["options"].get("renameByName", {})
     return renamed
 
 
 def _queries(panel: Panel) -> list[str]:
-    if not panel.queries:
+    targets = panel.model["targets"]
+    if not targets:
         return []
-    columns = _columns(panel) if panel.type == "table" else {}
-    lines = ["", "<details>", f"<summary>{'Queries' if len(panel.queries) > 1 else 'Query'}</summary>"]
-    for target in panel.model["targets"]:
+    columns = _columns(panel)
+    lines = ["", "<details>", f"<summary>{'Queries' if len(targets) > 1 else 'Query'}</summary>"]
+    for target in targets:
         name = columns.get(f"Value #{target['refId']}", "")
-        if panel.type not in ("table", "heatmap") and target["legendFormat"] != "__auto":
+        if panel.type not in ("table", "heatmap") and target.get("legendFormat", "__auto") != "__auto":
             name = target["legendFormat"]
-        lines += ["", *([f"`{name}`", ""] if name else []), "```promql", target["expr"], "```"]
+        language = _LANGUAGES[target["datasource"]["type"]]
+        text = target["query"] if language == "traceql" else target["expr"]
+        lines += ["", *([f"`{name}`", ""] if name else []), f"```{language}", text, "```"]
     return [*lines, "", "</details>"]
 
 
