@@ -126,9 +126,11 @@ def main() -> int:
                 *("--loglevel", "WARNING", "--exit-code-on-error", "0", "--host", run.serve_url),
             ]
             environment = {**os.environ, "PYTHONPATH": str(ROOT), "STEPS": str(results)}
-            done = subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=False)
+            log = directory / "logs/load.log"
+            with log.open("wb") as out:
+                done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
             if done.returncode or not results.exists():
-                raise ServescopeError(f"the load ended with {done.returncode} and without a result")
+                raise ServescopeError(f"the load ended with {done.returncode} and without a result [{log}]")
             say("stopping")
     except KeyboardInterrupt:
         print("\nstopped")
