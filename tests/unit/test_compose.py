@@ -147,6 +147,28 @@ def test_who_runs_as_root_says_why(name, service):
     assert not user.startswith("0")
 
 
+@pytest.mark.parametrize("files", [(BASE,), (BASE, GPU)], ids="+".join)
+def test_each_image_of_ours_is_built_once_and_never_pulled(files):
+    built: dict[str, list[str]] = {}
+    for name, service in services(*files).items():
+        if service["image"].startswith("servescope-demo"):
+            assert service["pull_policy"] == ("build" if "build" in service else "never")
+            built.setdefault(service["image"], []).extend([name] if "build" in service else [])
+    wanted = {"servescope-demo": ["ray-head"]} | ({"servescope-demo-gpu": ["ray-worker"]} if GPU in files else {})
+    assert built == wanted
+    # Compose builds before it creates; who uses the image waits for who builds it.
+    for name, service in services(*files).items():
+        if service["image"] == "servescope-demo" and name != "ray-head":
+            assert "ray-head" in upstream(services(*files), name)
+
+
+def test_the_workflow_knows_the_pins():
+    document = yaml.safe_load((ROOT / ".github/workflows/compose.yml").read_text())
+    older = {name for name in pins() if re.fullmatch(r"GRAFANA_\d+_IMAGE", name)}
+    assert set(document["jobs"]["grafana"]["strategy"]["matrix"]["pin"]) == older
+    assert [pins()[name].rpartition(":")[2].partition(".")[0] for name in sorted(older)] == ["10", "11", "12"]
+
+
 def test_the_demo_image_is_not_root():
     lines = (ROOT / "demo/Dockerfile").read_text().splitlines()
     users = [line for line in lines if line.startswith("USER ")]

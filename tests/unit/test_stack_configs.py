@@ -7,6 +7,8 @@ not there. Grafana has no checker: its files are held against the fields that it
 from __future__ import annotations
 
 import configparser
+import dataclasses
+import json
 import os
 import re
 import shutil
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from demo import stack
 
 from servescope.catalog import metric_of_sample
 from tests import promtool
@@ -76,6 +79,17 @@ def test_the_blackbox_exporter_accepts_its_modules(program, tmp_path):
     broken = tmp_path / "blackbox.yml"
     broken.write_text((ROOT / "blackbox/blackbox.yml").read_text().replace("prober: http", "probe: http"))
     assert checked(program, "--config.check", f"--config.file={broken}").returncode != 0
+
+
+def test_the_demo_probes_as_the_compose_stack_does(tmp_path):
+    run = stack.Run(tmp_path, stack.Ports.from_base(30000), ROOT / "demo/serve_config.yaml", probes=True)
+    document = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
+    (theirs,) = [job for job in document["scrape_configs"] if job["job_name"] == "probe"]
+    (ours,) = [job for job in stack.prometheus_config(run)["scrape_configs"] if job["job_name"] == "probe"]
+    text = json.dumps(ours).replace(run.serve_url, "http://ray-head:8000")
+    assert json.loads(text.replace(f"127.0.0.1:{run.ports.blackbox}", "blackbox:9115")) == theirs
+    without = stack.prometheus_config(dataclasses.replace(run, probes=False))
+    assert "probe" not in [job["job_name"] for job in without["scrape_configs"]]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
