@@ -118,7 +118,7 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     states = _states(panel)
     if states:
         lines += ["", f"States: {states}."]
-    if panel.type == "table":
+    if panel.type == "table" and _columns(panel):
         lines += ["", f"Columns: {', '.join(_columns(panel).values())}."]
     if alerts:
         links = [f"[{a.name}](../runbooks/{a.name}.md) ({a.severity})" for a in alerts]
@@ -148,9 +148,11 @@ def _states(panel: Panel) -> str:
 
 
 def _columns(panel: Panel) -> dict[str, str]:
-    """A table's column titles by the field that they show."""
-    (organize,) = [t for t in panel.model["transformations"] if t["id"] == "organize"]
-    renamed: dict[str, str] = organize["options"]["renameByName"]
+    """A table's column titles by the field that they show; none where the data source names them, as Tempo does."""
+    renamed: dict[str, str] = {}
+    for transformation in panel.model.get("transformations", ()):
+        if transformation["id"] == "organize":
+            renamed = transformation["options"]["renameByName"]
     return renamed
 
 
