@@ -24,6 +24,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from packaging.requirements import Requirement
 
+from servescope import tracing
 from servescope.errors import ServescopeError
 from servescope.tracing import batch, export, identity, logs, mend
 from servescope.tracing.rewrite import SERVE_SCOPE, plain, rewritten
@@ -406,6 +407,49 @@ def test_outside_a_batch_there_is_nothing_to_link(serve_context):
     with batch.trace_batch("work"):
         pass
     assert serve_context._serve_batch_request_context.get() is None  # looking did not make one
+
+
+# -- FastAPI -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_instrumented_application_can_be_shipped_and_has_one_span_for_a_request(monkeypatch):
+    """Serve pickles the ingress' application; what is instrumented is what comes out at the other end."""
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+    from fastapi.testclient import TestClient
+    from ray import cloudpickle
+    from ray.serve.api import ensure_serialization_context
+
+    web = tracing.instrument_fastapi(FastAPI())
+
+    @web.get("/stream/{text}")
+    async def stream(text: str):
+        return StreamingResponse(iter(text))
+
+    @web.get("/fail")
+    async def fail():
+        raise ValueError("as asked")
+
+    @web.get("/healthz")
+    async def healthz():
+        return "ok"
+
+    ensure_serialization_context()
+    shipped = cloudpickle.loads(cloudpickle.dumps(web))
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    client = TestClient(shipped, raise_server_exceptions=False)
+    answers = [client.get(path).status_code for path in ("/stream/abc", "/fail", "/healthz")]
+    assert answers == [200, 500, 200]
+    spans = memory.get_finished_spans()
+    assert [(span.name, span.status.status_code.name) for span in spans] == [
+        ("GET /stream/{text}", "UNSET"),
+        ("GET /fail", "ERROR"),
+    ]
+    assert spans[0].attributes["http.route"] == "/stream/{text}"
 
 
 # -- the mend ----------------------------------------------------------------------------------------------------------
