@@ -20,13 +20,15 @@ from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from servescope.tracing import instrument_fastapi, trace_batch
+
 Image = np.ndarray  # height x width x 3, uint8, BGR
 
 MAX_BYTES = 4 << 20
 MAX_DELAY_S = 30.0
 BLANK: Image = np.full((48, 320, 3), 255, np.uint8)
 
-web = FastAPI()
+web = instrument_fastapi(FastAPI())
 
 
 @web.exception_handler(BackPressureError)
@@ -128,7 +130,8 @@ class Recogniser(Model):
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.02)
     async def read(self, requests: list[list[Image]]) -> list[list[str]]:
         """The text of each line of each request."""
-        texts = iter(await self.run(read_lines, [line for request in requests for line in request]))
+        with trace_batch("read"):
+            texts = iter(await self.run(read_lines, [line for request in requests for line in request]))
         return [[next(texts) for _ in request] for request in requests]
 
     async def __call__(self, lines: list[Image]) -> list[str]:

@@ -107,8 +107,8 @@ LOG_FOLDERS = (Path("/tmp/servescope-6379/session_latest/logs/serve"), Path("/tm
 
 @app.command()
 def trace(
-    wanted: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A trace id, or the request id of Serve's logs and answers.")
+    request: Annotated[
+        str | None, typer.Argument(help="A trace id, or the request id of Serve's logs and answers.")
     ] = None,
     slowest: Annotated[int | None, typer.Option(min=1, help="List the slowest requests, as many as this.")] = None,
     errors: Annotated[bool, typer.Option("--errors", help="List the requests that failed, the latest first.")] = False,
@@ -123,23 +123,23 @@ def trace(
     from servescope import traces
     from servescope.errors import ServescopeError
 
-    if (wanted is not None) + (slowest is not None) + errors != 1:
-        raise ServescopeError("trace: give one of ID, --slowest N, --errors")
+    if (request is not None) + (slowest is not None) + errors != 1:
+        raise ServescopeError("trace: give one of REQUEST, --slowest N, --errors")
     if logs is not None and not logs.is_dir():
         raise ServescopeError(f"{logs}: is no folder of logs")
     found = traces.read(folder)
-    if wanted is None:
+    if request is None:
         listed = traces.failed(found) if errors else traces.slowest(found, slowest or 1)
         for one in listed:
             _out.print(traces.summary(one))
         if not listed:
             _out.print(f"none of the {len(found)} requests in {folder}")
         return
-    matching = traces.find(found, wanted)
+    matching = traces.find(found, request)
     if not matching:
         raise ServescopeError(
-            f"{wanted}: is the id of none of the {len(found)} traces in {folder}; a trace shows some seconds after its "
-            "request, and old ones are rotated away"
+            f"{request}: is the id of none of the {len(found)} traces in {folder}; a trace shows some seconds after "
+            "its request, and old ones are rotated away"
         )
     logs = logs or next((place for place in LOG_FOLDERS if place.is_dir()), None)
     # Long lines fold inside their branch; in a file or a pipe they stay whole.

@@ -74,7 +74,7 @@ def route(deployment, method, below=(), caller="traced.Front", service=None):
 
 def request(path, *below):
     """A request through proxy and ingress as the tree has it."""
-    ingress = ("traced.Front", "server", f"GET {path}", list(below))
+    ingress = ("traced.Front", "internal", f"GET {path}", list(below))
     front = route("Front", "__call__", [ingress], caller="serve-proxy")
     return [("serve-proxy", "server", f"GET /traced{path}", [front])]
 

@@ -117,8 +117,8 @@ def test_lists(folder):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "give one of ID, --slowest N, --errors"),
-        (["x", "--errors"], "give one of ID, --slowest N, --errors"),
+        ([], "give one of REQUEST, --slowest N, --errors"),
+        (["x", "--errors"], "give one of REQUEST, --slowest N, --errors"),
         (["nothing"], "nothing: is the id of none of the 2 traces"),
         (["r-a", "--logs", "/no/such"], "/no/such: is no folder of logs"),
     ],

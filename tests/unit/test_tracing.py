@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import inspect
 import json
 import logging
 import os
@@ -23,6 +24,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from packaging.requirements import Requirement
 
+from servescope import tracing
 from servescope.errors import ServescopeError
 from servescope.tracing import batch, export, identity, logs, mend
 from servescope.tracing.rewrite import SERVE_SCOPE, plain, rewritten
@@ -407,6 +409,49 @@ def test_outside_a_batch_there_is_nothing_to_link(serve_context):
     assert serve_context._serve_batch_request_context.get() is None  # looking did not make one
 
 
+# -- FastAPI -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_instrumented_application_can_be_shipped_and_has_one_span_for_a_request(monkeypatch):
+    """Serve pickles the ingress' application; what is instrumented is what comes out at the other end."""
+    from fastapi import FastAPI
+    from fastapi.responses import StreamingResponse
+    from fastapi.testclient import TestClient
+    from ray import cloudpickle
+    from ray.serve.api import ensure_serialization_context
+
+    web = tracing.instrument_fastapi(FastAPI())
+
+    @web.get("/stream/{text}")
+    async def stream(text: str):
+        return StreamingResponse(iter(text))
+
+    @web.get("/fail")
+    async def fail():
+        raise ValueError("as asked")
+
+    @web.get("/healthz")
+    async def healthz():
+        return "ok"
+
+    ensure_serialization_context()
+    shipped = cloudpickle.loads(cloudpickle.dumps(web))
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: provider)
+    monkeypatch.setenv("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
+    client = TestClient(shipped, raise_server_exceptions=False)
+    answers = [client.get(path).status_code for path in ("/stream/abc", "/fail", "/healthz")]
+    assert answers == [200, 500, 200]
+    spans = memory.get_finished_spans()
+    assert [(span.name, span.status.status_code.name) for span in spans] == [
+        ("GET /stream/{text}", "UNSET"),
+        ("GET /fail", "ERROR"),
+    ]
+    assert spans[0].attributes["http.route"] == "/stream/{text}"
+
+
 # -- the mend ----------------------------------------------------------------------------------------------------------
 
 
@@ -501,11 +546,48 @@ def test_without_the_mend_they_do_not():
     assert found["of"]["route_to_replica A"] is None
     assert found["of"]["route_to_replica C"] == "A"
     assert found["status"]["route_to_replica Full"] == ["UNSET", None]
+    assert found["kind"]["route_to_replica A"] == "SERVER"
 
 
 def test_a_decision_not_to_sample_is_passed_on_only_with_the_mend():
     assert run_mended(mended=True, ratio="0")["sent"] == [0, 0, 0]
     assert run_mended(mended=False, ratio="0")["sent"] == [None, None, None]
+
+
+STATE = """
+import os
+from opentelemetry import trace
+from ray.serve._private import tracing_utils as t
+from ray.serve._private.proxy_request_response import ASGIProxyRequest
+if os.environ["MEND"] == "1":
+    from servescope.tracing import mend
+    assert mend.mend_serve()
+t._tracing_enabled = True
+parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+headers = [(b"tracestate", b"vendor=blue"), (b"traceparent", parent)]
+ASGIProxyRequest({"type": "http", "headers": headers}, None, None).populate_tracing_context()
+context = trace.get_current_span().get_span_context()
+print(f"{context.trace_id:032x}", context.trace_state.to_header())
+"""
+
+
+@pytest.mark.parametrize(("mended", "state"), [("1", "vendor=blue"), ("0", "")])
+def test_the_proxy_takes_the_state_of_a_trace_only_with_the_mend(mended, state):
+    """When the second case fails, Ray has mended docs/ray-issues/tracestate-dropped.md."""
+    done = subprocess.run(
+        [sys.executable, "-c", STATE], env={**os.environ, "MEND": mended}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[-2] == f"4bf92f3577b34da6a3ce929d0e0e4736 {state}"
+
+
+def test_what_only_rays_source_can_tell_is_still_as_it_was():
+    """When this fails, Ray has mended what docs/ray-issues tells: look whether the bundle's own remedy can go."""
+    from ray.serve._private import proxy, proxy_state
+
+    # proxies-ignore-tracing-config.md
+    assert "tracing_config" not in inspect.getsource(proxy_state)
+    # span-names-hold-raw-paths.md
+    assert "{proxy_request.method} {proxy_request.route_path}" in inspect.getsource(proxy)
 
 
 # -- the extra ---------------------------------------------------------------------------------------------------------

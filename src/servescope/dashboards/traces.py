@@ -68,7 +68,7 @@ def row(r: Reader, window: str) -> Row:
             ),
             panels.table(
                 "Calls between services",
-                "Who calls whom: serve-proxy and <application>.<deployment>. The time is that of the called. Grafana "
+                "Who calls whom: serve-proxy and the deployments. The time is that of the called. Grafana "
                 "draws the same as a map in Explore, tab Service Graph of the Tempo.",
                 [
                     panels.query(made, instant=True),
