@@ -32,7 +32,7 @@ AGENTS = {
     "otelcol": "Collector to Loki (OTLP)",
 }
 FAULT_AGENTS = ("fluent-bit", "otelcol")
-LINES = 200_000
+LINES = 100_000
 SPEED = "lines per second and core"
 
 

@@ -329,7 +329,7 @@ def restarts(number: int, times: int) -> Callable[[Place, str], Outcome]:
 
     def fault(place: Place, kind: str) -> Outcome:
         agent = place.agent(kind)
-        with Writer(place.serve_file(), rate=1000) as writer:
+        with Writer(place.serve_file(), rate=1000, rotate=False) as writer:
             for _ in range(times):
                 agent.start()
                 before = place.sink.tally()["distinct"]
@@ -341,6 +341,19 @@ def restarts(number: int, times: int) -> Callable[[Place, str], Outcome]:
             return settle(place, agent, writer.count)
 
     return fault
+
+
+def rotated_while_down(place: Place, kind: str) -> Outcome:
+    """The file is rotated while the agent is down: three thousand lines wait in x.log.1 when it comes back."""
+    agent = place.agent(kind)
+    writer = Writer(place.serve_file(), rate=0)
+    writer.write(3000)
+    with agent:
+        wait_for(lambda: place.sink.tally()["distinct"] == 3000, 60, lambda: "nothing comes", pause_s=0.2)
+    writer.write(6000)
+    assert place.serve_file().with_suffix(".log.1").exists()
+    with agent:
+        return settle(place, agent, writer.count)
 
 
 def outage(seconds: float, rate: int = 1000) -> Callable[[Place, str], Outcome]:
@@ -471,6 +484,7 @@ FAULTS: dict[str, Callable[[Place, str], Outcome]] = {
     "rotation at 5 MB under load": rotation,
     "SIGTERM and start, eight times": restarts(signal.SIGTERM, 8),
     "kill -9 and start, eight times": restarts(signal.SIGKILL, 8),
+    "rotation while it is down": rotated_while_down,
     "output down for 30 s": outage(30),
     "output down for 5 min": outage(300),
     "new session while it runs": new_session,

@@ -146,12 +146,12 @@ def test_nothing_is_lost_through_rotation_an_outage_and_sigterm(kind, place):
             wait_for(lambda: place.sink.tally()["distinct"] > 500, 30, lambda: "nothing comes", pause_s=0.2)
             place.sink.answer(503)
             time.sleep(15)  # the fault itself: half of the outage, then a restart in it
-            agent.stop(signal.SIGTERM)
-            agent.start()
+        agent.stop(signal.SIGTERM)
+        agent.start()
+        with Writer(place.serve_file(), rate=1000, start=writer.written) as second:
             time.sleep(15)
             place.sink.answer(204)
-            writer.__exit__()
-            outcome = settle(place, agent, writer.count)
+        outcome = settle(place, agent, second.written)
         assert len(list(place.serve_file().parent.glob("*.log.*"))) >= 2
         assert place.sink.tally()["refused"] > 0
         assert (outcome.lost, outcome.duplicated) == (0, 0)
