@@ -33,6 +33,7 @@ _KINDS = {
     "table": "Table, now",
     "heatmap": "Heatmap over time",
     "state-timeline": "Bands of states over time",
+    "logs": "Lines of logs, the newest first",
     "text": "Text",
 }
 _COLORS = {
@@ -107,7 +108,7 @@ def _row_note(row: Row) -> list[str]:
 
 def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     facts = [_KINDS.get(panel.type, panel.type)]
-    if panel.type not in ("table", "state-timeline", "text"):
+    if panel.type not in ("table", "state-timeline", "logs", "text"):
         facts.append(_UNITS.get(panel.unit, f"`{panel.unit}`"))
     facts += _thresholds(panel)
     lines = [f"### {panel.title}", "", f"*{'; '.join(facts)}.*"]
@@ -115,6 +116,8 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
         lines += ["", panel.description]
     if panel.absent:
         lines += ["", f"**Empty without** {panel.absent}."]
+    if panel.log_queries:
+        lines += ["", "**Empty without** a Loki that holds Ray's logs."]
     states = _states(panel)
     if states:
         lines += ["", f"States: {states}."]
@@ -155,15 +158,17 @@ def _columns(panel: Panel) -> dict[str, str]:
 
 
 def _queries(panel: Panel) -> list[str]:
-    if not panel.queries:
+    targets = panel.model["targets"]
+    if not targets:
         return []
+    language = "logql" if panel.log_queries else "promql"
     columns = _columns(panel) if panel.type == "table" else {}
-    lines = ["", "<details>", f"<summary>{'Queries' if len(panel.queries) > 1 else 'Query'}</summary>"]
-    for target in panel.model["targets"]:
+    lines = ["", "<details>", f"<summary>{'Queries' if len(targets) > 1 else 'Query'}</summary>"]
+    for target in targets:
         name = columns.get(f"Value #{target['refId']}", "")
-        if panel.type not in ("table", "heatmap") and target["legendFormat"] != "__auto":
+        if panel.type not in ("table", "heatmap") and target["legendFormat"] not in ("", "__auto"):
             name = target["legendFormat"]
-        lines += ["", *([f"`{name}`", ""] if name else []), "```promql", target["expr"], "```"]
+        lines += ["", *([f"`{name}`", ""] if name else []), f"```{language}", target["expr"], "```"]
     return [*lines, "", "</details>"]
 
 
