@@ -33,7 +33,7 @@ _KINDS = {
     "table": "Table, now",
     "heatmap": "Heatmap over time",
     "state-timeline": "Bands of states over time",
-    "logs": "Log lines",
+    "logs": "Lines of logs, the newest first",
     "text": "Text",
 }
 _LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
@@ -167,7 +167,7 @@ def _queries(panel: Panel) -> list[str]:
     lines = ["", "<details>", f"<summary>{'Queries' if len(targets) > 1 else 'Query'}</summary>"]
     for target in targets:
         name = columns.get(f"Value #{target['refId']}", "")
-        if panel.type not in ("table", "heatmap") and target.get("legendFormat", "__auto") != "__auto":
+        if panel.type not in ("table", "heatmap") and target.get("legendFormat", "") not in ("", "__auto"):
             name = target["legendFormat"]
         language = _LANGUAGES[target["datasource"]["type"]]
         text = target["query"] if language == "traceql" else target["expr"]

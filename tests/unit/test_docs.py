@@ -307,6 +307,34 @@ def test_a_right_name_is_not():
     assert wrong_names(page_of(f"{panel}, {alert}, RayServe and `RayServeUnavailable`")) == []
 
 
+def unwatched(page: Page) -> list[str]:
+    """Sections that name no panel, or no alert."""
+    findings = []
+    for section in page.sections:
+        folders = {Path(link.path).parent.name for link in page.links if link.section == section}
+        findings += [f"{section}: no link to {what}" for what in ("dashboards", "runbooks") if what not in folders]
+    return findings
+
+
+def test_each_part_of_the_production_guide_says_what_watches_it():
+    page = PAGES[ROOT / "docs/production.md"]
+    assert page.sections == [
+        "Health checks",
+        "Rolling updates",
+        "Capacity planning",
+        "Failure handling",
+        "Security",
+        "Cost control",
+        "Several applications",
+    ]
+    assert unwatched(page) == []
+
+
+def test_a_part_that_nothing_watches_is_found():
+    text = "## A\n[x](dashboards/x.md#y) [Z](runbooks/Z.md)\n## B\n[x](dashboards/x.md#y)"
+    assert unwatched(page_of(text)) == ["B: no link to runbooks"]
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # The pages of the dashboards
 
@@ -317,8 +345,11 @@ def test_a_dashboards_page_tells_each_panel(uid):
     board = BOARDS[uid]
     titles = [title for row in board.rows for title in (row.title, *(panel.title for panel in row.panels))]
     assert [title for _, title in page.headings] == [board.title, *titles]
-    queries = [query.expr for panel in board.panels for query in panel.queries]
-    assert [content.rstrip("\n") for language, content in page.fences if language == "promql"] == queries
+    for language, queries in (
+        ("promql", [query.expr for panel in board.panels for query in panel.queries]),
+        ("logql", [query.expr for panel in board.panels for query in panel.log_queries]),
+    ):
+        assert [content.rstrip("\n") for known, content in page.fences if known == language] == queries
     text = "".join(page.text)
     for panel in board.panels:
         # Markdown must not eat a part of it.
