@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,8 @@ import httpx
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.settings import Settings
+from servescope.templating import Scope, Selection, rate_interval
 
-_VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 _LABEL_VALUES = re.compile(r"label_values\((?:(.*),\s*)?(\w+)\)", re.DOTALL)
 
 
@@ -105,55 +105,65 @@ class Window:
         return Window(now - seconds, now, scrape_interval_s, scrape_interval_s)
 
     def macros(self) -> dict[str, str]:
-        """Grafana's duration macros: its rate interval is max($__interval + scrape interval, 4 scrape intervals)."""
-        rate_interval = max(self.step_s + self.scrape_interval_s, 4 * self.scrape_interval_s)
+        """Grafana's duration macros."""
+        range_s = max(1, round(self.end - self.start))
         return {
-            "__rate_interval": f"{rate_interval}s",
+            "__rate_interval": f"{rate_interval(self.step_s, self.scrape_interval_s):g}s",
             "__interval": f"{self.step_s}s",
-            "__range": f"{max(1, round(self.end - self.start))}s",
+            "__interval_ms": f"{self.step_s * 1000}",
+            "__range": f"{range_s}s",
+            "__range_s": f"{range_s}",
+            "__range_ms": f"{range_s * 1000}",
+            "__from": f"{self.start * 1000:.0f}",
+            "__to": f"{self.end * 1000:.0f}",
         }
 
 
-def interpolate(text: str, values: Mapping[str, str]) -> str:
-    """Replace `$name` and `${name}` by their values; names that are not known stay, as `$1` must in label_replace."""
-    return _VARIABLE.sub(lambda match: values.get(match.group(1) or match.group(2), match.group(0)), text)
-
-
-def resolve_variables(
+def select_variables(
     dashboard: Mapping[str, Any],
     prometheus: Prometheus,
     window: Window,
-    chosen: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """The text that each variable of a dashboard puts into queries when it is opened: All, or the first value.
+    chosen: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Selection]:
+    """What each variable of a dashboard holds when it is opened: All, or the first value; the data source left out.
 
-    `chosen` overrides by name. Shape of the result: variable name to PromQL text, the datasource variables left out.
+    `chosen` maps a variable's name to the chosen values and overrides that.
+
+    Raises:
+        ServescopeError: Prometheus does not answer, or a variable asks something else than `label_values`.
     """
-    values: dict[str, str] = {}
+    selections: dict[str, Selection] = {}
     for variable in dashboard["templating"]["list"]:
         name = variable["name"]
         if variable["type"] == "datasource":
             continue
-        if chosen and name in chosen:
-            values[name] = chosen[name]
-        elif variable.get("includeAll") and variable.get("allValue"):
-            values[name] = variable["allValue"]
-        elif variable["type"] == "query":
-            options = _options(variable, prometheus, window, values)
-            values[name] = options[0] if options else ""
+        multi = bool(variable.get("multi") or variable.get("includeAll"))
+        if chosen and chosen.get(name) and list(chosen[name]) != ["$__all"]:
+            selections[name] = Selection(tuple(chosen[name]), multi)
+            continue
+        if variable["type"] == "query":
+            scope = Scope(selections, window.macros())
+            options = tuple(variable_options(variable, prometheus, window, scope))
         else:
-            values[name] = str(variable.get("current", {}).get("value", ""))
-    return values
+            options = (str(variable.get("current", {}).get("value", "")),)
+        if variable.get("includeAll"):
+            selections[name] = Selection(options, multi, True, variable.get("allValue") or "")
+        else:
+            selections[name] = Selection(options[:1] or ("",), multi)
+    return selections
 
 
-def _options(
-    variable: Mapping[str, Any], prometheus: Prometheus, window: Window, values: Mapping[str, str]
-) -> list[str]:
+def variable_options(variable: Mapping[str, Any], prometheus: Prometheus, window: Window, scope: Scope) -> list[str]:
+    """The values that a query variable offers.
+
+    Raises:
+        ServescopeError: Prometheus does not answer, or the variable asks something else than `label_values`.
+    """
     query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
     match = _LABEL_VALUES.fullmatch(query.strip())
     if match is None:
         raise ServescopeError(f"variable {variable['name']}: cannot read the query {query!r}")
-    selector = interpolate(match.group(1), values) if match.group(1) else None
+    selector = scope.promql(match.group(1)) if match.group(1) else None
     return prometheus.label_values(match.group(2), selector, window.start, window.end)
 
 
@@ -164,6 +174,50 @@ def panels(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield from panel.get("panels", [])
         else:
             yield panel
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of an answer: its labels and its points (unix seconds, value), NaN kept."""
+
+    labels: dict[str, str]
+    points: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class TargetAnswer:
+    """What one target got, with the expression as it was sent."""
+
+    ref: str
+    expression: str
+    legend: str
+    series: list[Series]
+
+    @property
+    def answered(self) -> int:
+        """How many series have at least one figure that is not NaN."""
+        return sum(any(value == value for _, value in series.points) for series in self.series)
+
+
+def ask(panel: Mapping[str, Any], prometheus: Prometheus, window: Window, scope: Scope) -> list[TargetAnswer]:
+    """Run the targets of one panel: a range query each, or one at the window's end where the target is instant.
+
+    Raises:
+        ServescopeError: Prometheus does not answer or refuses a query.
+    """
+    answers = []
+    for target in panel.get("targets", []):
+        if target.get("datasource", {}).get("type", "prometheus") != "prometheus":
+            continue
+        expression = scope.promql(target["expr"])
+        if target.get("instant"):
+            found = [(series["metric"], [series["value"]]) for series in prometheus.query(expression, window.end)]
+        else:
+            matrix = prometheus.query_range(expression, window.start, window.end, window.step_s)
+            found = [(series["metric"], series["values"]) for series in matrix]
+        series = [Series(labels, [(float(at), float(value)) for at, value in points]) for labels, points in found]
+        answers.append(TargetAnswer(target["refId"], expression, target.get("legendFormat", ""), series))
+    return answers
 
 
 @dataclass(frozen=True)
@@ -180,24 +234,15 @@ def evaluate(
     dashboard: Mapping[str, Any],
     prometheus: Prometheus,
     window: Window,
-    chosen: Mapping[str, str] | None = None,
+    chosen: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Answer]:
     """Run every Prometheus target of a dashboard over a window and count the series that answer."""
-    values = {**resolve_variables(dashboard, prometheus, window, chosen), **window.macros()}
-    answers = []
-    for panel in panels(dashboard):
-        for target in panel.get("targets", []):
-            if target["datasource"]["type"] != "prometheus":
-                continue
-            expression = interpolate(target["expr"], values)
-            if target.get("instant"):
-                points = [[series["value"]] for series in prometheus.query(expression, window.end)]
-            else:
-                found = prometheus.query_range(expression, window.start, window.end, window.step_s)
-                points = [series["values"] for series in found]
-            answered = sum(any(value != "NaN" for _, value in series) for series in points)
-            answers.append(Answer(panel["title"], target["refId"], expression, answered))
-    return answers
+    scope = Scope(select_variables(dashboard, prometheus, window, chosen), window.macros())
+    return [
+        Answer(panel["title"], answer.ref, answer.expression, answer.answered)
+        for panel in panels(dashboard)
+        for answer in ask(panel, prometheus, window, scope)
+    ]
 
 
 @dataclass(frozen=True)

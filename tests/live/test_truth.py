@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import Prometheus, Window, interpolate, panels, resolve_variables
+from servescope.evaluate import Prometheus, Window, ask, panels, select_variables
 from servescope.settings import Settings
+from servescope.templating import Scope
 from tests.live import truth_load
 from tests.live.truth_load import GONE, HOLD_CALLERS, HOLD_QUEUE, SETTLED_AFTER_S, STEADY_S, Answer, Counted
 from tests.live.waiting import wait_for
@@ -28,7 +29,7 @@ WITHIN = 0.05
 # What a request of 25 s ago has reached: Ray exports every 10 s and Prometheus scrapes every 15 s.
 ARRIVES_WITHIN_S = 25
 Points = list[tuple[float, float]]
-Chosen = dict[str, str]  # what is chosen in the dashboard's variables
+Chosen = dict[str, list[str]]  # what is chosen in the dashboard's variables
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ class Truth:
         """The series that one target of a panel draws: labels and points (unix seconds, value)."""
         (document,) = [b.to_json() for b in all_dashboards(SETTINGS, recorded=recorded) if b.uid == board]
         (panel,) = [p for p in panels(document) if p["title"] == title]
-        values = resolve_variables(document, self.prometheus, window, chosen) | window.macros()
-        expression = interpolate(panel["targets"][ref]["expr"], values)
-        found = self.prometheus.query_range(expression, window.start, window.end, window.step_s)
-        return [(s["metric"], [(t, float(v)) for t, v in s["values"]]) for s in found]
+        scope = Scope(select_variables(document, self.prometheus, window, chosen), window.macros())
+        # A table's target is asked over the window too: its figures are compared as those of a graph.
+        target = panel["targets"][ref] | {"instant": False}
+        (answer,) = ask({"targets": [target]}, self.prometheus, window, scope)
+        return [(s.labels, s.points) for s in answer.series]
 
     def one(self, board: str, title: str, window: Window, chosen: Chosen, ref: int = 0, **labels: str) -> Points:
         """The points of the only series with these labels."""
@@ -140,7 +142,7 @@ def failed(answer: Answer) -> bool:
     return answer.path.startswith("/truth/work") and answer.status != 200
 
 
-TRUTH = {"application": "truth"}
+TRUTH = {"application": ["truth"]}
 
 # title of the query -> what the client calls it
 OUTCOMES = {
@@ -196,7 +198,7 @@ def test_the_error_budget_counts_what_the_client_counted(truth):
     def said(figure: str) -> float:
         title, ref, _ = checks[figure]
         now = Window(time.time() - 5, time.time(), 5)
-        return truth.one(SLO, title, now, {"slo": "truth"}, ref, slo="truth", sli="availability")[-1][1]
+        return truth.one(SLO, title, now, {"slo": ["truth"]}, ref, slo="truth", sli="availability")[-1][1]
 
     def wrong() -> list[str]:
         return [
@@ -301,7 +303,7 @@ def test_quantiles_lie_in_the_bucket_of_the_clients_own(truth):
             ("Latency", f"p{100 * q:g}", truth.one(OVERVIEW, "Latency", window, TRUTH, ref), own[int(q * len(own))])
         )
         worker = sorted(latencies["Worker"])
-        points = truth.one(DEPLOYMENT, "Processing time", window, {**TRUTH, "deployment": "Worker"}, ref)
+        points = truth.one(DEPLOYMENT, "Processing time", window, {**TRUTH, "deployment": ["Worker"]}, ref)
         checks.append(("Processing time", f"Worker p{100 * q:g}", points, worker[int(q * len(worker))]))
     wrong = []
     for panel, what, points, client in checks:
@@ -322,7 +324,7 @@ def test_queue_in_flight_and_replicas_while_requests_are_held(truth):
     assert accepted == 1 + HOLD_CALLERS * HOLD_QUEUE  # one at work, and each caller's queue full
 
     def check(figure: str, client: float, title: str, deployment: str, ref: int = 0) -> None:
-        points = truth.one(DEPLOYMENT, title, window, {"application": "held", "deployment": deployment}, ref)
+        points = truth.one(DEPLOYMENT, title, window, {"application": ["held"], "deployment": [deployment]}, ref)
         assert len(points) >= 4
         values = {v for _, v in points}
         truth.add(title, figure, client, mean(values), "g")
@@ -348,7 +350,7 @@ def test_starts_after_a_kill_and_a_scale_up(truth):
     window = Window(truth.load.hold_started - 15, truth.load.hold_ended + 30)
     assert [a.status for a in truth.load.held if a.path == "/held/die"] == [500]
     for deployment, starts, why in (("Mortal", 1, "one replica killed"), ("Grow", 2, "scaled from 1 to 3")):
-        points = truth.one(OVERVIEW, "Replica starts", window, {"application": "held"}, deployment=deployment)
+        points = truth.one(OVERVIEW, "Replica starts", window, {"application": ["held"]}, deployment=deployment)
         truth.add("Replica starts", f"{deployment}, {why}", starts, sum(v for _, v in points), "g")
         assert sum(v for _, v in points) == starts
 
