@@ -148,6 +148,64 @@ def trace(
         wide.print(traces.tree(one, traces.log_lines(logs, one) if logs else ()))
 
 
+PrometheusOption = Annotated[
+    str, typer.Option("--prometheus", "-p", envvar="PROMETHEUS_URL", help="The address of Prometheus.")
+]
+DashboardOption = Annotated[
+    list[str] | None, typer.Option("--dashboard", "-d", help="A dashboard's uid, as often as wanted; else all.")
+]
+DashboardsOption = Annotated[
+    Path | None, typer.Option("--dashboards", help="A folder of dashboards' JSON, in place of our own.")
+]
+
+
+@app.command()
+def snapshot(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("snapshot.html"),
+    prometheus: PrometheusOption = "http://127.0.0.1:9090",
+    from_: Annotated[str, typer.Option("--from", help="Its start: now-1h, -1h, now-1d/d, or ISO 8601.")] = "now-1h",
+    to: Annotated[str, typer.Option("--to", help="Its end, in the same forms.")] = "now",
+    dashboard: DashboardOption = None,
+    dashboards: DashboardsOption = None,
+    var: Annotated[
+        list[str] | None, typer.Option("--var", help="application=main: choose a value; repeat it for several.")
+    ] = None,
+    title: Annotated[str, typer.Option("--title", help="What stands on top.")] = "Ray Serve",
+    tempo: Annotated[str | None, typer.Option("--tempo", help="Tempo's address: adds the slowest traces.")] = None,
+    loki: Annotated[str | None, typer.Option("--loki", help="Loki's address: adds the lines around the alert.")] = None,
+    loki_query: Annotated[str, typer.Option("--loki-query", help="Which lines, in LogQL.")] = '{job="ray"}',
+    logs: Annotated[
+        Path | None, typer.Option("--logs", help="A session's logs/serve folder, where there is no Loki.")
+    ] = None,
+    logs_around: Annotated[
+        str | None, typer.Option("--logs-around", help="The moment of the log lines; else the first firing alert.")
+    ] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
+    from servescope import report as report_module
+
+    chosen = report_module.read_choices(var or [])
+    request = report_module.Request(
+        prometheus, from_, to, dashboard or [], dashboards, chosen, title, tempo, loki, loki_query, logs, logs_around
+    )
+    size, seconds = report_module.write(request, settings_module.load(settings), output, Console(stderr=True))
+    _out.print(f"{output}: {size / 1e6:.1f} MB in {seconds:.1f} s")
+
+
+@app.command()
+def preview(
+    prometheus: PrometheusOption = "http://127.0.0.1:9090",
+    port: Annotated[int, typer.Option(help="The port to listen on, on loopback.", min=0, max=65535)] = 9470,
+    dashboards: DashboardsOption = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Serve the dashboards as pages on loopback, refreshing, for where there is no Grafana; read only."""
+    from servescope.preview import run
+
+    run(prometheus, port, dashboards, settings_module.load(settings))
+
+
 @app.command(name="generate", hidden=True)
 def generate_all(output: OutputOption = Path(), settings: SettingsOption = None) -> None:
     """Regenerate every generated file of this repository."""

@@ -68,6 +68,18 @@ class Prometheus:
         values: list[str] = self._get(f"/api/v1/label/{label}/values", parameters)
         return sorted(values)
 
+    def alerting_rules(self) -> dict[str, dict[str, str]]:
+        """The annotations of every alerting rule that the server has loaded, by the alert's name."""
+        groups = self._get("/api/v1/rules", {"type": "alert"})["groups"]
+        return {rule["name"]: rule.get("annotations", {}) for group in groups for rule in group["rules"]}
+
+    def version(self) -> str:
+        """The server's own version; "" where it does not tell, as other servers with the same API may not."""
+        try:
+            return str(self._get("/api/v1/status/buildinfo", {}).get("version", ""))
+        except ServescopeError:
+            return ""
+
     def _get(self, path: str, parameters: dict[str, str]) -> Any:
         try:
             # POST keeps long expressions out of the URL; the label endpoint knows GET only.

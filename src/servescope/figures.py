@@ -6,7 +6,7 @@ Every text is plain here; the page escapes it. Times are unix milliseconds.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -204,7 +204,7 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
     for index, item in enumerate(found):
         paint = item.config.get("color", {})
         tone = color(paint["fixedColor"]) if paint.get("mode") == "fixed" else PALETTE[index % len(PALETTE)]
-        trace: dict[str, Any] = {"name": item.name, "color": tone, "y": on_grid(item.series, window)}
+        trace: Json = {"name": item.name, "color": tone, "y": on_grid(item.series, window)}
         if item.config.get("custom.lineStyle", {}).get("fill") == "dash":
             trace["dash"] = True
         if not bars and item.config.get("custom.fillOpacity"):
@@ -409,7 +409,7 @@ def _table(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswe
             config = settings_of(panel, name)
             value = record.get(name)
             cell = {"text": value if isinstance(value, str) else "", "number": False, "color": "", "links": []}
-            if isinstance(value, float):
+            if isinstance(value, (int, float)):
                 text = mapped(config, value)
                 unit = config.get("unit", "")
                 cell["text"] = text[0] if text else units.format_value(value, unit, config.get("decimals"), window.end)
@@ -434,7 +434,7 @@ def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
             value = series.points[-1][1]
             labels: dict[str, str | float] = dict(series.labels)
             figure: dict[str, str | float] = {f"Value #{answer.ref}": value}
-            if alone:
+            if alone:  # Grafana then leaves the letter away
                 figure["Value"] = value
             matching = [record for record in records if f"Value #{answer.ref}" not in record and _agree(record, labels)]
             for record in matching:
@@ -479,22 +479,12 @@ def organize(
 
 def fill_link(url: str, fields: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     """A data link with its fields and labels filled in; Grafana's own variables stay."""
-    import urllib.parse
 
     def filled(match: re.Match[str]) -> str:
         source = fields if match.group(1) == "data.fields" else labels
         return urllib.parse.quote(str(source.get(match.group(2), "")), safe="")
 
     return re.sub(r"\$\{__(data\.fields|field\.labels)\.(\w+)\}", filled, url)
-
-
-def group_labels(found: Sequence[Named]) -> dict[str, set[str]]:
-    """The values of each label among some series."""
-    result: dict[str, set[str]] = defaultdict(set)
-    for item in found:
-        for label, value in item.series.labels.items():
-            result[label].add(value)
-    return result
 
 
 _BUILDERS = {

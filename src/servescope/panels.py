@@ -325,6 +325,9 @@ def table(
     """A line for each set of labels, a column for each query, the rest hidden; sorted by a column, largest first."""
     if sort_by not in {column.title for column in columns}:
         raise ServescopeError(f"panel {title!r}: sort_by names no column: {sort_by!r}")
+    if len(queries) == 1:
+        # Grafana leaves the letter away where there is one query: both names, so that neither version loses the column.
+        columns = [c for column in columns for c in _both_names(column)]
     overrides = []
     for column in columns:
         if column.unit:
@@ -339,7 +342,7 @@ def table(
             properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
         if column.links:
             properties.append({"id": "links", "value": _links(column.links)})
-        if properties:
+        if properties and column.field != "Value":
             overrides.append(_override(column.title, *properties))
     transformations: list[Json] = [
         {"id": "merge", "options": {}},
@@ -363,6 +366,10 @@ def table(
     frame = gl.Table(title=title, dataSource=PROMETHEUS, transformations=transformations)
     instant = [Query(q.expr, q.legend, instant=True) for q in queries]
     return _panel(frame, title, description, "none", instant, width, height, absent, options, defaults, overrides)
+
+
+def _both_names(column: Column) -> tuple[Column, ...]:
+    return (column, replace(column, field="Value")) if column.field == "Value #A" else (column,)
 
 
 def state_timeline(

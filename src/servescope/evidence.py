@@ -1,0 +1,223 @@
+"""Traces and log lines for the snapshot: the slowest and the failing traces, and the lines around the first alert.
+
+Everything read here comes from the watched programs and is hostile text to a page: it is kept plain, and escaped there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from servescope.errors import ServescopeError
+
+MOST_TRACES = 20
+MOST_LINES = 400
+TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One trace: when it began (unix ms), how long it took (ms), and whether a span of it failed."""
+
+    trace_id: str
+    service: str
+    name: str
+    start: int
+    duration_ms: float
+    failed: bool
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The slowest and the failing traces of a window."""
+
+    source: str
+    slowest: list[Trace]
+    failing: list[Trace]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One log record: when (unix ms), from where, its level, and its text (several lines for a traceback)."""
+
+    at: int
+    source: str
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Logs:
+    """The lines around a moment (unix ms); `left_out` counts those that did not fit."""
+
+    source: str
+    around: int
+    lines: list[Line]
+    left_out: int
+
+
+# (window start, window end) in unix seconds to the traces of that time, in any order.
+TraceReader = Callable[[float, float], list[Trace]]
+
+
+def read_traces(source: str, reader: TraceReader, start: float, end: float) -> Traces:
+    """The slowest and the failing traces that a reader finds."""
+    found = reader(start, end)
+    return Traces(
+        source,
+        sorted(found, key=lambda trace: -trace.duration_ms)[:MOST_TRACES],
+        sorted((t for t in found if t.failed), key=lambda trace: trace.start)[:MOST_TRACES],
+    )
+
+
+def tempo(url: str) -> TraceReader:
+    """A reader of Tempo's search API (TraceQL).
+
+    The reader raises ServescopeError when Tempo cannot be reached or refuses the search.
+    """
+
+    def read(start: float, end: float) -> list[Trace]:
+        found: dict[str, Trace] = {}
+        # Tempo gives any traces that match, not the slowest: ask from slow to fast until there are enough.
+        for query in ("{ status = error }", *(f"{{ duration > {s} }}" for s in ("10s", "1s", "100ms")), "{}"):
+            slow_enough = sum(not trace.failed for trace in found.values())
+            if slow_enough >= MOST_TRACES:
+                break
+            for item in _search(url, query, start, end):
+                trace = Trace(
+                    str(item["traceID"]),
+                    str(item.get("rootServiceName", "")),
+                    str(item.get("rootTraceName", "")),
+                    int(item["startTimeUnixNano"]) // 1_000_000,
+                    float(item.get("durationMs", 0)),
+                    "error" in query,
+                )
+                found.setdefault(trace.trace_id, trace)
+        return list(found.values())
+
+    return read
+
+
+def _search(url: str, query: str, start: float, end: float) -> list[dict[str, Any]]:
+    parameters = {"q": query, "start": f"{start:.0f}", "end": f"{end:.0f}", "limit": "100"}
+    body = _get("Tempo", url, "/api/search", parameters)
+    found: list[dict[str, Any]] = body.get("traces") or []
+    return found
+
+
+def loki(url: str, query: str, at: float, seconds: float) -> Logs:
+    """The lines that Loki holds around a moment (unix seconds), errors first where they do not all fit.
+
+    Raises:
+        ServescopeError: Loki cannot be reached or refuses the query.
+    """
+    parameters = {
+        "query": query,
+        "start": f"{(at - seconds) * 1e9:.0f}",
+        "end": f"{(at + seconds) * 1e9:.0f}",
+        "limit": "5000",
+        "direction": "forward",
+    }
+    body = _get("Loki", url, "/loki/api/v1/query_range", parameters)
+    lines = []
+    for stream in body["data"]["result"]:
+        labels = stream["stream"]
+        source = "/".join(labels[name] for name in ("application", "deployment") if labels.get(name))
+        for entry in stream["values"]:
+            origin = source or labels.get("component", "")
+            lines.append(Line(int(entry[0]) // 1_000_000, origin, labels.get("level", ""), entry[1]))
+    return _kept(url, at, lines)
+
+
+_HEADER = re.compile(
+    r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) "
+    r"(?P<component>\S+) \S+ (?:[0-9a-f-]{36} | )?-- (?P<message>.*)$"
+)
+
+
+def ray_logs(folder: Path, at: float, seconds: float) -> Logs:
+    """The lines of Serve's own log files around a moment (unix seconds): a session's `logs/serve` folder.
+
+    Ray writes local time without a zone in text logs, so the report must be made where the clock has the same zone.
+
+    Raises:
+        ServescopeError: there is no such folder, or no log file in it.
+    """
+    paths = sorted(path for path in folder.glob("*.log*") if path.is_file()) if folder.is_dir() else []
+    if not paths:
+        raise ServescopeError(
+            f"{folder}: no log files there; name a session's folder, /tmp/ray/session_latest/logs/serve"
+        )
+    lines: list[Line] = []
+    for path in paths:
+        try:
+            # A file that was last written before the moment holds nothing of it.
+            if path.stat().st_mtime >= at - seconds:
+                lines += [line for line in _records(path) if abs(line.at / 1000 - at) <= seconds]
+        except OSError as error:
+            raise ServescopeError(f"{path}: cannot read ({error.strerror})") from error
+    return _kept(str(folder), at, lines)
+
+
+def _records(path: Path) -> list[Line]:
+    records: list[Line] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for text in file:
+            text = text.rstrip("\n")
+            record = _json_record(text) if text.startswith("{") else _text_record(text)
+            if record:
+                records.append(record)
+            elif records:  # a traceback goes on
+                before = records[-1]
+                records[-1] = Line(before.at, before.source, before.level, f"{before.text}\n{text}")
+    return records
+
+
+def _text_record(text: str) -> Line | None:
+    match = _HEADER.match(text)
+    if match is None:
+        return None
+    moment = datetime.strptime(match["time"], "%Y-%m-%d %H:%M:%S,%f")
+    return Line(round(moment.timestamp() * 1000), match["component"], match["level"], match["message"])
+
+
+def _json_record(text: str) -> Line | None:
+    try:
+        record = json.loads(text)
+        moment = datetime.strptime(record["asctime"], "%Y-%m-%d %H:%M:%S,%f")
+        source = record.get("deployment") or record.get("component_name", "")
+        message = record["message"] + (f"\n{record['exc_text']}" if record.get("exc_text") else "")
+        return Line(round(moment.timestamp() * 1000), str(source), str(record["levelname"]), message)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _kept(source: str, at: float, lines: list[Line]) -> Logs:
+    """The lines nearest to the moment, warnings and errors before others, in the order of time."""
+
+    def rank(line: Line) -> tuple[bool, float]:
+        return line.level.upper() not in ("WARNING", "WARN", "ERROR", "CRITICAL"), abs(line.at - at * 1000)
+
+    kept = sorted(sorted(lines, key=rank)[:MOST_LINES], key=lambda line: line.at)
+    return Logs(source, round(at * 1000), kept, len(lines) - len(kept))
+
+
+def _get(program: str, url: str, path: str, parameters: dict[str, str]) -> Any:
+    try:
+        response = httpx.get(f"{url.rstrip('/')}{path}", params=parameters, timeout=TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise ServescopeError(f"{url}: {program} does not answer ({error or type(error).__name__})") from error
+    try:
+        if response.is_success:
+            return response.json()
+    except ValueError:
+        pass
+    reason = " ".join(response.text.split())[:200]
+    raise ServescopeError(f"{url}: {program} refuses the query ({response.status_code}): {reason}")

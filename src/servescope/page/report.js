@@ -1,0 +1,124 @@
+"use strict";
+(() => {
+  const plots = JSON.parse(document.getElementById("plots").textContent);
+  const marks = JSON.parse(document.getElementById("marks").textContent);
+  const root = document.documentElement;
+  const dark = () => root.dataset.theme === "dark";
+  // Plotly reads a little HTML in its texts; what comes from series must stay text.
+  const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const times = (f) => Array.from({ length: f.n }, (_, i) => f.t0 + i * f.dt);
+  const faint = (color, share) => color + Math.round(share * 255).toString(16).padStart(2, "0");
+  const longest = (names) => names.reduce((most, name) => Math.max(most, name.length), 0);
+
+  function lines(f) {
+    const x = times(f);
+    const unit = plain(f.unit.suffix);
+    const from = f.ticks[0][0], to = f.ticks[f.ticks.length - 1][0];
+    const data = f.traces.map((t) => {
+      const common = { x, y: t.y, name: plain(t.name), hovertemplate: `%{y:${f.unit.format}}${unit}<extra>${plain(t.name)}</extra>` };
+      if (f.type === "bars") return { ...common, type: "bar", marker: { color: t.color } };
+      // A figure between two gaps would be invisible as a line.
+      const alone = t.y.map((v, i) => (v !== null && (t.y[i - 1] ?? null) === null && (t.y[i + 1] ?? null) === null ? 5 : 0));
+      const trace = {
+        ...common, type: "scatter", mode: alone.some(Boolean) ? "lines+markers" : "lines", connectgaps: false,
+        line: { color: t.color, width: 1.3, dash: t.dash ? "dash" : "solid" }, marker: { color: t.color, size: alone },
+      };
+      if (f.stacked) return { ...trace, stackgroup: "a", fillcolor: faint(t.color, 0.35) };
+      return t.fill ? { ...trace, fill: "tozeroy", fillcolor: faint(t.color, t.fill) } : trace;
+    });
+    const layout = {
+      yaxis: { range: [from, to + (to - from) * 0.02], tickvals: f.ticks.map((t) => t[0]), ticktext: f.ticks.map((t) => plain(t[1])), fixedrange: true },
+      xaxis: { range: [f.t0, f.t0 + (f.n - 1) * f.dt] },
+      barmode: "stack", bargap: 0.1, hovermode: "x unified",
+      shapes: f.lines.map((l) => ({ type: "line", xref: "paper", x0: 0, x1: 1, y0: l.y, y1: l.y, line: { color: l.color, width: 1, dash: "dash" } })),
+    };
+    return { data, layout };
+  }
+
+  function heatmap(f) {
+    const z = f.z.map((row) => row.map((v) => (v === null ? null : Math.sqrt(v))));
+    return {
+      data: [{
+        type: "heatmap", x: times(f), y: f.names.map((_, i) => i), z, customdata: f.z, showscale: false, xgap: 1, ygap: 1, hoverongaps: false,
+        colorscale: dark() ? [[0, "#1b2b45"], [1, "#8ab8ff"]] : [[0, "#dce8f8"], [1, "#08306b"]],
+        text: f.z.map((row, i) => row.map(() => plain(f.names[i]))),
+        hovertemplate: `up to %{text}: %{customdata:${f.unit.format}}${plain(f.unit.suffix)}<extra></extra>`,
+      }],
+      layout: { yaxis: { tickvals: f.names.map((_, i) => i), ticktext: f.names.map(plain), fixedrange: true, showgrid: false }, xaxis: { range: [f.t0, f.t0 + (f.n - 1) * f.dt] }, hovermode: "closest" },
+    };
+  }
+
+  function states(f) {
+    const byState = new Map();
+    for (const [row, start, end, text, color] of f.runs) {
+      if (!byState.has(text)) byState.set(text, { type: "bar", orientation: "h", x: [], y: [], base: [], name: plain(text), marker: { color: faint(color, 0.8) }, text: [], customdata: [], width: 0.8, textposition: "inside", insidetextanchor: "start", textangle: 0, constraintext: "inside", hovertemplate: "%{customdata}<extra></extra>" });
+      const t = byState.get(text);
+      t.x.push(end - start); t.y.push(row); t.base.push(start);
+      t.text.push((end - start) / (f.to - f.from) > text.length * 0.012 ? plain(text) : "");
+      t.customdata.push(`${plain(f.rows[row])}: ${plain(text)}, ${new Date(start).toISOString().slice(11, 19)} to ${new Date(end).toISOString().slice(11, 19)}`);
+    }
+    return {
+      data: [...byState.values()],
+      layout: {
+        barmode: "overlay", height: 46 + 26 * f.rows.length, hovermode: "closest",
+        yaxis: { range: [f.rows.length - 0.4, -0.6], tickvals: f.rows.map((_, i) => i), ticktext: f.rows.map(plain), fixedrange: true, showgrid: false },
+        xaxis: { range: [f.from, f.to] },
+      },
+    };
+  }
+
+  const makers = { lines, bars: lines, heatmap, states };
+
+  function draw(element) {
+    const figure = plots[element.dataset.plot];
+    const { data, layout } = makers[figure.type](figure);
+    const text = dark() ? "#ccccdc" : "#24292e", line = dark() ? "#2c3035" : "#e4e7eb";
+    const names = layout.yaxis.ticktext ?? [];
+    const room = Math.min(12 + 6.2 * longest(names), element.clientWidth * 0.45);
+    const annotated = figure.type === "states" ? [] : marks[element.dataset.board] ?? [];
+    layout.shapes = (layout.shapes ?? []).concat(annotated.map((m) => m.end > m.start
+      ? { type: "rect", yref: "paper", y0: 0, y1: 1, x0: m.start, x1: m.end, fillcolor: faint(m.color, 0.1), line: { width: 0 }, layer: "below" }
+      : { type: "line", yref: "paper", y0: 0, y1: 1, x0: m.start, x1: m.start, line: { color: m.color, width: 1, dash: "dot" } }));
+    Object.assign(layout, {
+      showlegend: false, margin: { l: room, r: 10, t: 6, b: 24 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: text, size: 11, family: "inherit" }, hoverlabel: { bgcolor: dark() ? "#22252b" : "#fff", font: { color: text, size: 11 }, namelength: -1 }, autosize: true,
+    });
+    layout.xaxis = { ...layout.xaxis, type: "date", gridcolor: line, zerolinecolor: line, nticks: 6, tickformatstops: [{ dtickrange: [null, 60000], value: "%H:%M:%S" }, { dtickrange: [60000, 86400000], value: "%H:%M" }, { dtickrange: [86400000, null], value: "%b %d" }] };
+    layout.yaxis = { gridcolor: line, zerolinecolor: line, ...layout.yaxis };
+    element.dataset.drawn = "yes";
+    return Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
+  }
+
+  const waiting = new Set(document.querySelectorAll(".plot"));
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) { waiting.delete(entry.target); watcher.unobserve(entry.target); draw(entry.target); }
+  }, { rootMargin: "300px" });
+  waiting.forEach((element) => watcher.observe(element));
+
+  // Everything at once: for print and for pictures.
+  window.drawAll = async () => {
+    document.querySelectorAll("details.row").forEach((row) => { row.open = true; });
+    for (const element of [...waiting]) { waiting.delete(element); watcher.unobserve(element); await draw(element); }
+  };
+  window.addEventListener("beforeprint", () => { paint("light"); window.drawAll(); });
+
+  document.querySelectorAll(".legend:not(.states) button").forEach((button) => button.addEventListener("click", () => {
+    const plot = button.closest(".panel").querySelector(".plot");
+    const off = button.classList.toggle("off");
+    Plotly.restyle(plot, { visible: !off }, [Number(button.dataset.trace)]);
+  }));
+
+  function paint(theme) {
+    root.dataset.theme = theme;
+    document.querySelectorAll(".plot[data-drawn]").forEach(draw);
+  }
+  const asked = new URLSearchParams(location.search).get("theme");
+  paint(asked ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  document.getElementById("theme").addEventListener("click", () => paint(dark() ? "light" : "dark"));
+
+  const refresh = document.getElementById("refresh");
+  // The page comes anew only while somebody looks at it and types nothing; a page that is slow to come is not asked twice.
+  if (refresh) setInterval(() => {
+    if (refresh.checked && document.visibilityState === "visible" && !document.activeElement.matches("input:not([type=checkbox]), select")) location.reload();
+  }, 1000 * Number(refresh.dataset.seconds));
+})();

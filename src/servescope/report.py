@@ -1,0 +1,98 @@
+"""`servescope snapshot`: what the command line asks for, and the file that comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from servescope import evidence, snapshot
+from servescope.errors import ServescopeError
+from servescope.evaluate import Prometheus
+from servescope.files import write_all
+from servescope.settings import Settings
+from servescope.templating import parse_time
+
+LOGS_AROUND_S = 120
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as text; see `servescope snapshot --help`."""
+
+    prometheus: str
+    start: str
+    end: str
+    dashboards: Sequence[str]
+    folder: Path | None
+    chosen: snapshot.Chosen
+    title: str
+    tempo: str | None
+    loki: str | None
+    loki_query: str
+    logs: Path | None
+    logs_around: str | None
+
+
+def read_choices(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`name=value` texts as the values of each variable.
+
+    Raises:
+        ServescopeError: a text has no name or no `=`.
+    """
+    chosen: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ServescopeError(f"--var {text!r} is not of the form application=main")
+        chosen.setdefault(name, []).append(value)
+    return chosen
+
+
+def write(request: Request, settings: Settings, output: Path, console: Console) -> tuple[int, float]:
+    """Make the report and write it; returns its size in bytes and the seconds that it took.
+
+    Raises:
+        ServescopeError: a bad time range or variable, a server that does not answer, a file that cannot be written.
+    """
+    begun = time.monotonic()
+    now = time.time()
+    start = parse_time(request.start, now, what="--from")
+    end = parse_time(request.end, now, end=True, what="--to")
+    window = snapshot.window_of(start, end, settings.scrape_interval_s)
+    boards = snapshot.load_dashboards(settings, request.folder, request.dashboards)
+    columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
+    with Prometheus(request.prometheus) as prometheus, Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("panels", total=None, what="asking Prometheus")
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, what=what[:50].ljust(50))
+
+        report = snapshot.collect(prometheus, boards, window, settings, request.chosen, progress)
+        bar.update(task, what="traces and logs")
+        if request.tempo:
+            reader = evidence.tempo(request.tempo)
+            report.traces = evidence.read_traces(request.tempo, reader, window.start, window.end)
+        if request.loki or request.logs:
+            report.logs = _logs(request, report, now)
+        bar.update(task, what="writing")
+        page = snapshot.render(report, request.title)
+    write_all({output: page})
+    return len(page.encode()), time.monotonic() - begun
+
+
+def _logs(request: Request, report: snapshot.Report, now: float) -> evidence.Logs:
+    if request.logs_around:
+        at = parse_time(request.logs_around, now, what="--logs-around")
+    else:
+        fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
+        # Without an alert the last lines are as good as any.
+        at = min(fired) / 1000 if fired else report.window.end
+    if request.loki:
+        return evidence.loki(request.loki, request.loki_query, at, LOGS_AROUND_S)
+    assert request.logs is not None
+    return evidence.ray_logs(request.logs, at, LOGS_AROUND_S)

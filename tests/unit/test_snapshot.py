@@ -1,0 +1,134 @@
+"""What panels show, and what the page does with hostile text."""
+
+from __future__ import annotations
+
+import re
+
+from servescope import evidence, figures, snapshot
+from servescope.evaluate import Series, TargetAnswer, Window
+from servescope.settings import Settings
+from servescope.snapshot import Board, Fired, Report, Section
+from servescope.templating import Scope
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+WINDOW = Window(1000, 1060, 15)
+SCOPE = Scope({}, {})
+
+
+def answer(ref: str, *series: tuple[dict[str, str], list[float]], legend: str = "{{deployment}}") -> TargetAnswer:
+    points = [Series(labels, [(1000 + 15 * i, v) for i, v in enumerate(values)]) for labels, values in series]
+    return TargetAnswer(ref, "x", legend, points)
+
+
+def panel(kind: str, answers: list[TargetAnswer], **model) -> figures.View:
+    base = {"type": kind, "title": "P", "description": "D", "gridPos": {"w": 8, "h": 8}, "options": {}}
+    return figures.view(base | model, answers, WINDOW, SCOPE, "p")
+
+
+def hostile_report() -> Report:
+    hostile = answer("A", ({"deployment": HOSTILE}, [1, 2, 3, 4, 5]))
+    table = panel("table", [hostile])
+    config = {"defaults": {"unit": "reqps"}, "overrides": []}
+    views = [
+        table,
+        panel("timeseries", [hostile], fieldConfig=config),
+        panel("bargauge", [hostile], fieldConfig=config),
+    ]
+    views += [panel("stat", [hostile, hostile]), panel("state-timeline", [hostile])]
+    for index, view in enumerate(views):
+        view.id = f"p{index}"
+    board = Board("b", HOSTILE, HOSTILE, [Section(HOSTILE, views, False)], [], {}, {})
+    trace = evidence.Trace(HOSTILE, HOSTILE, HOSTILE, 1_000_000, 5, True)
+    return Report(
+        WINDOW, 1060, HOSTILE, [board],
+        [Fired(HOSTILE, "critical", HOSTILE, HOSTILE, "", HOSTILE, [(1000_000, 1015_000, "firing")])],
+        {"servescope": "0", "Ray": HOSTILE},
+        evidence.Traces(HOSTILE, [trace], [trace]),
+        evidence.Logs(HOSTILE, 1_000_000, [evidence.Line(1_000_000, HOSTILE, HOSTILE, HOSTILE)], 0),
+    )  # fmt: skip
+
+
+def test_html_in_labels_logs_and_traces_stays_text():
+    page = snapshot.render(hostile_report(), HOSTILE)
+    without_library = page.replace(snapshot.plotly_js(), "")
+    assert len(page) - len(without_library) > 1_000_000
+    assert "<img" not in without_library
+    assert "<script>alert" not in without_library
+    assert without_library.count("&lt;script&gt;alert(1)") > 10
+    # The data of the plots stand in script elements, where only `<` could end them.
+    (data,) = re.findall(r'id="plots">(.*?)</script>', without_library, re.DOTALL)
+    assert "\\u003cscript\\u003e" in data
+    assert "<" not in data
+
+
+def test_a_snapshot_asks_no_network():
+    page = snapshot.render(hostile_report(), "t").replace(snapshot.plotly_js(), "")
+    assert re.findall(r'(?:src|href)="(?!#|data:,")[^"]*"', page) == []
+
+
+def test_a_gap_stays_a_gap():
+    assert figures.on_grid(Series({}, [(1000, 1.0), (1045, 2.0)]), WINDOW) == [1, None, None, 2, None]
+
+
+def test_a_stat_shows_the_last_figure_in_the_colour_of_its_threshold():
+    config = {"defaults": {"unit": "percentunit", "thresholds": {"steps": [
+        {"value": None, "color": "blue"}, {"value": 0.01, "color": "red"}]}}}  # fmt: skip
+    view = panel("stat", [answer("A", ({}, [0, 0.02]))], fieldConfig=config)
+    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", figures.COLORS["red"])
+
+
+def test_an_empty_panel_gives_its_reason():
+    view = panel("timeseries", [answer("A")], fieldConfig={"defaults": {"noValue": "needs a GPU on a node"}})
+    assert view.empty == "No data: needs a GPU on a node"
+
+
+def test_heatmap_buckets_are_taken_apart():
+    series = [({"le": le}, [value] * 5) for le, value in (("1", 1.0), ("2", 3.0), ("+Inf", 3.0))]
+    options = {"yAxis": {"unit": "ms"}, "cellValues": {"unit": "reqps"}}
+    view = panel("heatmap", [answer("A", *series)], options=options)
+    assert [row[0] for row in view.figure["z"]] == [1, 2, None]
+    assert view.figure["names"] == ["1 ms", "2 ms", "over"]
+
+
+def test_table_merges_queries_and_sorts():
+    first = answer("A", ({"deployment": "a"}, [1]), ({"deployment": "b"}, [5]))
+    second = answer("B", ({"deployment": "b"}, [0.5]))
+    transformations = [
+        {"id": "merge", "options": {}},
+        {"id": "organize", "options": {"renameByName": {"deployment": "D", "Value #A": "N", "Value #B": "R"}}},
+    ]
+    options = {"sortBy": [{"displayName": "N", "desc": True}]}
+    view = panel("table", [first, second], transformations=transformations, options=options)
+    assert view.columns == ["D", "N", "R"]
+    assert [[cell["text"] for cell in line] for line in view.cells] == [["b", "5", "0.500"], ["a", "1", ""]]
+
+
+def test_states_become_stretches():
+    mappings = [{"type": "value", "options": {"6": {"text": "HEALTHY", "color": "green"}}}]
+    view = panel("state-timeline", [answer("A", ({}, [6, 6, 2]))], fieldConfig={"defaults": {"mappings": mappings}})
+    assert [run[1:4] for run in view.figure["runs"]] == [[1000_000, 1030_000, "HEALTHY"], [1030_000, 1045_000, "2"]]
+
+
+def test_ray_logs_in_text_and_json(tmp_path):
+    import time
+
+    at = time.mktime((2026, 11, 25, 10, 0, 0, 0, 0, -1))
+    (tmp_path / "replica_a.log").write_text(
+        "INFO 2026-11-25 09:00:00,000 main_A x1 -- long before\n"
+        "ERROR 2026-11-25 10:00:01,500 main_A x1 0b0e7c1e-0000-4000-8000-000000000000 -- broke\nTraceback:\n  line\n"
+    )
+    record = '{"asctime": "2026-11-25 10:00:02,000", "levelname": "INFO", "message": "fine", "deployment": "main_B"}\n'
+    (tmp_path / "replica_b.log").write_text(record)
+    logs = evidence.ray_logs(tmp_path, at, 60)
+    assert [(line.level, line.source, line.text) for line in logs.lines] == [
+        ("ERROR", "main_A", "broke\nTraceback:\n  line"),
+        ("INFO", "main_B", "fine"),
+    ]
+    assert logs.lines[0].at == round((at + 1.5) * 1000)
+
+
+def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
+    boards = snapshot.load_dashboards(Settings(), None)
+    assert len(boards) >= 5
+    kinds = {p["type"] for board in boards for p in board["panels"]} - {"row", "text"}
+    assert kinds <= set(figures._BUILDERS)
