@@ -330,26 +330,27 @@ end
 -- Fields that this script makes or Ray writes; every other one comes from the application and may hold anything.
 local OURS = { message = true, level = true, component = true, application = true, deployment = true, replica = true,
                node = true, session = true, request_id = true, trace_id = true, span_id = true, method = true,
-               status = true, latency_ms = true, call_method = true, client = true, log_type = true, event = true,
+               route = true, status = true, latency_ms = true, call_method = true, client = true, log_type = true, event = true,
                exception = true, truncated = true, source = true, pid = true, worker_id = true, job_id = true,
                node_id = true, stream = true, file = true, severity_number = true }
 
+-- What may be sent of such a field; nil when nothing may.
+local function of_application(name, value)
+  if redact.secret_name(name) then return nil end
+  if type(value) == "string" then return redact.text(value) end
+  return value
+end
+
 local function from_json(r)
   for name, value in pairs(r) do
-    if not OURS[name] then
-      if redact.secret_name(name) then
-        r[name] = nil
-      elseif type(value) == "string" then
-        r[name] = redact.text(value)
-      end
-    end
+    if not OURS[name] then r[name] = of_application(name, value) end
   end
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- What Fluent Bit calls. The result is its code: -1 drops the record, 1 replaces time and record.
 
-function ray(tag, time, r)
+local function read(tag, time, r)
   local file = of_path(r.file or "")
   local message, stamp
   local raw = r.log
@@ -408,8 +409,13 @@ function ray(tag, time, r)
     end
   end
   r.message = redact.text(message)
-  if json then from_json(r) end
-  return 1, stamp or time, r
+  return 1, stamp or time, r, json
+end
+
+function ray(tag, time, r)
+  local code, stamp, record, json = read(tag, time, r)
+  if code > 0 and json then from_json(record) end
+  return code, stamp, record
 end
 
 -- For Loki: the labels stay at the top, the rest goes into one map that becomes structured metadata, as text.
@@ -428,12 +434,15 @@ local function put(map, name, value)
 end
 
 function loki(tag, time, r)
-  local code, stamp, record = ray(tag, time, r)
+  local code, stamp, record, json = read(tag, time, r)
   if code < 0 then return code, stamp, record end
   local out, meta = {}, {}
   for name, value in pairs(record) do
     if TOP[name] then
       out[name] = value
+    elseif json and not OURS[name] then
+      value = of_application(name, value)
+      if value ~= nil then put(meta, name, value) end
     elseif not NOT_SENT[name] then
       put(meta, name, value)
     end

@@ -432,7 +432,9 @@ def unreadable(place: Place, kind: str) -> Outcome:
         outcome = settle(place, agent, writer.count, quiet_s=20)
     complaints = [x for x in agent.log.read_text().splitlines() if "permission" in x.lower()]
     note = (
-        f"said {len(complaints)} times: {complaints[0].split('] ')[-1][:120].strip()}" if complaints else "said nothing"
+        f"said {len(complaints)} times: {complaints[0].split('] ')[-1].replace(str(place.tmp), '$RAY_TMP').strip()}"
+        if complaints
+        else "said nothing"
     )
     return Outcome(outcome.written, outcome.lost, outcome.duplicated, _join(note, outcome.note))
 
