@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from servescope import settings as settings_module
 from servescope import slo
+from servescope.catalog import METRICS
 from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
@@ -333,6 +334,25 @@ def test_each_part_of_the_production_guide_says_what_watches_it():
 def test_a_part_that_nothing_watches_is_found():
     text = "## A\n[x](dashboards/x.md#y) [Z](runbooks/Z.md)\n## B\n[x](dashboards/x.md#y)"
     assert unwatched(page_of(text)) == ["B: no link to runbooks"]
+
+
+def test_the_upgrade_guide_names_what_ray_changed():
+    code = set(PAGES[ROOT / "docs/upgrading.md"].inline_code)
+    changed = {m.name for m in METRICS if m.since == "2.60" or m.newer_labels or m.older_labels}
+    assert "ray_serve_deployment_error_counter_total" in changed
+    assert changed - code == set()
+
+
+def test_every_page_is_reached_from_the_readme_or_the_index():
+    reached = set()
+    waiting = [ROOT / "README.md", ROOT / "docs/README.md"]
+    while waiting:
+        path = waiting.pop()
+        if path in reached or path not in PAGES:
+            continue
+        reached.add(path)
+        waiting += [(path.parent / link.path).resolve() for link in PAGES[path].links if link.relative and link.path]
+    assert set(PAGES) - reached == set()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
