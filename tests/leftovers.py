@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,18 +40,19 @@ def run_demo(directory: Path, base: int, timeout_s: float = 60, **environment: s
     )
     # Ray's workers overwrite their environment with their title, so descendants are noted while they live.
     seen: dict[int, psutil.Process] = {}
-    waited = 0.0
-    while True:
-        try:
-            out, err = process.communicate(timeout=1)
-            break
-        except subprocess.TimeoutExpired:
-            seen |= {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
-            waited += 1
-            if waited > timeout_s:
-                process.terminate()
-                out, err = process.communicate(timeout=60)
-                raise AssertionError(f"the demo did not end in {timeout_s:g} s: {out}\n{err}") from None
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                out, err = process.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < deadline, f"the demo did not end in {timeout_s:g} s"
+                seen |= {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
     left = {p.pid: p for p in (*seen.values(), *_marked(mark)) if p.is_running() and _alive(p)}
     return Ended(process.returncode, out, err, [f"{pid} {' '.join(p.cmdline())}" for pid, p in left.items()])
 

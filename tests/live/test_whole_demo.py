@@ -1,0 +1,62 @@
+"""`make demo` that cannot start, as its user meets it, beside another Ray on the same machine that must not notice."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+from demo.stack import Run, Stack, serve_applications
+
+from tests.leftovers import listening, run_demo
+
+BASE = 22000
+# What a Ray consists of; workers come and go.
+CORE = re.compile(r"gcs_server|raylet|ray start|dashboard|ServeController|ProxyActor")
+
+
+def core_of(stack: Stack) -> dict[int, float]:
+    """The processes of the session's own Ray: pid and when each was born."""
+    del stack
+    children = psutil.Process().children(recursive=True)
+    return {p.pid: p.create_time() for p in children if CORE.search(" ".join(p.cmdline()))}
+
+
+@pytest.fixture
+def other_ray(stack: Stack) -> Iterator[Run]:
+    """A Ray that lives beside the demo; afterwards it must be the same and still answer."""
+    before = core_of(stack)
+    assert len(before) >= 5
+    yield stack.run
+    assert core_of(stack) == before
+    assert {a["status"] for a in serve_applications(stack.run).values()} == {"RUNNING"}
+    assert httpx.get(f"{stack.run.serve_url}/ok", timeout=30).status_code == 200
+    assert stack.dead() == []
+
+
+def test_a_ray_that_does_not_start(tmp_path: Path, other_ray: Run):
+    long = tmp_path / ("x" * 100)  # Unix sockets have to lie in a path of 107 characters at most
+    long.mkdir()
+    ended = run_demo(tmp_path / "demo", BASE, 120, TMPDIR=str(long))
+    assert ended.code == 1
+    (line,) = ended.err.splitlines()
+    assert line.startswith("demo: ray did not start (ended): ")
+    assert "AF_UNIX" in line
+    assert ended.left == []
+    assert listening(BASE) == set()
+
+
+def test_an_application_that_does_not_deploy(tmp_path: Path, other_ray: Run):
+    config = tmp_path / "serve.yaml"
+    application = {"name": "broken", "route_prefix": "/", "import_path": "tests.live.broken_app:app"}
+    config.write_text(yaml.safe_dump({"applications": [application]}))
+    ended = run_demo(tmp_path / "demo", BASE, 240, SERVE_CONFIG=str(config))
+    assert ended.code == 1
+    (line,) = ended.err.splitlines()
+    assert line == "demo: application broken failed to deploy: Broken: FileNotFoundError: weights.bin is missing"
+    assert ended.left == []
+    assert listening(BASE) == set()
