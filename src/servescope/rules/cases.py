@@ -216,6 +216,20 @@ def _worlds() -> dict[str, tuple[Series, str]]:
         "scaled to zero on purpose": ({**BASE, **zero}, "40m"),
         "without the replica label on the controller's metrics": ({**BASE, **high_cardinality_off}, "40m"),
         "a cluster without Serve": (dict(BASE), "40m"),
+        "a node that is drained refuses its probes": (
+            {
+                **BASE,
+                **healthy,
+                _series("ray_serve_proxy_status", node_id="y", node_ip_address="10.0.0.2"): "2x100 4x6",
+                _series(
+                    "ray_serve_num_http_requests_total",
+                    **{**_HTTP, "application": "", "route": "/-/healthz"},
+                    status_code="503",
+                    NodeAddress="10.0.0.2",
+                ): "0x100 1+1x6",
+            },
+            "27m",
+        ),
         "Prometheus has just started and finds old counters": (
             {
                 **BASE,

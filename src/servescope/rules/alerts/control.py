@@ -22,7 +22,8 @@ def build(settings: Settings) -> Group:
     proxies_alive = t.total(
         "group", t.scope.rate("ray_serve_event_loop_monitoring_iterations_total", "2m", component='="proxy"') + " > 0"
     )
-    lag_labels = ("application", "deployment", "component")
+    # Each loop by itself: a replica has three, and two that idle would hide the one that is blocked.
+    lag_labels = ("application", "deployment", "component", "loop_type")
     lag = t.slow_share("ray_serve_event_loop_scheduling_latency_ms", 500, "5m", *lag_labels)
     proxy_labels = ("node_ip_address",)
     node_alive = f'label_replace({t.now("ray_node_cpu_utilization")}, "node_ip_address", "$1", "ip", "(.*)")'
@@ -73,8 +74,8 @@ def build(settings: Settings) -> Group:
                 "# one late turn while a process starts is no lag\n"
                 f"and {t.events('ray_serve_event_loop_scheduling_latency_ms_count', '5m', *lag_labels)} >= 5",
                 "An event loop is blocked.",
-                "{{ $value | humanizePercentage }} of the turns of the event loop of {{ $labels.component }} "
-                "{{ $labels.deployment }} came more than half a second late.",
+                "{{ $value | humanizePercentage }} of the turns of the {{ $labels.loop_type }} event loop of "
+                "{{ $labels.component }} {{ $labels.deployment }} came more than half a second late.",
                 "Code that does not await (CPU work, blocking I/O, time.sleep) holds the loop that also serves "
                 "the other requests and the health check.",
                 "All requests of that process stall together.",
@@ -116,7 +117,7 @@ def build(settings: Settings) -> Group:
                             le="500",
                         ): "0+2.45x",
                     },
-                    {"application": "main", "deployment": "D", "component": "replica"},
+                    {"application": "main", "deployment": "D", "component": "replica", "loop_type": "user_code"},
                 ),
                 drill="blocked-loop",
             ),
@@ -125,10 +126,14 @@ def build(settings: Settings) -> Group:
                 "critical",
                 "1m",
                 proxy_labels,
-                f"{t.total('group', t.now('ray_serve_proxy_status') + ' == 3', *proxy_labels)}",
-                "A proxy is unhealthy.",
-                "The controller reports the proxy on {{ $labels.node_ip_address }} as UNHEALTHY.",
-                "The proxy does not answer the controller's checks: it is overloaded, stuck or dead.",
+                f"{t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} < 2\n"
+                "# UNHEALTHY is replaced at once and seldom seen: what lasts is a proxy that does not come up\n"
+                f"or {t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} == 3",
+                "A proxy is unhealthy, or does not start.",
+                "The controller has reported the proxy on {{ $labels.node_ip_address }} as STARTING or UNHEALTHY for a "
+                "minute.",
+                "The proxy does not answer the controller's checks: it is overloaded, stuck or dead, or its port is "
+                "taken.",
                 "Requests through that node fail or hang until the load balancer takes it out.",
                 (
                     ("Status of each proxy:", "ray_serve_proxy_status"),
@@ -140,7 +145,7 @@ def build(settings: Settings) -> Group:
                 ),
                 ("Serve replaces it; if it stays, kill the proxy actor and read `logs/serve/proxy_<ip>.log`.",),
                 ("servescope-cluster", "Proxy status"),
-                Case("10m", {PROXY: "2x10 3x"}, {PROXY: "2x30 3 2x"}, {"node_ip_address": "10.0.0.1"}),
+                Case("10m", {PROXY: "2x10 3 1x3 3 1x"}, {PROXY: "2x30 1x3 2x"}, {"node_ip_address": "10.0.0.1"}),
                 drill="kill-proxy",
             ),
             Alert(

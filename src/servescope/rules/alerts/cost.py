@@ -89,7 +89,7 @@ def build(settings: Settings) -> Group:
                     {TARGET: "3x"},
                     WHO,
                 ),
-                drill="beyond-max-replicas",
+                drill="hours-at-max",
                 needs="the servescope exporter (the limit is in no metric of Ray's)",
             ),
             Alert(

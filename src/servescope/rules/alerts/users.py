@@ -40,7 +40,12 @@ def build(settings: Settings) -> Group:
         "ray_serve_http_request_latency_ms", settings.latency_ms, "10m", "application", application='!=""'
     )
     answered = t.events("ray_serve_http_request_latency_ms_count", "10m", "application", application='!=""')
-    probe_errors = t.events("ray_serve_num_http_requests_total", "2m", route='="/-/healthz"', status_code='=~"5.."')
+    probe_errors = t.events(
+        "ray_serve_num_http_requests_total", "2m", "NodeAddress", route='="/-/healthz"', status_code='=~"5.."'
+    )
+    drained = t.total("max", t.over("max", "ray_serve_proxy_status", "5m"), "node_ip_address")
+    drained = f'label_replace({drained}, "NodeAddress", "$1", "node_ip_address", "(.*)") >= 4'
+    by_node = f"({', '.join(t.by('NodeAddress'))})"
     probe = t.now("probe_success", instance='=~".*/-/healthz"')
     unmatched = t.events(
         "ray_serve_num_http_requests_total", "5m", application='=""', route='=""', status_code='="404"'
@@ -250,11 +255,13 @@ def build(settings: Settings) -> Group:
                 "critical",
                 "1m",
                 (),
-                f"{probe_errors} >= 3",
+                f"sum by ({settings.cluster_label}) ({probe_errors} >= 3\n"
+                "# a node without replicas is drained: its proxy says so, that it may be taken out\n"
+                f"unless on {by_node} {drained})",
                 "Proxies answer their health probe with an error.",
                 "{{ $value }} probes of /-/healthz were answered with a 5xx during the last 2 minutes.",
-                "The proxy has no route table yet, no replica to send to, or is being drained. Counted by the proxies "
-                "themselves, so it needs somebody who probes, such as a load balancer.",
+                "The proxy has no route table yet, or no replica to send to. Counted by the proxies themselves, so it "
+                "needs somebody who probes, such as a load balancer.",
                 "The load balancer takes the node out; with all nodes out nothing is reachable.",
                 (
                     ("What do the proxies' status gauges say?", "ray_serve_proxy_status"),
@@ -267,7 +274,7 @@ def build(settings: Settings) -> Group:
                     {http("503", "/-/healthz", ""): "0+1x"},
                     {http("503", "/-/healthz", ""): "0x30 1x5 2x"},
                 ),
-                drill="kill-controller",
+                drill="empty-head",
             ),
             Alert(
                 "RayServeProbeFailing",
@@ -288,7 +295,7 @@ def build(settings: Settings) -> Group:
                     {'probe_success{instance="http://n1:8000/-/healthz",job="probe"}': "1 0 0 1 _ _ 0 1x"},
                     {"instance": "http://n1:8000/-/healthz"},
                 ),
-                drill="kill-controller",
+                drill="kill-proxy",
                 needs="a blackbox exporter that probes `/-/healthz`, its instance label the probed address",
             ),
             Alert(
@@ -325,7 +332,7 @@ def build(settings: Settings) -> Group:
                     {http("404", "", ""): "0+0.1x"},
                     APP,
                 ),
-                drill="bad-rollout",
+                drill="lost-route",
             ),
             Alert(
                 "RayServeApplicationDeployFailed",
@@ -364,7 +371,7 @@ def build(settings: Settings) -> Group:
                 ("Read the replicas' logs; see RayServeReplicaCrashLooping and RayServeHealthCheckFailing.",),
                 ("servescope-overview", "Application status"),
                 Case("10m", {STATUS: "6x10 2x"}, {STATUS: "6x10 2x3 6x"}, APP),
-                drill="crash-loop",
+                drill="exit-at-start",
             ),
             Alert(
                 "RayServeDeploymentUnhealthy",
@@ -420,7 +427,7 @@ def build(settings: Settings) -> Group:
                     {'ray_serve_autoscaling_target_replicas{application="main",deployment="D"}': "2x8 0x"},
                     {"application": "main", "deployment": "D"},
                 ),
-                drill="crash-loop",
+                drill="exit-at-start",
             ),
         ),
     )
