@@ -216,6 +216,13 @@ def _worlds() -> dict[str, tuple[Series, str]]:
         "scaled to zero on purpose": ({**BASE, **zero}, "40m"),
         "without the replica label on the controller's metrics": ({**BASE, **high_cardinality_off}, "40m"),
         "a cluster without Serve": (dict(BASE), "40m"),
+        "the node of a busy replica cannot be scraped": (
+            {
+                **BASE,
+                **{text: f"{values}100" if "_processing_" in text else values for text, values in healthy.items()},
+            },
+            "28m",
+        ),
         "a node that is drained refuses its probes": (
             {
                 **BASE,

@@ -315,6 +315,8 @@ def build(settings: Settings) -> Group:
                 f"{t.total('sum', t.over('min', 'ray_serve_replica_processing_queries', hung), *DEPLOYMENT)} >= 1\n"
                 "# a replica younger than the window cannot have hung that long\n"
                 f"and {t.total('sum', t.ago('ray_serve_replica_processing_queries', hung), *DEPLOYMENT)} >= 1\n"
+                "# of replicas that cannot be scraped nothing is known\n"
+                f"and {t.total('sum', t.now('ray_serve_replica_processing_queries'), *DEPLOYMENT)} >= 1\n"
                 f"unless {finished} > 0",
                 "Requests are in progress and none finishes.",
                 "{{ $labels.deployment }} of {{ $labels.application }} has worked on {{ $value }} requests for "
