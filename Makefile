@@ -64,6 +64,10 @@ truth: setup tools ## hold the panels against a client's own count and write doc
 bench: setup ## measure what docs/benchmarks.md says, and write it; BENCHES="exporter" names the sections
 	@for bench in $(BENCHES); do $(RUN)/python -m tests.bench.$$bench || exit 1; done
 
+drill: setup ## break a live Serve in every way and hold the alerts against it (as root; FAULTS=a,b RUNS=3)
+	@scripts/setup.sh drill
+	@$(RUN)/python -m tests.drill
+
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local
 
