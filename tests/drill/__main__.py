@@ -26,7 +26,7 @@ from tests.drill.watch import Watch
 from tests.drill.world import World
 
 DEFAULT_BASE = 29000
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def chosen(names: str) -> list[Fault]:

@@ -44,7 +44,7 @@ class Fault:
     until: int = 0  # the phase at whose end it heals, where not its own
     watch_s: float = 0  # how long to look on at least
     # How much must have been recorded before: first events count only where the start of their window was watched.
-    before_s: float = 0
+    before_s: float = 80
     resolves_s: float = 0  # within how long after healing its alerts must have ended by themselves; 0 does not wait
     everywhere: bool = False
 
@@ -201,6 +201,7 @@ FAULTS = (
         apps=app("nothing"),
         phase=0,
         watch_s=300,
+        before_s=0,
     ),
     Fault(
         "kill-replica",
@@ -269,7 +270,6 @@ FAULTS = (
         switched("hang", "hung-requests"),
         must=(Expect("RayServeRequestsHung", 150),),
         apps=app("hung-requests", rate=0.5, max_ongoing=1000),
-        before_s=80,
     ),
     Fault(
         "burst",
@@ -405,7 +405,6 @@ FAULTS = (
         must=(Expect("RayServeReplicaErrorOutlier", 150), Expect("RayServeReplicaLatencyOutlier", 240)),
         may=(*FAILING, "RayServeSlowerAfterDeploy"),
         apps=app("bad-replica", replicas=3, rate=8),
-        before_s=80,
     ),
     Fault(
         "stop-exporter",
