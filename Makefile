@@ -69,6 +69,10 @@ bench: setup ## measure what docs/benchmarks.md says, and write it; BENCHES="exp
 drill-logs: setup tools ## every fault that loses lines against both log agents, and what a line costs; writes docs/logs.md
 	$(RUN)/python -m tests.drill_logs
 
+drill: setup ## break a live Serve in every way and hold the alerts against it (as root; FAULTS=a,b RUNS=3)
+	@scripts/setup.sh drill
+	@$(RUN)/python -m tests.drill
+
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local
 

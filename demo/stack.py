@@ -677,6 +677,11 @@ class Stack:
             if not component.once and not process.running()
         ]
 
+    def processes(self) -> list[psutil.Process]:
+        """The processes that lead what runs here."""
+        pids = [process.process.pid for _, process in self._processes if process.process is not None]
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+
     def stop(self) -> None:
         """End every process that was started here, the last one first, and nothing else."""
         with uninterrupted():  # an impatient second Ctrl-C would leave the rest running

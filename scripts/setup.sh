@@ -1,8 +1,8 @@
 #!/bin/sh
 # Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
-# compose` the parser of the compose files, `setup.sh collector` the OpenTelemetry Collector. Says what it installs; does
-# nothing where the pieces already are.
+# drill` those and what only the drill needs, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
+# OpenTelemetry Collector. Says what it installs; does nothing where the pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,12 @@ promtool|prometheus|https://prometheus.io/download (2.42 or later)
 prometheus-alertmanager|prometheus-alertmanager|https://prometheus.io/download (alertmanager on the PATH as prometheus-alertmanager)
 amtool|prometheus-alertmanager|https://prometheus.io/download (with alertmanager)
 prometheus-blackbox-exporter|prometheus-blackbox-exporter|https://prometheus.io/download (blackbox_exporter on the PATH as prometheus-blackbox-exporter)
+"
+# What only the drill runs besides.
+DRILL_TOOLS="
+redis-server|redis-server|https://redis.io/docs/latest/operate/oss_and_stack/install
+redis-cli|redis-tools|https://redis.io/docs/latest/operate/oss_and_stack/install
+ip|iproute2|your distribution
 "
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -35,7 +41,7 @@ setup_tools() {
     old_ifs=$IFS
     IFS='
 '
-    for line in $TOOLS; do
+    for line in $1; do
         IFS='|' read -r program package other <<LINE
 $line
 LINE
@@ -180,7 +186,8 @@ for part in "$@"; do
     case $part in
         python) setup_python ;;
         ray) setup_ray ;;
-        tools) setup_tools ;;
+        tools) setup_tools "$TOOLS" ;;
+        drill) setup_tools "$TOOLS$DRILL_TOOLS" ;;
         compose) setup_compose ;;
         collector) setup_collector ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;

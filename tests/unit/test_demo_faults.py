@@ -24,6 +24,7 @@ def programs(tmp_path: Path) -> Path:
     folder.mkdir()
     write_program(folder / "prometheus", 'echo "prometheus, version 3.1.0 (branch: HEAD)"')
     write_program(folder / "prometheus-alertmanager", "exit 0")
+    write_program(folder / "prometheus-blackbox-exporter", "exit 0")
     return folder
 
 

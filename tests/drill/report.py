@@ -1,0 +1,95 @@
+"""The matrix of a drill, as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from servescope.rules import alerts
+from tests.drill import world
+from tests.drill.judge import ALWAYS, Trial, median_detection_s
+
+
+@dataclass
+class Result:
+    """One run: its trials, false alarms, and how Prometheus kept up, by world."""
+
+    trials: list[Trial] = field(default_factory=list)
+    false_alarms: list[str] = field(default_factory=list)
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+    minutes: float = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether every expected alert came, nothing else did, and what should end by itself ended."""
+        return not self.false_alarms and not any(trial.missed or trial.unresolved for trial in self.trials)
+
+
+def page(results: Sequence[Result], command: str, whole: bool) -> str:
+    """The page, in Markdown."""
+    trials = [trial for result in results for trial in result.trials]
+    median = median_detection_s(trials)
+    expected = sum(len(trial.fault.must) for trial in trials)
+    missed = sum(len(trial.missed) for trial in trials)
+    wrong = sum(len(result.false_alarms) for result in results)
+    interval = world.SETTINGS.scrape_interval_s / world.SCALE
+    lines = [
+        "# The drill",
+        "",
+        f"Written by `{command}`{'' if whole else ', a part of the drill'}; do not edit. A live Ray Serve on two nodes "
+        "is broken in each of these ways, while a real Prometheus with the very rules of `alerts/` and a real "
+        "Alertmanager watch. Every duration (ranges, offsets, `for`, scrape and evaluation interval, staleness, Ray's "
+        f"report intervals) is divided by {world.SCALE:g}, so Prometheus scrapes every {interval:g} s and five minutes "
+        f"are {300 / world.SCALE:g} s; the expressions are the same, and so are the thresholds, except that a start "
+        f"counts as slow from {world.SETTINGS.slow_start_ms / 1000:g} s on. Times are seconds of the drill, from the "
+        "fault to the alert at Alertmanager; multiply by the factor for the real ones.",
+        "",
+        f"Runs: {len(results)}, {' and '.join(f'{result.minutes:.0f}' for result in results)} minutes. Expected alerts "
+        f"seen: {expected - missed} of {expected}. False alarms: {wrong}. Median time to detect: "
+        f"{'-' if median is None else f'{median:.0f} s'}.",
+        "",
+        "| fault | what really breaks | expected | seen after, s | in time | may also fire, and did |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(trial.fault.name for trial in trials):
+        lines += _rows([trial for trial in trials if trial.fault.name == name])
+    lines += ["", "## False alarms", ""]
+    lines += [f"- run {i}: {line}" for i, result in enumerate(results, 1) for line in result.false_alarms] or ["None."]
+    lines += ["", "## Not resolved", ""]
+    lines += [
+        f"- run {i}: {trial.fault.name}: {line}"
+        for i, result in enumerate(results, 1)
+        for trial in result.trials
+        for line in trial.unresolved
+    ] or ["Nothing: what should end by itself once healed did."]
+    lines += ["", "## Did Prometheus keep up?", "", "| run | world | figure | value |", "|---|---|---|---|"]
+    lines += [
+        f"| {i} | {name} | {figure} | {value:.3g} |"
+        for i, result in enumerate(results, 1)
+        for name, figures in result.figures.items()
+        for figure, value in figures.items()
+    ]
+    lines += ["", "## Alerts without a drill", "", "A promtool test carries each of these.", ""]
+    lines += ["| alert | why none is possible here |", "|---|---|"]
+    lines += [f"| {a.name} | {a.no_drill} |" for a in alerts.all_alerts(world.SETTINGS) if a.no_drill]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(trials: Sequence[Trial]) -> list[str]:
+    fault = trials[0].fault
+    also = sorted({alert for trial in trials for alert in trial.also})
+    if not fault.must:
+        return [f"| {fault.name} | {fault.how} | none | | {'yes' if not also else ''} | {', '.join(also)} |"]
+    rows = []
+    for i, expect in enumerate(fault.must):
+        times = [trial.detected.get(expect.alert) for trial in trials]
+        shown = ", ".join("missed" if at is None else f"{at:.0f}" for at in times)
+        if expect.alert in ALWAYS:
+            shown = "always fires"
+        in_time = "yes" if None not in times else "**no**"
+        first = (fault.name, fault.how) if i == 0 else ("", "")
+        rows.append(
+            f"| {first[0]} | {first[1]} | {expect.alert} (within {expect.within_s:g}) | {shown} | {in_time} | "
+            f"{', '.join(also) if i == 0 else ''} |"
+        )
+    return rows
