@@ -175,7 +175,7 @@ def test_every_panel_query_goes_through_grafana(world):
     queries = [query for asked in world.asked if isinstance(asked, dict) for query in asked["queries"]]
     boards = [board.to_json() for board in all_dashboards(Settings(), recorded=True) if board.uid in smoke.PANELS_OF]
     wanted = Counter(t["datasource"]["type"] for b in boards for panel in panels(b) for t in panel.get("targets", []))
-    # A search for traces is not asked by Grafana's query API: the page asks Tempo itself, through the data source's proxy.
+    # A search for traces is not asked by Grafana's query API: the page asks Tempo itself, through Grafana's proxy.
     assert wanted.pop("tempo") > 0
     assert Counter(query["datasource"]["type"] for query in queries) == wanted
     assert wanted["prometheus"] > 40
