@@ -92,6 +92,8 @@ def hourly_cost(r: Reader, settings: Settings, replicas: str) -> str:
 
 # Sums over the dashboard's range take one value a minute, so that sixty of them are an hour.
 MINUTES = "[$__range:1m]"
+# For shares: a fixed minute would see nothing but the same second of every minute, which a load of such a period fools.
+STEPS = "[$__range:$__interval]"
 
 
 def hours(figure: str) -> str:

@@ -91,7 +91,7 @@ def test_hours(tmp_path):
         of("Hours by deployment", 0): REPLICA_HOURS,
         of("Hours by deployment", 1): 2 * REPLICA_HOURS,
         of("Hours by deployment", 2): REPLICA_HOURS / 2,
-        of("Hours by deployment", 3): (29 * 0.5 + 31 * 0) / 60,
+        of("Hours by deployment", 3): (119 * 0.5 + 121 * 0) / 240,  # one look each 15 s
         of("CPUs reserved"): 12,
         of("Idle replicas"): 0,
     }

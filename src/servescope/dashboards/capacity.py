@@ -341,8 +341,8 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
                 panels.query(limits.hours(replicas)),
                 panels.query(limits.hours(cpus)),
                 panels.query(limits.hours(gpus)),
-                panels.query(f"avg_over_time(({idle}){limits.MINUTES})"),
-                panels.query(f"avg_over_time(({limits.spot_share(r)}){limits.MINUTES})"),
+                panels.query(f"avg_over_time(({idle}){limits.STEPS})"),
+                panels.query(f"avg_over_time(({limits.spot_share(r)}){limits.STEPS})"),
             ],
             [
                 common.APPLICATION_COLUMN,
