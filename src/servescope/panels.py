@@ -72,6 +72,8 @@ class Palette:
     at_risk: str = "orange"
     neutral: str = "blue"
     good: str = "green"
+    growing: str = "dark-blue"  # these two are shades of neutral
+    shrinking: str = "light-blue"
     muted: str = "#8e8e8e"
     other: str = "purple"
 
@@ -241,7 +243,15 @@ def timeseries(
         for name in dashed
     ]
     options = {
-        "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+        # A legend of many series scrolls: those that matter stand on top.
+        "legend": {
+            "calcs": ["lastNotNull", "max"],
+            "displayMode": "table",
+            "placement": "bottom",
+            "showLegend": True,
+            "sortBy": "Max",
+            "sortDesc": True,
+        },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
     frame = gl.TimeSeries(title=title, dataSource=PROMETHEUS, unit=unit)
