@@ -60,6 +60,7 @@ UNITS = frozenset(
 )
 
 PROMETHEUS: Json = {"type": "prometheus", "uid": "${datasource}"}
+RATES = ("reqps", "ops", "Bps")
 LOKI: Json = {"type": "loki", "uid": "${logs}"}
 TEMPO: Json = {"type": "tempo", "uid": "${traces}"}
 
@@ -227,7 +228,8 @@ def timeseries(
         "thresholdsStyle": {"mode": "dashed" if thresholds else "off"},
     }
     defaults = _defaults(unit, thresholds, links, absent, color="palette-classic") | {"custom": custom}
-    if min is not None or bars or stack:
+    # A rate that does not start at zero makes a ripple look like a fall.
+    if min is not None or bars or stack or unit in RATES:
         defaults["min"] = 0 if min is None else min
     if max is not None:
         defaults["max"] = max
