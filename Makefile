@@ -18,8 +18,8 @@ help: ## list the targets
 setup: ## the Python environment (.venv), from hashed requirements
 	@scripts/setup.sh python
 
-tools: ## the external programs (Debian packages; Compose's parser; the OpenTelemetry Collector, built where Go is installed)
-	@scripts/setup.sh tools compose collector
+tools: ## the external programs (Debian packages; Compose's parser; Chromium; the OpenTelemetry Collector, built where Go is there)
+	@scripts/setup.sh tools compose collector browser
 
 requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
@@ -75,6 +75,9 @@ drill: setup ## break a live Serve in every way and hold the alerts against it (
 
 demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@$(RUN)/python -m demo.local
+
+pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own
+	@$(RUN)/python -m demo.pictures
 
 steps: setup ## how many requests one replica of the demo carries, and the limits that follow
 	@$(RUN)/python -m demo.steps

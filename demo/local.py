@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -102,6 +103,8 @@ def print_where(run: Run, components: list[Component]) -> None:
         "and has no switch for it."
     )
     out.print(f"Prometheus with the rules: {run.prometheus_url}/rules; dashboards to import: {ROOT / 'dashboards'}")
+    if any(component.name == "preview" for component in components):
+        out.print(f"The dashboards, without Grafana: http://{stack.LOOPBACK}:{run.ports.preview}/")
 
 
 def print_checks(checks: list[DashboardCheck]) -> None:
@@ -129,7 +132,8 @@ def main() -> int:
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
     if logs.missing():
         out.print(logs.missing())
-    parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS)
+    pages = () if shutil.which("grafana-server") else (stack.preview,)
+    parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS, *pages)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     found: list[smoke.Result] = []

@@ -13,21 +13,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo import local, stack
 from demo.stack import ROOT, Run, Stack
 from servescope import snapshot
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, check_dashboards
+from servescope.evaluate import Prometheus, Window, check_dashboards
 from servescope.settings import Settings
 
 FOLDER = ROOT / "docs/pictures"
-WIDTH, HEIGHT = 1400, 900
+WIDTH, HEIGHT = 1300, 900
 PHONE_WIDTH = 390
 DATA_WITHIN_S = 420
+FILLED_AFTER_S = 300  # a graph of a few points shows nothing
+LONGEST_S = 900
+COLORS = 255
+# All deployments at once make lines that nobody can tell apart.
+CHOSEN = {"servescope-deployment": {"application": ["ocr"], "deployment": ["Recogniser"]}}
+MISSING = "chromium is missing: `make tools` installs it (Debian packages chromium and fonts-dejavu-core)"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -53,7 +59,7 @@ def browser() -> Iterator[Browser]:
     """
     path = chromium()
     if path is None:
-        raise ServescopeError("chromium is missing: scripts/setup.sh browser installs it (Debian package chromium)")
+        raise ServescopeError(MISSING)
     with sync_playwright() as playwright:
         # Root cannot run Chromium's sandbox; what is opened here is our own page.
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
@@ -61,20 +67,24 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
-def open_page(browser: Browser, address: str, *, dark: bool = False, width: int = WIDTH) -> Opened:
-    """Open a page without any network but the address itself, draw all of it, and hear what it complains about."""
-    context = browser.new_context(
-        viewport={"width": width, "height": HEIGHT}, color_scheme="dark" if dark else "light", timezone_id="UTC"
-    )
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    opened = Opened(page)
-    page.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
-    page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    page.on("requestfailed", lambda request: opened.complaints.append(f"{request.url}: {request.failure}"))
-    page.goto(address)
-    page.evaluate("window.drawAll()")
-    return opened
+@contextmanager
+def open_page(browser: Browser, address: str, *, all_rows: bool = True, width: int = WIDTH) -> Iterator[Opened]:
+    """Open a page, draw all of it (the closed rows too, or as it opens), and hear what it complains about."""
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme="light", timezone_id="UTC")
+    try:
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        opened = Opened(page)
+        page.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: opened.complaints.append(f"{request.url}: {request.failure}"))
+        answer = page.goto(address)
+        if answer and not answer.ok:
+            raise ServescopeError(f"{address}: {answer.status} {answer.text().strip()}")
+        page.evaluate(f"window.drawAll({'true' if all_rows else 'false'})")
+        yield opened
+    finally:
+        context.close()
 
 
 def drawn(page: Page) -> dict[str, str]:
@@ -93,58 +103,61 @@ def drawn(page: Page) -> dict[str, str]:
 
 
 def shrink(path: Path) -> None:
-    """Reduce a picture to 64 colours: plots need no more, and the repository stays small."""
-    import cv2  # comes with the demo's OCR
-    import numpy as np
-
-    picture: Any = cv2.imread(str(path))
-    levels = np.round(np.arange(256) / 17).astype(np.uint8) * 17
-    cv2.imwrite(str(path), levels[picture], [cv2.IMWRITE_PNG_COMPRESSION, 9])
+    """Reduce a picture to a palette: plots need no more colours, and the repository stays small."""
+    picture = Image.open(path).convert("RGB")
+    picture.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def take(prometheus_url: str, settings: Settings, window: snapshot.Window, folder: Path) -> list[Path]:
-    """Write a picture of each dashboard, and one of the alerts' timeline."""
-    folder.mkdir(parents=True, exist_ok=True)
+def take(prometheus_url: str, settings: Settings, window: Window, folder: Path) -> list[Path]:
+    """Write a picture of each dashboard, as it opens, and return the files.
+
+    Raises:
+        ServescopeError: there is no Chromium, Prometheus does not answer, or a page complains.
+    """
     written = []
     with Prometheus(prometheus_url) as prometheus, browser() as chrome, tempfile.TemporaryDirectory() as scratch:
         for board in snapshot.load_dashboards(settings, None):
-            report = snapshot.collect(prometheus, [board], window, settings)
-            page = Path(scratch) / f"{board['uid']}.html"
-            page.write_text(snapshot.render(report, board["title"]), encoding="utf-8")
-            opened = open_page(chrome, page.as_uri())
-            if opened.complaints:
-                raise ServescopeError(f"{board['uid']}: {opened.complaints[0]}")
-            name = board["uid"].removeprefix("servescope-")
-            targets = {name: f"#{board['uid']}"} | ({"alerts": "#alerts"} if name == "overview" else {})
-            for stem, selector in targets.items():
-                picture = folder / f"{stem}.png"
-                opened.page.locator(selector).screenshot(path=str(picture))
-                shrink(picture)
-                written.append(picture)
-            opened.page.context.close()
-    return written
+            report = snapshot.collect(prometheus, [board], window, settings, CHOSEN.get(board["uid"]))
+            html, picture = Path(scratch) / f"{board['uid']}.html", Path(scratch) / f"{board['uid']}.png"
+            html.write_text(snapshot.render(report, board["title"]), encoding="utf-8")
+            with open_page(chrome, html.as_uri(), all_rows=False) as opened:
+                if opened.complaints:
+                    raise ServescopeError(f"{board['uid']}: {opened.complaints[0]}")
+                opened.page.locator(f"#{board['uid']}").screenshot(path=str(picture))
+            shrink(picture)
+            written.append(picture)
+        # All or none: pictures of different moments would contradict each other.
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copy(picture, folder)) for picture in written]
 
 
 def main() -> int:
     """Attach to a demo that runs on these ports, or run one until every panel that can has data."""
+    if chromium() is None:
+        raise ServescopeError(MISSING)
     settings = Settings()
-    run = Run(ROOT / ".servescope/pictures", stack.ports_from_environment(), ROOT / "demo/serve_config.yaml")
+    directory = stack.directory_from_environment("pictures")
+    run = Run(directory, stack.ports_from_environment(), ROOT / "demo/serve_config.yaml", probes=True)
     if stack.answers(f"{run.prometheus_url}/-/ready"):
-        return _take(run, settings, 900)
+        print(f"attached to the demo at {run.prometheus_url}")
+        return _take(run, settings)
     with Stack(run, local.COMPONENTS, print):
-        begun = time.time()
-        while any(check.missing for check in check_dashboards(run.prometheus_url, settings)):
-            if time.time() - begun > DATA_WITHIN_S:
-                break
-            time.sleep(5)
-        # A graph of a few points shows nothing.
-        time.sleep(max(0.0, begun + 300 - time.time()))
-        return _take(run, settings, 420)
+        return _take(run, settings)
 
 
-def _take(run: Run, settings: Settings, seconds: float) -> int:
+def _take(run: Run, settings: Settings) -> int:
+    with Prometheus(run.prometheus_url) as prometheus:
+        (born,) = prometheus.query('process_start_time_seconds{job="prometheus"}')
+    began = float(born["value"][1])
+    deadline = time.time() + DATA_WITHIN_S
+    while missing := [f"{c.title} / {m}" for c in check_dashboards(run.prometheus_url, settings) for m in c.missing]:
+        if time.time() > deadline:
+            raise ServescopeError(f"no data after {DATA_WITHIN_S} s: {', '.join(missing)}")
+        time.sleep(5)
+    print("all panels have data")
+    time.sleep(max(0.0, began + FILLED_AFTER_S - time.time()))
     now = time.time()
-    window = snapshot.window_of(now - seconds, now, settings.scrape_interval_s)
+    window = snapshot.window_of(max(began, now - LONGEST_S), now, settings.scrape_interval_s)
     for path in take(run.prometheus_url, settings, window, FOLDER):
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
     return 0

@@ -72,6 +72,7 @@ class Ports:
     span_metrics: int = 8889
     collector_metrics: int = 8888
     collector_health: int = 13133
+    preview: int = 9470
 
     @staticmethod
     def from_base(base: int) -> Ports:
@@ -509,6 +510,21 @@ def collector(run: Run) -> Component:
             "TRACES_TO": "[file/traces]",
         },
         prepare=prepare,
+    )
+
+
+def preview(run: Run) -> Component:
+    """The dashboards as pages, for where there is no Grafana."""
+    url = f"http://{LOOPBACK}:{run.ports.preview}"
+    return Component(
+        "preview",
+        [
+            *(sys.executable, "-m", "servescope", "preview"),
+            *(f"--prometheus={run.prometheus_url}", f"--port={run.ports.preview}"),
+        ],
+        lambda: answers(f"{url}/-/ready"),
+        url,
+        (run.ports.preview,),
     )
 
 

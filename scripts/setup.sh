@@ -2,7 +2,7 @@
 # Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
 # drill` those and what only the drill needs, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
-# OpenTelemetry Collector. Says what it installs; does nothing where the pieces already are.
+# OpenTelemetry Collector, `setup.sh browser` Chromium. Says what it installs; does nothing where the pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -65,6 +65,18 @@ setup: $program is missing: as root, apt-get install $package; or $other"
     else
         echo "$missing" | sed '/^$/d' >&2
         exit 1
+    fi
+}
+
+# For the pictures of the dashboards and the test that looks at them; everything else does without.
+setup_browser() {
+    for program in chromium chromium-browser google-chrome; do
+        if have "$program"; then return 0; fi
+    done
+    if can_apt; then
+        apt_install chromium fonts-dejavu-core
+    else
+        echo "setup: no chromium (as root, apt-get install chromium fonts-dejavu-core): no pictures of dashboards" >&2
     fi
 }
 
@@ -190,6 +202,7 @@ for part in "$@"; do
         drill) setup_tools "$TOOLS$DRILL_TOOLS" ;;
         compose) setup_compose ;;
         collector) setup_collector ;;
+        browser) setup_browser ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac
 done

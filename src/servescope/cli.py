@@ -172,6 +172,9 @@ def snapshot(
     ] = None,
     title: Annotated[str, typer.Option("--title", help="What stands on top.")] = "Ray Serve",
     tempo: Annotated[str | None, typer.Option("--tempo", help="Tempo's address: adds the slowest traces.")] = None,
+    traces: Annotated[
+        Path | None, typer.Option("--traces", help="A folder of the Collector's trace files, where there is no Tempo.")
+    ] = None,
     loki: Annotated[str | None, typer.Option("--loki", help="Loki's address: adds the lines around the alert.")] = None,
     loki_query: Annotated[str, typer.Option("--loki-query", help="Which lines, in LogQL.")] = '{job="ray"}',
     logs: Annotated[
@@ -187,7 +190,8 @@ def snapshot(
 
     chosen = report_module.read_choices(var or [])
     request = report_module.Request(
-        prometheus, from_, to, dashboard or [], dashboards, chosen, title, tempo, loki, loki_query, logs, logs_around
+        *(prometheus, from_, to, dashboard or [], dashboards, chosen, title),
+        *(tempo, traces, loki, loki_query, logs, logs_around),
     )
     size, seconds = report_module.write(request, settings_module.load(settings), output, Console(stderr=True))
     _out.print(f"{output}: {size / 1e6:.1f} MB in {seconds:.1f} s")

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from servescope import traces
 from servescope.errors import ServescopeError
 
 MOST_TRACES = 20
@@ -75,6 +76,24 @@ def read_traces(source: str, reader: TraceReader, start: float, end: float) -> T
         sorted(found, key=lambda trace: -trace.duration_ms)[:MOST_TRACES],
         sorted((t for t in found if t.failed), key=lambda trace: trace.start)[:MOST_TRACES],
     )
+
+
+def trace_files(folder: Path) -> TraceReader:
+    """A reader of the trace files that the Collector writes, where there is no Tempo.
+
+    The reader raises ServescopeError when there are none.
+    """
+
+    def read(start: float, end: float) -> list[Trace]:
+        result = []
+        for trace in traces.read(folder).values():
+            if start <= trace.start_ns / 1e9 <= end:
+                root = trace.roots[0]
+                start_ms = trace.start_ns // 1_000_000
+                result.append(Trace(trace.trace_id, root.service, root.name, start_ms, trace.ms, trace.failed))
+        return result
+
+    return read
 
 
 def tempo(url: str) -> TraceReader:

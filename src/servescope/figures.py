@@ -24,6 +24,7 @@ COLORS = {
     "orange": "#ff9830",
     "yellow": "#f2cc0c",
     "blue": "#3274d9",
+    "dark-blue": "#1f4e9c",
     "light-blue": "#8ab8ff",
     "purple": "#a352cc",
     "text": "",
@@ -77,6 +78,10 @@ def view(
     )
     if panel["type"] == "text":
         result.markdown = scope.title(panel["options"]["content"])
+        return result
+    elsewhere = sorted({target["datasource"]["type"] for target in panel.get("targets", [])} - {"prometheus"})
+    if elsewhere:
+        result.empty = f"In Grafana only: asks {' and '.join(elsewhere).title()}"
         return result
     build = _BUILDERS.get(panel["type"])
     if build is None:
@@ -218,8 +223,13 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
                 "color": tone,
                 "last": units.format_value(figures[-1], unit, places),
                 "max": units.format_value(max(figures), unit, places),
+                "trace": index,
+                "highest": max(figures),
             }
         )
+    sorting = panel["options"].get("legend", {})
+    if sorting.get("sortBy") == "Max":
+        result.legend.sort(key=lambda entry: entry["highest"], reverse=bool(sorting.get("sortDesc")))
     lines = []
     if defaults.get("custom.thresholdsStyle", {}).get("mode", "off") != "off":
         steps = defaults["thresholds"]["steps"]

@@ -60,6 +60,7 @@ UNITS = frozenset(
 )
 
 PROMETHEUS: Json = {"type": "prometheus", "uid": "${datasource}"}
+RATES = ("reqps", "ops", "Bps")
 LOKI: Json = {"type": "loki", "uid": "${logs}"}
 TEMPO: Json = {"type": "tempo", "uid": "${traces}"}
 
@@ -72,6 +73,8 @@ class Palette:
     at_risk: str = "orange"
     neutral: str = "blue"
     good: str = "green"
+    growing: str = "dark-blue"  # these two are shades of neutral
+    shrinking: str = "light-blue"
     muted: str = "#8e8e8e"
     other: str = "purple"
 
@@ -225,7 +228,8 @@ def timeseries(
         "thresholdsStyle": {"mode": "dashed" if thresholds else "off"},
     }
     defaults = _defaults(unit, thresholds, links, absent, color="palette-classic") | {"custom": custom}
-    if min is not None or bars or stack:
+    # A rate that does not start at zero makes a ripple look like a fall.
+    if min is not None or bars or stack or unit in RATES:
         defaults["min"] = 0 if min is None else min
     if max is not None:
         defaults["max"] = max
@@ -241,7 +245,15 @@ def timeseries(
         for name in dashed
     ]
     options = {
-        "legend": {"calcs": ["lastNotNull", "max"], "displayMode": "table", "placement": "bottom", "showLegend": True},
+        # A legend of many series scrolls: those that matter stand on top.
+        "legend": {
+            "calcs": ["lastNotNull", "max"],
+            "displayMode": "table",
+            "placement": "bottom",
+            "showLegend": True,
+            "sortBy": "Max",
+            "sortDesc": True,
+        },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
     frame = gl.TimeSeries(title=title, dataSource=PROMETHEUS, unit=unit)

@@ -211,14 +211,17 @@ def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
     return f"({expression}) or 0 * {total(scope.select(living), by, 'group')}"
 
 
-_REPLICA_PROCESS = "ray::ServeReplica"
+# A replica renames its process while it runs a method, and while its constructor runs.
+_REPLICA_PROCESS = "ray::(?:SERVE_REPLICA::.*:)?ServeReplica"
+METHOD = "(?:[.].*)?"  # what follows the name in Ray's Component label while a method runs
 
 
 def replica_processes(scope: Scope, gauge: str) -> str:
     """A process figure of replicas, with the labels application and deployment taken out of Ray's Component label.
 
     Component is `ray::ServeReplica:<application>:<deployment>` and holds the sum of that deployment's replicas on one
-    node, so the scope's matchers on the two labels become one matcher on Component.
+    node, so the scope's matchers on the two labels become one matcher on Component. While a method runs, `.<method>`
+    follows, so a deployment's name is read up to its first dot; the sum over all of them is the deployment's figure.
     """
     parts = []
     for label in DEPLOYMENT:
@@ -226,8 +229,8 @@ def replica_processes(scope: Scope, gauge: str) -> str:
         if match is None:
             raise ServescopeError(f"{gauge}: cannot apply {scope.matchers[label]} to a part of a Component label")
         parts.append(f"({match.group(1)})")
-    expression = scope.select(gauge, Component=f'=~"{_REPLICA_PROCESS}:{":".join(parts)}"')
-    pattern = f"{_REPLICA_PROCESS}:(.*):([^:]*)"
+    expression = scope.select(gauge, Component=f'=~"{_REPLICA_PROCESS}:{":".join(parts)}{METHOD}"')
+    pattern = f"{_REPLICA_PROCESS}:(.*):([^:.]*){METHOD}"
     for group, label in ((1, "application"), (2, "deployment")):
         expression = f'label_replace({expression}, "{label}", "${group}", "Component", "{pattern}")'
     return expression

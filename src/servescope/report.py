@@ -32,6 +32,7 @@ class Request:
     chosen: snapshot.Chosen
     title: str
     tempo: str | None
+    traces: Path | None
     loki: str | None
     loki_query: str
     logs: Path | None
@@ -77,6 +78,9 @@ def write(request: Request, settings: Settings, output: Path, console: Console) 
         if request.tempo:
             reader = evidence.tempo(request.tempo)
             report.traces = evidence.read_traces(request.tempo, reader, window.start, window.end)
+        elif request.traces:
+            reader = evidence.trace_files(request.traces)
+            report.traces = evidence.read_traces(str(request.traces), reader, window.start, window.end)
         if request.loki or request.logs:
             report.logs = _logs(request, report, now)
         bar.update(task, what="writing")

@@ -234,15 +234,30 @@ def test_replica_processes_carry_application_and_deployment(tmp_path: Path):
         f'{gauge}{{Component="ray::ServeReplica:main:Gateway", instance="a"}}': "100x60",
         f'{gauge}{{Component="ray::ServeReplica:main:Gateway", instance="b"}}': "50x60",
         f'{gauge}{{Component="ray::ServeReplica:other:Plain", instance="a"}}': "7x60",
+        # A replica that runs a method, one whose constructor runs, and what else has a name like it.
+        f'{gauge}{{Component="ray::ServeReplica:main:Gateway.handle_request", instance="a"}}': "20x60",
+        f'{gauge}{{Component="ray::SERVE_REPLICA::main#Gateway#a1:ServeReplica:main:Gateway.__init__"}}': "3x60",
+        f'{gauge}{{Component="ray::ServeReplica:main:GatewayOld", instance="a"}}': "1000x60",
         f'{gauge}{{Component="raylet", instance="a"}}': "1x60",
     }
     everything = promql.total(promql.replica_processes(Scope("c"), gauge), DEPLOYMENT)
     some = promql.total(promql.replica_processes(Scope("c", {"application": '=~"other"'}), gauge), DEPLOYMENT)
-    gateway, plain = (
-        ('{application="main", deployment="Gateway"}', 150),
+    one = Scope("c", {"deployment": '=~"Gateway"'})
+    one_deployment = promql.total(promql.replica_processes(one, gauge), DEPLOYMENT)
+    gateway, old, plain = (
+        ('{application="main", deployment="Gateway"}', 173),
+        ('{application="main", deployment="GatewayOld"}', 1000),
         ('{application="other", deployment="Plain"}', 7),
     )
-    assert_expressions(tmp_path, series, {(everything, "8m5s"): [gateway, plain], (some, "8m5s"): [plain]})
+    assert_expressions(
+        tmp_path,
+        series,
+        {
+            (everything, "8m5s"): [gateway, old, plain],
+            (some, "8m5s"): [plain],
+            (one_deployment, "8m5s"): [gateway],
+        },
+    )
 
 
 def test_replica_processes_refuse_a_matcher_that_has_no_place_in_component():

@@ -34,6 +34,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Are the settings right?", _settings(r)),
             panels.row("Hours and cost", _cost(r, settings)),
             panels.row("The cluster", _cluster(r, settings)),
+            panels.row("GPUs", _gpus(r, settings), collapsed=True),
         ],
         variables=common.variables(settings, "application", "deployment"),
         annotations=common.rollouts(settings),
@@ -86,15 +87,8 @@ def _room(r: Reader, settings: Settings) -> list[Panel]:
             f"against those that the cluster {_REACH}. Above 100 % the last ones would never start.",
             "percentunit",
             [panels.query(f"{promql.total(_at_ceiling(r, 'replica_cpus'))} / {_reachable(r, settings, 'CPU')}")],
+            width=8,
             thresholds=common.UTILIZATION,
-        ),
-        panels.stat(
-            "GPUs at the ceiling",
-            "The same for GPUs.",
-            "percentunit",
-            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_gpus'))} / ({_reachable(r, settings, 'GPU')} > 0)")],
-            thresholds=common.UTILIZATION,
-            absent="a GPU on a node",
         ),
         panels.table(
             "Deployments",
@@ -184,6 +178,7 @@ def _autoscaling(r: Reader) -> list[Panel]:
                 panels.query(limits.demand(r), f"{DEPLOYMENT_LEGEND} demand"),
                 panels.query(limits.limit(r, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
             ],
+            width=7,
             min=0,
             dashed=("/max$/",),
         ),
@@ -196,6 +191,7 @@ def _autoscaling(r: Reader) -> list[Panel]:
                 panels.query(f"{target} and {limits.limit(r, 'min_replicas')}", f"{DEPLOYMENT_LEGEND} target"),
                 panels.query(limits.limit(r, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
             ],
+            width=7,
             min=0,
             dashed=("/min$/",),
         ),
@@ -222,6 +218,7 @@ def _autoscaling(r: Reader) -> list[Panel]:
                 Column("Value #C", "Changes of target", unit="none"),
             ],
             sort_by="Changes of target",
+            width=10,
         ),
     ]
 
@@ -448,29 +445,47 @@ def _reachable(r: Reader, settings: Settings, resource: str) -> str:
     return f"vector({most:g})" if most else promql.total(r.select("ray_resources", Name=f'="{resource}"'))
 
 
-def _cluster(r: Reader, settings: Settings) -> list[Panel]:
-    def against(title: str, resource: str, name: str, absent: str) -> Panel:
-        now = limits.reserved(r, resource, limits.reserved_replicas(r))
-        return panels.timeseries(
-            title,
-            f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
-            f"allowed, and that the cluster {_REACH} (dashed). What other Ray programs reserve does not count.",
-            "short",
-            [
-                panels.query(promql.total(now), "reserved now"),
-                panels.query(promql.total(_at_ceiling(r, resource)), "at the ceiling"),
-                panels.query(_reachable(r, settings, name), "cluster"),
-            ],
-            width=8,
-            min=0,
-            colors={"reserved now": PALETTE.neutral, "at the ceiling": PALETTE.at_risk, "cluster": PALETTE.muted},
-            dashed=("cluster",),
-            absent=absent,
-        )
+def _against(r: Reader, settings: Settings, name: str, width: int, absent: str = "") -> Panel:
+    resource = f"replica_{name.lower()}s"
+    now = limits.reserved(r, resource, limits.reserved_replicas(r))
+    return panels.timeseries(
+        f"{name}s reserved, allowed and there",
+        f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
+        f"allowed, and that the cluster {_REACH} (dashed). What other Ray programs reserve does not count.",
+        "short",
+        [
+            panels.query(promql.total(now), "reserved now"),
+            panels.query(promql.total(_at_ceiling(r, resource)), "at the ceiling"),
+            panels.query(_reachable(r, settings, name), "cluster"),
+        ],
+        width=width,
+        min=0,
+        colors={"reserved now": PALETTE.neutral, "at the ceiling": PALETTE.at_risk, "cluster": PALETTE.muted},
+        dashed=("cluster",),
+        absent=absent,
+    )
 
+
+def _gpus(r: Reader, settings: Settings) -> list[Panel]:
     return [
-        against("CPUs reserved, allowed and there", "replica_cpus", "CPU", ""),
-        against("GPUs reserved, allowed and there", "replica_gpus", "GPU", "a GPU on a node"),
+        panels.stat(
+            "GPUs at the ceiling",
+            "GPUs that all deployments would reserve with every replica that they are allowed, against those that the "
+            f"cluster {_REACH}. Above 100 % the last ones would never start.",
+            "percentunit",
+            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_gpus'))} / ({_reachable(r, settings, 'GPU')} > 0)")],
+            width=8,
+            height=8,
+            thresholds=common.UTILIZATION,
+            absent="a GPU on a node",
+        ),
+        _against(r, settings, "GPU", 16, "a GPU on a node"),
+    ]
+
+
+def _cluster(r: Reader, settings: Settings) -> list[Panel]:
+    return [
+        _against(r, settings, "CPU", 12),
         panels.timeseries(
             "Replicas by market",
             "Replicas of the chosen deployments by how their nodes are paid for, from the node label "
@@ -482,7 +497,7 @@ def _cluster(r: Reader, settings: Settings) -> list[Panel]:
                     promql.total(r.select("servescope_deployment_market_replicas"), ("market_type",)), "{{market_type}}"
                 )
             ],
-            width=8,
+            width=12,
             min=0,
             stack=True,
             colors={"spot": PALETTE.at_risk, "on-demand": PALETTE.neutral, "unknown": PALETTE.muted},

@@ -30,7 +30,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Controller", _controller(whole)),
             panels.row("Proxies", _proxies(whole)),
             panels.row("GCS and failures", _gcs(whole)),
-            panels.row("GPUs", _gpus(r)),
+            panels.row("GPUs", _gpus(r, whole), collapsed=True),
             panels.row("HAProxy", _haproxy(whole), collapsed=True),
             panels.row("Can I believe what I see?", _scrape(r)),
             logs.cluster_row(),
@@ -109,6 +109,11 @@ def _nodes(r: Reader) -> list[Panel]:
     head = promql.total(r.select("ray_node_cpu_count"), ("instance", "RayNodeType"), "max")
     spilled = promql.total(r.select("ray_object_store_memory", Location='="SPILLED"'), NODE)
     shared = promql.total(r.select("ray_object_store_memory", Location='="MMAP_SHM"'), NODE)
+    # Proxies and the controller add the method that they run, the dashboard its modules; together they are one process
+    # each, or one program.
+    own = r.select("ray_component_cpu_percentage", Component='!~"ray::(SERVE_REPLICA|ServeReplica|IDLE).*"')
+    program = f"(?:ray::)?([^.]*?)(?:_[A-Z][A-Za-z]*)?{promql.METHOD}"
+    own = f'label_replace({own}, "program", "$1", "Component", "{program}")'
     return [
         panels.table(
             "Nodes now",
@@ -194,25 +199,18 @@ def _nodes(r: Reader) -> list[Panel]:
             "Ray's own processes",
             "CPU of raylet, GCS, agents, proxies and the controller, apart from replicas. 100 % is one core.",
             "percent",
-            [
-                panels.query(
-                    promql.total(
-                        r.select("ray_component_cpu_percentage", Component='!~"ray::(ServeReplica|IDLE).*"'),
-                        ("Component",),
-                    ),
-                    "{{Component}}",
-                )
-            ],
+            [panels.query(promql.total(own, ("program",)), "{{program}}")],
             min=0,
         ),
     ]
 
 
-def _resources(r: Reader) -> list[Panel]:
-    def share(resource: str) -> str:
-        used = promql.total(r.select("ray_resources", Name=f'="{resource}"', State='="USED"'))
-        return promql.ratio(used, promql.total(r.select("ray_resources", Name=f'="{resource}"')))
+def _handed_out(r: Reader, resource: str) -> str:
+    used = promql.total(r.select("ray_resources", Name=f'="{resource}"', State='="USED"'))
+    return promql.ratio(used, promql.total(r.select("ray_resources", Name=f'="{resource}"')))
 
+
+def _resources(r: Reader) -> list[Panel]:
     actors = promql.total(r.select("ray_actors", Source='="gcs"', Name='=~"ServeReplica:.*"'), ("State",))
     return [
         panels.timeseries(
@@ -220,7 +218,7 @@ def _resources(r: Reader) -> list[Panel]:
             "Share of the cluster's logical CPUs and memory that Ray promised to replicas and tasks. It says nothing "
             "about how busy they are; at 100 % the next replica waits.",
             "percentunit",
-            [panels.query(share("CPU"), "CPU"), panels.query(share("memory"), "memory")],
+            [panels.query(_handed_out(r, "CPU"), "CPU"), panels.query(_handed_out(r, "memory"), "memory")],
             min=0,
             max=1,
         ),
@@ -240,15 +238,6 @@ def _resources(r: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "GPUs handed out",
-            "Share of the cluster's GPUs promised to replicas.",
-            "percentunit",
-            [panels.query(share("GPU"), "GPU")],
-            min=0,
-            max=1,
-            absent=NEEDS_GPU,
-        ),
-        panels.timeseries(
             "Autoscaler's nodes",
             "Nodes that run and that the cluster autoscaler is starting.",
             "short",
@@ -257,6 +246,7 @@ def _resources(r: Reader) -> list[Panel]:
                 panels.query(promql.total(r.select("autoscaler_pending_nodes")), "starting"),
             ],
             min=0,
+            width=12,
         ),
         panels.timeseries(
             "Nodes that failed to start",
@@ -265,6 +255,7 @@ def _resources(r: Reader) -> list[Panel]:
             [panels.query(promql.total(r.select("autoscaler_recently_failed_nodes"), ("NodeType",)), "{{NodeType}}")],
             min=0,
             absent="a node that the autoscaler lost",
+            width=12,
         ),
     ]
 
@@ -347,7 +338,7 @@ def _controller(r: Reader) -> list[Panel]:
 def _proxies(r: Reader) -> list[Panel]:
     requests = promql.total(promql.ingress_requests(r.scope, WINDOW), NODE)
     ongoing = promql.lasting(r.scope, "ray_serve_num_ongoing_http_requests", WINDOW)
-    process = r.select("ray_component_rss_bytes", Component='="ray::ProxyActor"')
+    process = r.select("ray_component_rss_bytes", Component=f'=~"ray::ProxyActor{promql.METHOD}"')
     stopped = promql.events(r.scope, "ray_serve_proxy_shutdown_duration_ms_bucket", ("le",), "$__interval")
     return [
         panels.state_timeline(
@@ -459,12 +450,22 @@ def _gcs(r: Reader) -> list[Panel]:
     ]
 
 
-def _gpus(r: Reader) -> list[Panel]:
+def _gpus(r: Reader, whole: Reader) -> list[Panel]:
     by = ("instance", "GpuIndex")
     legend = "{{instance}} GPU {{GpuIndex}}"
     memory = promql.total(r.select("ray_node_gram_used"), by, "max")
     free = promql.total(r.select("ray_node_gram_available"), by, "max")
     return [
+        panels.timeseries(
+            "GPUs handed out",
+            "Share of the cluster's GPUs promised to replicas.",
+            "percentunit",
+            [panels.query(_handed_out(whole, "GPU"), "GPU")],
+            width=24,
+            min=0,
+            max=1,
+            absent=NEEDS_GPU,
+        ),
         panels.timeseries(
             "GPU use",
             "Share of time in which each GPU had work. Low while replicas wait in line means that the CPU side or the "

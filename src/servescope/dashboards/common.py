@@ -30,11 +30,15 @@ _STATUS_COLORS = {
     "DELETING": PALETTE.muted,
     "DRAINED": PALETTE.muted,
     "DRAINING": PALETTE.at_risk,
+    "UPSCALING": PALETTE.growing,
+    "DOWNSCALING": PALETTE.shrinking,
 }
+
+CHANGES = "Blue is a change under way: UPDATING, or UPSCALING (dark) and DOWNSCALING (light). Red needs somebody."
 
 
 def _states(codes: dict[int, str]) -> dict[int, tuple[str, str]]:
-    """Name and colour of each status code; whatever is under way (deploying, scaling) is neutral."""
+    """Name and colour of each status code; whatever else is under way (deploying, updating) is neutral."""
     return {code: (name, _STATUS_COLORS.get(name, PALETTE.neutral)) for code, name in codes.items()}
 
 
@@ -43,13 +47,13 @@ DEPLOYMENT_STATES = _states(DEPLOYMENT_STATUS)
 PROXY_STATES = _states(PROXY_STATUS)
 
 WHY = (
-    "Blue passes by itself: a delay runs, or replicas start. Amber: the load asks for more than max_replicas. Red: "
-    "short of replicas for two minutes, so they find no place or do not come up. Green: the target is reached."
+    "Blue passes by itself: a delay runs (light), or replicas start. Amber: the load asks for more than max_replicas. "
+    "Red: short of replicas for two minutes, so they find no place or do not come up. Green: the target is reached."
 )
 WHY_STATES = {
     limits.AT_REST: ("at rest", PALETTE.good),
     limits.STARTING: ("replicas starting", PALETTE.neutral),
-    limits.DELAYED: ("waiting for the delay", PALETTE.neutral),
+    limits.DELAYED: ("waiting for the delay", PALETTE.shrinking),
     limits.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
     limits.UNPLACED: ("replicas missing", PALETTE.failing),
 }

@@ -47,6 +47,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Batching", _batching(r)),
             panels.row("Multiplexing", _multiplexing(r)),
             panels.row("Each replica", _each_replica(r)),
+            panels.row("GPUs", _gpus(r), collapsed=True),
             *logs.deployment_rows(),
             traces.row(r, WINDOW),
         ],
@@ -489,7 +490,7 @@ def _lifecycle(r: Reader) -> list[Panel]:
                 Column("Value #D", "Shutdown", unit="ms"),
             ],
             sort_by="Start",
-            width=14,
+            width=16,
         ),
         panels.state_timeline(
             "Status",
@@ -501,7 +502,7 @@ def _lifecycle(r: Reader) -> list[Panel]:
                 )
             ],
             common.DEPLOYMENT_STATES,
-            width=10,
+            width=24,
         ),
     ]
 
@@ -567,6 +568,15 @@ def _resources(r: Reader) -> list[Panel]:
             [panels.query(promql.quantile(0.99, lag), f"{DEPLOYMENT_LEGEND} {{{{loop_type}}}}")],
             min=0,
         ),
+    ]
+
+
+def _replica_gpu(r: Reader, gauge: str) -> str:
+    return promql.total(promql.replica_processes(r.scope, gauge), DEPLOYMENT)
+
+
+def _gpus(r: Reader) -> list[Panel]:
+    return [
         panels.timeseries(
             "GPU use",
             "GPU time used by the replica processes, all replicas together; 100 % is one full GPU.",
@@ -586,10 +596,6 @@ def _resources(r: Reader) -> list[Panel]:
             absent="a GPU in use by a replica",
         ),
     ]
-
-
-def _replica_gpu(r: Reader, gauge: str) -> str:
-    return promql.total(promql.replica_processes(r.scope, gauge), DEPLOYMENT)
 
 
 def _batching(r: Reader) -> list[Panel]:

@@ -36,6 +36,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Traffic", _traffic(r)),
             panels.row("Deployments", _deployments(r)),
             panels.row("What happened", _events(r)),
+            panels.row("gRPC", _grpc(r), collapsed=True),
         ],
         variables=common.variables(settings, "application"),
         annotations=common.rollouts(settings),
@@ -259,6 +260,11 @@ def _traffic(r: Reader) -> list[Panel]:
             [panels.query(r.read(REQUESTS, ("route", "status_code"), application='=""'), "{{status_code}} {{route}}")],
             width=12,
         ),
+    ]
+
+
+def _grpc(r: Reader) -> list[Panel]:
+    return [
         panels.timeseries(
             "gRPC requests by status",
             "Requests per second at the gRPC proxies, by status name.",
@@ -287,8 +293,8 @@ def _deployments(r: Reader) -> list[Panel]:
     return [
         panels.state_timeline(
             "Deployment status",
-            "What Serve's controller says of each deployment. Blue is a change under way (UPDATING, UPSCALING, "
-            "DOWNSCALING), red needs somebody. Outages shorter than ten seconds do not show.",
+            f"What Serve's controller says of each deployment. {common.CHANGES} Outages "
+            "shorter than ten seconds do not show.",
             [
                 panels.query(
                     promql.total(r.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),

@@ -60,7 +60,7 @@
     return {
       data: [...byState.values()],
       layout: {
-        barmode: "overlay", height: 46 + 26 * f.rows.length, hovermode: "closest",
+        barmode: "overlay", uniformtext: { minsize: 10, mode: "hide" }, height: 46 + 26 * f.rows.length, hovermode: "closest",
         yaxis: { range: [f.rows.length - 0.4, -0.6], tickvals: f.rows.map((_, i) => i), ticktext: f.rows.map(plain), fixedrange: true, showgrid: false },
         xaxis: { range: [f.from, f.to] },
       },
@@ -74,7 +74,7 @@
     const { data, layout } = makers[figure.type](figure);
     const text = dark() ? "#ccccdc" : "#24292e", line = dark() ? "#2c3035" : "#e4e7eb";
     const names = layout.yaxis.ticktext ?? [];
-    const room = Math.min(12 + 6.2 * longest(names), element.clientWidth * 0.45);
+    const room = Math.min(18 + 6.4 * longest(names), element.clientWidth * 0.45);
     const annotated = figure.type === "states" ? [] : marks[element.dataset.board] ?? [];
     layout.shapes = (layout.shapes ?? []).concat(annotated.map((m) => m.end > m.start
       ? { type: "rect", yref: "paper", y0: 0, y1: 1, x0: m.start, x1: m.end, fillcolor: faint(m.color, 0.1), line: { width: 0 }, layer: "below" }
@@ -83,7 +83,7 @@
       showlegend: false, margin: { l: room, r: 10, t: 6, b: 24 }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: text, size: 11, family: "inherit" }, hoverlabel: { bgcolor: dark() ? "#22252b" : "#fff", font: { color: text, size: 11 }, namelength: -1 }, autosize: true,
     });
-    layout.xaxis = { ...layout.xaxis, type: "date", gridcolor: line, zerolinecolor: line, nticks: 6, tickformatstops: [{ dtickrange: [null, 60000], value: "%H:%M:%S" }, { dtickrange: [60000, 86400000], value: "%H:%M" }, { dtickrange: [86400000, null], value: "%b %d" }] };
+    layout.xaxis = { ...layout.xaxis, type: "date", ticks: "outside", ticklen: 5, tickcolor: "rgba(0,0,0,0)", gridcolor: line, zerolinecolor: line, nticks: 6, tickformatstops: [{ dtickrange: [null, 59999], value: "%H:%M:%S" }, { dtickrange: [60000, 86400000], value: "%H:%M" }, { dtickrange: [86400000, null], value: "%b %d" }] };
     layout.yaxis = { gridcolor: line, zerolinecolor: line, ...layout.yaxis };
     element.dataset.drawn = "yes";
     return Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
@@ -95,10 +95,10 @@
   }, { rootMargin: "300px" });
   waiting.forEach((element) => watcher.observe(element));
 
-  // Everything at once: for print and for pictures.
-  window.drawAll = async () => {
-    document.querySelectorAll("details.row").forEach((row) => { row.open = true; });
-    for (const element of [...waiting]) { waiting.delete(element); watcher.unobserve(element); await draw(element); }
+  // Everything at once: for print, with the rows that are closed, and for pictures.
+  window.drawAll = async (open = true) => {
+    if (open) document.querySelectorAll("details.row").forEach((row) => { row.open = true; });
+    for (const element of [...waiting].filter((one) => one.closest("details.row").open)) { waiting.delete(element); watcher.unobserve(element); await draw(element); }
   };
   window.addEventListener("beforeprint", () => { paint("light"); window.drawAll(); });
 

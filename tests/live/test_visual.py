@@ -1,0 +1,81 @@
+"""Every dashboard as a browser shows it: each panel has drawn something or says why not, and nothing complains."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from demo import pictures
+from demo.stack import Stack
+from playwright.sync_api import Browser
+
+from servescope import preview
+from servescope.dashboards import all_dashboards
+from servescope.evaluate import Prometheus, Window, check_board
+from servescope.settings import Settings
+from tests.live.traffic import Background
+from tests.live.waiting import wait_for
+
+pytestmark = pytest.mark.skipif(pictures.chromium() is None, reason=pictures.MISSING)
+
+SETTINGS = Settings()
+BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser]:
+    with pictures.browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def address(stack: Stack, traffic: Background) -> Iterator[str]:
+    """The preview over the live Prometheus, once it has enough for a rate."""
+    with Prometheus(stack.run.prometheus_url) as prometheus, preview.serve(prometheus, 0, None, SETTINGS) as server:
+        query = "sum(rate(ray_serve_num_http_requests_total[1m])) > 0"
+        wait_for(lambda: bool(prometheus.query(query)), 120, lambda: f"no data: {query}")
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def dead(stack: Stack, uid: str) -> set[str]:
+    """The panels for which Prometheus has nothing now."""
+    with Prometheus(stack.run.prometheus_url) as prometheus:
+        check = check_board(BOARDS[uid], prometheus, Window.last(300, SETTINGS.scrape_interval_s))
+    return {*check.missing, *(title for title, _ in check.excused)}
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_every_panel_draws_what_prometheus_has_or_says_why_not(uid: str, stack: Stack, address: str, chrome: Browser):
+    without_data = dead(stack, uid)
+    with pictures.open_page(chrome, f"{address}/d/{uid}?from=now-5m") as opened:
+        found = pictures.drawn(opened.page)
+        assert opened.complaints == []
+    without_data |= dead(stack, uid)  # what came or went meanwhile proves nothing
+    shown = {name.removeprefix(f"{uid} / "): text for name, text in found.items()}
+    panels = {panel.title: panel for panel in BOARDS[uid].panels}
+    assert list(shown) == list(panels)
+    wrong = {}
+    for title, text in shown.items():
+        panel = panels[title]
+        if not panel.queries and panel.type != "text":
+            right = text.startswith("In Grafana only: asks ")
+        elif text.endswith(" drawn"):
+            right = text != "0 drawn"
+        else:
+            right = title in without_data and text == (f"No data: needs {panel.absent}" if panel.absent else "No data")
+        if not right:
+            wrong[title] = text
+    assert wrong == {}
+
+
+def test_a_page_fits_a_phone_and_prints(address: str, chrome: Browser):
+    with pictures.open_page(chrome, f"{address}/d/servescope-slo", width=pictures.PHONE_WIDTH) as opened:
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= pictures.PHONE_WIDTH
+        opened.page.emulate_media(media="print")
+        assert opened.page.locator("nav").is_hidden()
+        assert opened.complaints == []
