@@ -238,7 +238,7 @@ def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometh
     (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-deployment"]
     (panel,) = [p for p in panels(board.to_json()) if p["title"] == "What changed last"]
     window = Window.last(900)
-    chosen = {"application": "narrow", "deployment": "Narrow"}
+    chosen = {"application": ["narrow"], "deployment": ["Narrow"]}
     scope = Scope(select_variables(board.to_json(), prometheus, window, chosen), window.macros())
     (row,) = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
     changed_at = float(row["value"][1]) / 1000

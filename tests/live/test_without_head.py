@@ -54,7 +54,8 @@ def scrape(run: Run) -> tuple[dict[str, float], dict[str, float]]:
 
 def test_a_dead_head_leaves_no_gap_and_shows_the_age(alone: Stack):
     run = alone.run
-    (head,) = [child for child in psutil.Process().children() if f"--port={run.ports.gcs}" in child.cmdline()]
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    (head,) = [child for child in children if f"--port={run.ports.gcs}" in child.cmdline()]
     running = "servescope_application_status[('application', 'narrow'), ('status', 'RUNNING')]"
     wait_for(lambda: running in scrape(run)[1], 60, lambda: str(scrape(run)), pause_s=0.5)
     for process in [head, *head.children(recursive=True)]:
