@@ -30,7 +30,7 @@ PHONE_WIDTH = 390
 DATA_WITHIN_S = 420
 FILLED_AFTER_S = 300  # a graph of a few points shows nothing
 LONGEST_S = 900
-COLORS = 255
+COLORS, FREQUENT = 128, 80
 # All deployments at once make lines that nobody can tell apart.
 CHOSEN = {"servescope-deployment": {"application": ["ocr"], "deployment": ["Recogniser"]}}
 MISSING = "chromium is missing: `make tools` installs it (Debian packages chromium and fonts-dejavu-core)"
@@ -105,7 +105,14 @@ def drawn(page: Page) -> dict[str, str]:
 def shrink(path: Path) -> None:
     """Reduce a picture to a palette: plots need no more colours, and the repository stays small."""
     picture = Image.open(path).convert("RGB")
-    picture.quantize(COLORS, dither=Image.Dither.NONE).save(path, optimize=True)
+    # The most frequent colours as they are, so that grounds and areas keep theirs; the others by coverage, so that
+    # those of a few thin lines stay what the legend says.
+    counted = picture.getcolors(picture.width * picture.height) or []
+    frequent = [color for _, color in sorted(counted, reverse=True)[:FREQUENT]]
+    covering = picture.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for color in frequent for part in color] + covering)
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def take(prometheus_url: str, settings: Settings, window: Window, folder: Path) -> list[Path]:

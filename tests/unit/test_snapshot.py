@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import pytest
+
 from servescope import evidence, figures, snapshot
+from servescope.errors import ServescopeError
 from servescope.evaluate import Series, TargetAnswer, Window
 from servescope.settings import Settings
 from servescope.snapshot import Board, Fired, Report, Section
@@ -132,3 +136,38 @@ def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
     assert len(boards) >= 5
     kinds = {p["type"] for board in boards for p in board["panels"]} - {"row", "text"}
     assert kinds <= set(figures._BUILDERS)
+
+
+def test_a_panel_of_loki_says_that_only_grafana_asks_it():
+    targets = [{"datasource": {"type": "loki"}, "expr": "{}", "refId": "A"}]
+    assert panel("timeseries", [], targets=targets).empty == "In Grafana only: asks Loki"
+    assert panel("logs", [], targets=targets).empty == "In Grafana only: asks Loki"
+
+
+def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():
+    answers = [answer("A", ({"deployment": "a"}, [1, 1]), ({"deployment": "b"}, [5, 2]), ({"deployment": "c"}, [3, 3]))]
+    view = panel("timeseries", answers, options={"legend": {"sortBy": "Max", "sortDesc": True}})
+    names = [trace["name"] for trace in view.figure["traces"]]
+    assert [(entry["name"], names[entry["trace"]]) for entry in view.legend] == [("b", "b"), ("c", "c"), ("a", "a")]
+    assert [(entry["last"], entry["max"]) for entry in view.legend] == [("2", "5"), ("3", "3"), ("1", "1")]
+
+
+def test_traces_come_from_the_files_of_the_collector(tmp_path):
+    def span(trace, start_s, ms, code, parent=""):
+        times = {"startTimeUnixNano": f"{start_s * 10**9}", "endTimeUnixNano": f"{start_s * 10**9 + ms * 10**6}"}
+        named = {"name": "GET /read", "parentSpanId": parent, "status": {"code": code}}
+        spans = [{"traceId": trace, "spanId": f"s{start_s}{parent}", **times, **named}]
+        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "serve-proxy"}}]}
+        return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
+
+    lines = [span("a", 1010, 20, 0), span("b", 1020, 900, 2), span("b", 1020, 100, 0, "s1020"), span("c", 5000, 1, 2)]
+    (tmp_path / "traces.json").write_text("\n".join(lines) + "\n")
+    found = evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, 1060)
+    slow = evidence.Trace("b", "serve-proxy", "GET /read", 1_020_000, 900, True)
+    assert found.slowest == [slow, evidence.Trace("a", "serve-proxy", "GET /read", 1_010_000, 20, False)]
+    assert found.failing == [slow]  # what began later is not of this window
+
+
+def test_a_folder_without_traces_is_one_clear_line(tmp_path):
+    with pytest.raises(ServescopeError, match="holds no traces"):
+        evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, 1060)

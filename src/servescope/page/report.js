@@ -24,7 +24,10 @@
         line: { color: t.color, width: 1.3, dash: t.dash ? "dash" : "solid" }, marker: { color: t.color, size: alone },
       };
       if (f.stacked) return { ...trace, stackgroup: "a", fillcolor: faint(t.color, 0.35) };
-      return t.fill ? { ...trace, fill: "tozeroy", fillcolor: faint(t.color, t.fill) } : trace;
+      // Plotly fills across gaps, where there are no figures.
+      const figures = t.y.map((v) => v !== null);
+      const whole = !figures.slice(figures.indexOf(true), figures.lastIndexOf(true)).includes(false);
+      return t.fill && whole ? { ...trace, fill: "tozeroy", fillcolor: faint(t.color, t.fill) } : trace;
     });
     const layout = {
       yaxis: { range: [from, to + (to - from) * 0.02], tickvals: f.ticks.map((t) => t[0]), ticktext: f.ticks.map((t) => plain(t[1])), fixedrange: true },
