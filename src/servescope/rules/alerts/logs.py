@@ -23,7 +23,7 @@ def build(settings: Settings) -> Group:
             Alert(
                 "ServescopeLogsDropped",
                 "warning",
-                "0m",
+                "",
                 ("instance",),
                 f"{dropped} > 0",
                 "Log lines are being lost.",
