@@ -130,8 +130,6 @@ def main() -> int:
     traces = stack.collector_program() is not None
     run = Run(directory, stack.ports_from_environment(), config, probes=True, traces=traces)
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
-    if logs.missing():
-        out.print(logs.missing())
     pages = () if shutil.which("grafana-server") else (stack.preview,)
     parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS, *pages)
     complaints: list[str] = []
@@ -141,6 +139,8 @@ def main() -> int:
     try:
         with Stack(run, parts, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
             print_where(run, running.components)
+            if logs.missing():
+                out.print(logs.missing())
             try:
                 complaints = _watch(running, started, duration)
             except KeyboardInterrupt:
