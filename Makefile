@@ -51,7 +51,11 @@ lint: setup ## ruff, mypy, that what is committed is what would be generated, an
 	@$(RUN)/python scripts/check_generated.py
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
 
-test: setup tools lint test-unit test-live ## what CI runs
+# The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
+LIVE_CORE := $(addprefix tests/live/test_,collector.py contract.py exporter.py tracing.py truth.py without_head.py)
+
+test: setup tools lint test-unit ## what CI runs: lint, unit, and the live tests of metrics, traces and exporter
+	$(RUN)/python -m pytest $(LIVE_CORE) -q
 
 test-unit: setup tools ## the tests that need no Ray
 	$(RUN)/python -m pytest tests/unit -q

@@ -23,7 +23,11 @@ def core_of(stack: Stack) -> dict[int, float]:
     """The processes of the session's own Ray: pid and when each was born."""
     del stack
     children = psutil.Process().children(recursive=True)
-    return {p.pid: p.create_time() for p in children if CORE.search(" ".join(p.cmdline()))}
+    return {
+        p.pid: p.create_time()
+        for p in children
+        if p.status() != psutil.STATUS_ZOMBIE and CORE.search(" ".join(p.cmdline()))
+    }
 
 
 @pytest.fixture
