@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +18,7 @@ from demo.deploy import Head, configuration, missing
 
 from servescope.errors import ServescopeError
 from tests.compose_files import ROOT
+from tests.running import running
 
 CONFIG = ROOT / "demo/serve_config.yaml"
 
@@ -67,12 +67,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def api() -> Iterator[Api]:
     server = Api()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(server):
+        yield server
 
 
 def environment(address: str, **more: str) -> dict[str, str]:

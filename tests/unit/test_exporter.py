@@ -20,6 +20,7 @@ from servescope import exporter as exporter_module
 from servescope.errors import ServescopeError
 from servescope.exporter import Exporter, Source, server
 from tests import promtool
+from tests.running import running
 from tests.serve_documents import generated, rest_server, sample
 
 SECRET = "s3cr3t-t0ken"
@@ -46,14 +47,8 @@ def exporter(url: str, said: list[str] | None = None, **source: object) -> Expor
 def serving(subject: Exporter) -> Iterator[str]:
     """The exporter's own HTTP server; yields its address."""
     http = server(subject, "127.0.0.1", 0)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}"
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
+    with running(http) as address:
+        yield f"http://{address}"
 
 
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:

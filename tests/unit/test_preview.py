@@ -21,6 +21,7 @@ from servescope.cli import app
 from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus
 from servescope.settings import Settings
+from tests.running import running
 
 QUERIES_OF_A_PAGE = 4  # that `snapshot.collect` sends at once
 
@@ -81,25 +82,21 @@ class Answers:
 
 @pytest.fixture
 def answers() -> Iterator[Answers]:
-    running = Answers()
-    thread = threading.Thread(target=running.server.serve_forever)
-    thread.start()
-    yield running
-    running.server.shutdown()
-    running.server.server_close()
-    thread.join()
+    result = Answers()
+    with running(result.server):
+        yield result
 
 
 @pytest.fixture
 def pages(answers: Answers) -> Iterator[httpx.Client]:
     """A client of a preview over those answers."""
-    with Prometheus(answers.url) as prometheus, preview.serve(prometheus, 0, None, Settings()) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        with httpx.Client(base_url=f"http://127.0.0.1:{server.server_address[1]}", timeout=30) as client:
-            yield client
-        server.shutdown()
-        thread.join()
+    with (
+        Prometheus(answers.url) as prometheus,
+        preview.serve(prometheus, 0, None, Settings()) as server,
+        running(server) as address,
+        httpx.Client(base_url=f"http://{address}", timeout=30) as client,
+    ):
+        yield client
 
 
 def test_it_listens_on_loopback_only(pages: httpx.Client):
@@ -174,12 +171,12 @@ def free_port() -> int:
 
 def test_an_unreachable_prometheus_is_one_line(answers: Answers):
     gone = f"http://127.0.0.1:{free_port()}"
-    with Prometheus(gone) as prometheus, preview.serve(prometheus, 0, None, Settings()) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        answer = httpx.get(f"http://127.0.0.1:{server.server_address[1]}/d/servescope-slo", timeout=30)
-        server.shutdown()
-        thread.join()
+    with (
+        Prometheus(gone) as prometheus,
+        preview.serve(prometheus, 0, None, Settings()) as server,
+        running(server) as address,
+    ):
+        answer = httpx.get(f"http://{address}/d/servescope-slo", timeout=30)
     assert answer.status_code == 502
     assert answer.text.startswith(f"{gone}: Prometheus does not answer (")
     assert answer.text.count("\n") == 1

@@ -28,6 +28,7 @@ from servescope.dashboards import all_dashboards
 from servescope.evaluate import Window, panels
 from servescope.settings import Settings
 from tests.compose_files import ROOT
+from tests.running import running
 
 FRAME = {
     "schema": {
@@ -127,12 +128,8 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def world() -> Iterator[World]:
     server = World()
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with running(server):
+        yield server
 
 
 def everything(world: World) -> smoke.Addresses:

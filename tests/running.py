@@ -1,0 +1,21 @@
+"""Servers of the tests, run by a thread for as long as a `with` block lasts."""
+
+from __future__ import annotations
+
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def running(server: socketserver.BaseServer) -> Iterator[str]:
+    """Serve requests; yields `127.0.0.1:<port>`. The server is closed at the end."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
