@@ -77,7 +77,8 @@ drill: setup ## break a live Serve in every way and hold the alerts against it (
 	@scripts/setup.sh drill
 	@$(RUN)/python -m tests.drill
 
-demo: setup tools ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
+demo: setup ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
+	@scripts/setup.sh tools collector
 	@$(RUN)/python -m demo.local
 
 pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own

@@ -6,9 +6,9 @@ PORT_BASE=20000 moves every port, DEMO_DIR the logs and the time series.
 
 from __future__ import annotations
 
+import json
 import math
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -31,7 +31,6 @@ from servescope.settings import Settings
 from servescope.signals import QUEUED, REPLICAS, REQUEST_LATENCY, REQUESTS, Reader
 
 SETTINGS = Settings()
-READY_WITHIN_S = 180
 SMOKE_WITHIN_S = 60  # by the end of a run everything has had its time
 out = Console(highlight=False, soft_wrap=True)
 
@@ -44,6 +43,7 @@ COMPONENTS: tuple[Callable[[Run], Component], ...] = (
     stack.blackbox,
     stack.applications,
     stack.load,
+    stack.preview,
 )
 
 
@@ -86,7 +86,20 @@ def smoke_addresses(run: Run) -> smoke.Addresses:
         exporter=True,
         blackbox=True,
         load=True,
+        loki=logs.url(run) if logs.components() else None,
+        trace_files=stack.trace_files(run) if run.traces else None,
     )
+
+
+def load_failures(run: Run) -> list[str]:
+    """What the load, which has ended, did not get as it should be: a wrong reading, a timeout, another status."""
+    try:
+        result = json.loads((run.directory / stack.LOAD_RESULT).read_text())
+    except (OSError, ValueError):
+        return ["the load has not said what it got: see logs/load.log"]
+    failed = sum(result["failures"].values())
+    out.print(f"The load sent {result['requests']} requests; {failed} ended otherwise than they should")
+    return [f"load: {count} times {failure}" for failure, count in result["failures"].items()]
 
 
 def print_where(run: Run, components: list[Component]) -> None:
@@ -103,8 +116,7 @@ def print_where(run: Run, components: list[Component]) -> None:
         "and has no switch for it."
     )
     out.print(f"Prometheus with the rules: {run.prometheus_url}/rules; dashboards to import: {ROOT / 'dashboards'}")
-    if any(component.name == "preview" for component in components):
-        out.print(f"The dashboards, without Grafana: http://{stack.LOOPBACK}:{run.ports.preview}/")
+    out.print(f"The dashboards, without Grafana: http://{stack.LOOPBACK}:{run.ports.preview}/")
 
 
 def print_checks(checks: list[DashboardCheck]) -> None:
@@ -122,7 +134,8 @@ def print_checks(checks: list[DashboardCheck]) -> None:
 def main() -> int:
     """Run until Ctrl-C or for DURATION seconds; the exit code says whether everything stayed healthy."""
     duration = _duration()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # SIGINT too: who starts it in the background hands it down ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
@@ -130,8 +143,7 @@ def main() -> int:
     traces = stack.collector_program() is not None
     run = Run(directory, stack.ports_from_environment(), config, probes=True, traces=traces)
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
-    pages = () if shutil.which("grafana-server") else (stack.preview,)
-    parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS, *pages)
+    parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     found: list[smoke.Result] = []
@@ -159,6 +171,7 @@ def main() -> int:
     if checks:
         print_checks(checks)
     if duration is not None:
+        complaints += load_failures(run)
         complaints += [f"{check.title}: no data in {', '.join(check.missing)}" for check in checks if check.missing]
     for complaint in complaints:
         print(f"demo: {complaint}", file=sys.stderr)

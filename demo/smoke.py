@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo import images
+from servescope import traces
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus, Window, check_board, select_variables
@@ -58,6 +60,7 @@ class Addresses:
     exporter: bool = False
     blackbox: bool = False
     load: bool = False
+    trace_files: Path | None = None  # the folder to which the Collector writes, where there is no Tempo
 
 
 @dataclass(frozen=True)
@@ -354,6 +357,18 @@ def trace(stack: Stack) -> str:
     return f"{len(spans)} spans"
 
 
+def trace_in_files(stack: Stack) -> str:
+    """The trace of the request is in the files that the Collector writes."""
+    assert stack.at.trace_files
+    try:
+        found = traces.read(stack.at.trace_files).get(stack.sent().trace_id)
+    except ServescopeError as error:
+        raise NotYet(str(error)) from error
+    need(found, f"trace {stack.sent().trace_id} is not in {stack.at.trace_files}")
+    assert found
+    return f"{len(found.spans)} spans"
+
+
 def _lines(stack: Stack, key: str, value: str) -> int:
     now = time.time()
     found = stack.get(
@@ -401,6 +416,7 @@ CHECKS = (
     Check("grafana", "panels have data", panels, ("grafana",)),
     Check("grafana", "panels have log lines", log_panels, ("grafana", "loki")),
     Check("tempo", "the request's trace", trace, ("tempo",)),
+    Check("collector", "the request's trace", trace_in_files, ("trace_files",)),
     Check("loki", "its lines by request id", lines_of_request, ("loki",)),
     Check("loki", "its lines by trace id", lines_of_trace, ("loki", "tempo")),
 )

@@ -479,13 +479,18 @@ def collector_program() -> str | None:
     return str(built) if built.exists() else shutil.which("otelcol")
 
 
+def trace_files(run: Run) -> Path:
+    """The folder into which the Collector writes the traces."""
+    return run.directory / "collector"
+
+
 def collector(run: Run) -> Component:
     """The OpenTelemetry Collector with the configuration that ships, writing its traces to files.
 
     Everything is kept: what is written is small, and whoever asks for a request by its id wants to find it.
     """
     p = run.ports
-    data = run.directory / "collector"
+    data = trace_files(run)
     url = f"http://{LOOPBACK}:{p.collector_health}"
 
     def prepare() -> None:
@@ -528,8 +533,12 @@ def preview(run: Run) -> Component:
     )
 
 
+LOAD_RESULT = "load.json"
+
+
 def load(run: Run) -> Component:
-    """Locust with the demo's load; its own count of what it got lies in the run's directory."""
+    """Locust with the demo's load; what came of it lies in LOAD_RESULT in the run's directory when it has ended."""
+    result = run.directory / LOAD_RESULT
     return Component(
         "load",
         [
@@ -538,7 +547,8 @@ def load(run: Run) -> Component:
         ],
         lambda: True,
         stop_signal=signal.SIGINT,  # with a load shape locust does not hear SIGTERM
-        env={"PYTHONPATH": str(ROOT), "COUNTS": str(run.directory / "counts.json")},
+        env={"PYTHONPATH": str(ROOT), "LOAD_RESULT": str(result)},
+        prepare=lambda: result.unlink(missing_ok=True),
     )
 
 

@@ -73,11 +73,9 @@ setup_browser() {
     for program in chromium chromium-browser google-chrome; do
         if have "$program"; then return 0; fi
     done
-    if can_apt; then
-        apt_install chromium fonts-dejavu-core
-    else
-        echo "setup: no chromium (as root, apt-get install chromium fonts-dejavu-core): no pictures of dashboards" >&2
-    fi
+    # In a subshell: a failure must not end the rest.
+    if can_apt && (apt_install chromium fonts-dejavu-core); then return 0; fi
+    echo "setup: no chromium (as root, apt-get install chromium fonts-dejavu-core): no pictures of dashboards" >&2
 }
 
 setup_python() {

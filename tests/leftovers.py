@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass
@@ -26,35 +30,41 @@ class Ended:
     left: list[str]
 
 
-def run_demo(directory: Path, base: int, timeout_s: float = 60, **environment: str) -> Ended:
-    """Run `make demo`'s command with its own directory and ports, to its end."""
+def run_demo(directory: Path, base: int, timeout_s: float = 60, interrupt_at: str = "", **environment: str) -> Ended:
+    """Run `make demo`'s command with its own directory and ports, to its end, or to Ctrl-C once it has printed that."""
     mark = uuid.uuid4().hex
     variables = {"DEMO_DIR": str(directory), "PORT_BASE": str(base), MARK: mark, **environment}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "demo.local"],
-        cwd=ROOT,
-        env={**os.environ, **variables},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    folder = Path(tempfile.mkdtemp(prefix="servescope-demo-"))
+    printed, complained = folder / "out", folder / "err"
+    with printed.open("w") as out, complained.open("w") as err:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "demo.local"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **variables},
+            stdout=out,
+            stderr=err,
+        )
     # Ray's workers overwrite their environment with their title, so descendants are noted while they live.
     seen: dict[int, psutil.Process] = {}
     deadline = time.monotonic() + timeout_s
     try:
-        while True:
-            try:
-                out, err = process.communicate(timeout=1)
-                break
-            except subprocess.TimeoutExpired:
-                assert time.monotonic() < deadline, f"the demo did not end in {timeout_s:g} s"
+        while process.poll() is None:
+            assert time.monotonic() < deadline, f"the demo did not end in {timeout_s:g} s: {printed.read_text()}"
+            with contextlib.suppress(psutil.NoSuchProcess):
                 seen |= {child.pid: child for child in psutil.Process(process.pid).children(recursive=True)}
+            if interrupt_at and interrupt_at in printed.read_text():
+                process.send_signal(signal.SIGINT)
+                interrupt_at = ""
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)
     finally:
         if process.poll() is None:
             process.terminate()
             process.wait(60)
     left = {p.pid: p for p in (*seen.values(), *_marked(mark)) if p.is_running() and _alive(p)}
-    return Ended(process.returncode, out, err, [f"{pid} {' '.join(p.cmdline())}" for pid, p in left.items()])
+    out_text, err_text = printed.read_text(), complained.read_text()
+    shutil.rmtree(folder)
+    return Ended(process.returncode, out_text, err_text, [f"{pid} {' '.join(p.cmdline())}" for pid, p in left.items()])
 
 
 def listening(base: int) -> set[int]:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -154,8 +154,3 @@ class Backend(service_grpc.TraceServiceServicer):
         if self._server is not None:
             self._server.stop(0).wait()
             self._server = None
-
-
-def with_env(collector: Collector, data: Path, **env: str) -> Collector:
-    """The same with other variables and another folder."""
-    return replace(collector, data=data, env={**collector.env, **env})

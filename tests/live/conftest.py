@@ -35,6 +35,8 @@ TRACES = stack_module.collector_program() is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # What starts a Ray of its own has the machine to itself before the shared one is there.
+    items.sort(key=lambda item: "stack" in getattr(item, "fixturenames", ()))
     missing = [program for program in LIVE_PROGRAMS if shutil.which(program) is None]
     for item in items:
         if HERE in item.path.parents:
@@ -75,6 +77,11 @@ def stack(run: Run) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def truth_load(stack: Stack) -> Iterator[TruthLoad]:
     """The load whose every answer is counted, in applications of its own."""
+    with Prometheus(stack.run.prometheus_url) as prometheus:
+        # Events are news only to a Prometheus that was there before them; the longest step that is tested is 60 s, and
+        # the rules of the objectives look once a minute.
+        watched = "count(up{job='ray'} offset 75s == 1) == count(up{job='ray'})"
+        wait_for(lambda: bool(prometheus.query(watched)), 120, lambda: "Prometheus has not seen Ray for 75 s")
     load = TruthLoad(stack.run.serve_url)
     yield load
     load.stop()
@@ -97,10 +104,6 @@ def traffic_done(stack: Stack, traffic: Background) -> Run:
         found = stack_module.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in found)
 
-    with Prometheus(run.prometheus_url) as prometheus:
-        # Events are news only to a Prometheus that was there before them; the longest step that is tested is 60 s.
-        watched = "count(up{job='ray'} offset 75s == 1) == count(up{job='ray'})"
-        wait_for(lambda: bool(prometheus.query(watched)), 120, lambda: "Prometheus has not seen Ray for 75 s")
     assert httpx.get(f"{run.serve_url}/crash", timeout=60).status_code == 500
     wait_for(lambda: replicas("Scaler") > 1, 60, lambda: "the load does not scale Scaler up")
     document = yaml.safe_load((run.directory / "serve_config.yaml").read_text())

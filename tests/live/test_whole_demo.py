@@ -1,4 +1,6 @@
-"""`make demo` that cannot start, as its user meets it, beside another Ray on the same machine that must not notice."""
+"""`make demo` as its user meets it: a run of two minutes that proves itself, and runs that cannot start or are
+interrupted, beside another Ray on the same machine that must not notice.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,8 @@ import pytest
 import yaml
 from demo.stack import Run, Stack, serve_applications
 
+from servescope.dashboards import all_dashboards
+from servescope.settings import Settings
 from tests.leftovers import listening, run_demo
 
 BASE = 22000
@@ -40,6 +44,25 @@ def other_ray(stack: Stack) -> Iterator[Run]:
     assert {a["status"] for a in serve_applications(stack.run).values()} == {"RUNNING"}
     assert httpx.get(f"{stack.run.serve_url}/ok", timeout=30).status_code == 200
     assert stack.dead() == []
+
+
+def test_a_demo_of_two_minutes_shows_all_data_and_leaves_nothing(tmp_path: Path):
+    ended = run_demo(tmp_path / "demo", BASE, 420, DURATION="120")
+    assert (ended.code, ended.err) == (0, "")
+    assert "all panels have data" in ended.out
+    tables = re.findall(r"│ (Ray Serve / [^│]+?) *│ (\d+) of (\d+)", ended.out)
+    assert {title for title, _, _ in tables} == {board.title for board in all_dashboards(Settings())}
+    assert "0 ended otherwise than they should" in ended.out
+    assert ended.left == []
+    assert listening(BASE) == set()
+
+
+def test_a_demo_that_is_interrupted_ends_what_it_started_and_nothing_else(tmp_path: Path, other_ray: Run):
+    ended = run_demo(tmp_path / "demo", BASE, 420, interrupt_at="requests/s")
+    assert ended.code == 0
+    assert ended.out.count("stopping") == 1
+    assert ended.left == []
+    assert listening(BASE) == set()
 
 
 def test_a_ray_that_does_not_start(tmp_path: Path, other_ray: Run):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
-from demo.stack import Ports
+from demo.local import load_failures
+from demo.stack import Ports, Run
 
 from tests.leftovers import listening, run_demo
 
@@ -129,3 +131,17 @@ def test_a_serve_config_that_is_none(tmp_path, programs, text, expected):
     config.write_text(text)
     line = fault(tmp_path / "demo", programs, SERVE_CONFIG=str(config))
     assert line.startswith(f"demo: {config}: {expected}")
+
+
+def test_what_the_load_did_not_get_is_a_complaint(tmp_path, capsys):
+    run = Run(tmp_path, PORTS, tmp_path / "serve.yaml")
+    assert load_failures(run) == ["the load has not said what it got: see logs/load.log"]
+    result = {"requests": 40, "failures": {"/read: read ['cat'] where it says ['dog']": 2, "/echo: timed out": 1}}
+    (tmp_path / "load.json").write_text(json.dumps(result))
+    assert load_failures(run) == [
+        "load: 2 times /read: read ['cat'] where it says ['dog']",
+        "load: 1 times /echo: timed out",
+    ]
+    assert capsys.readouterr().out == "The load sent 40 requests; 3 ended otherwise than they should\n"
+    (tmp_path / "load.json").write_text(json.dumps({"requests": 40, "failures": {}}))
+    assert load_failures(run) == []

@@ -7,6 +7,7 @@ them, and Grafana, Loki and Tempo by the documented shapes of their answers.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import json
 import os
@@ -17,6 +18,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +31,7 @@ from servescope.evaluate import Window, panels
 from servescope.settings import Settings
 from tests.compose_files import ROOT
 from tests.running import running
+from tests.unit.test_traces import document
 
 FRAME = {
     "schema": {
@@ -74,8 +77,9 @@ def well() -> dict[str, Any]:
 class World(ThreadingHTTPServer):
     """All components at one address."""
 
-    def __init__(self) -> None:
+    def __init__(self, traces: Path) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.traces = traces
         self.address = f"http://127.0.0.1:{self.server_address[1]}"
         self.says = well()
         self.headers: list[Any] = []
@@ -110,6 +114,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/read":
             self.server.headers.append(self.headers)
+            trace_id = self.headers["traceparent"].split("-")[1]
+            (self.server.traces / "traces.json").write_text(document(trace_id, "a1") + "\n")
         else:
             self.server.asked.append(json.loads(body))
         self._answer(self.server.says[self.path])
@@ -126,15 +132,15 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    server = World()
+def world(tmp_path: Path) -> Iterator[World]:
+    server = World(tmp_path)
     with running(server):
         yield server
 
 
 def everything(world: World) -> smoke.Addresses:
     at, proxy = world.address, f"{world.address}/api/datasources/proxy/uid"
-    return smoke.Addresses(at, at, at, at, at, f"{proxy}/loki", f"{proxy}/tempo", True, True, True)
+    return smoke.Addresses(at, at, at, at, at, f"{proxy}/loki", f"{proxy}/tempo", True, True, True, world.traces)
 
 
 def missing(world: World, *components: str) -> list[str]:
@@ -149,7 +155,8 @@ def test_all_is_well(world):
     assert [result.detail for result in results if not result.found] == []
     details = {result.check.what: result.detail for result in results}
     assert details["applications are RUNNING"] == "echo, ocr"
-    assert details["the request's trace"] == "2 spans"
+    spans = {r.check.component: r.detail for r in results if r.check.what == "the request's trace"}
+    assert spans == {"tempo": "2 spans", "collector": "1 spans"}
     assert details["its lines by request id"] == "2 lines"
     assert details["requests arrive"] == "12.5 requests per second"
 
@@ -165,6 +172,19 @@ def test_the_backends_are_asked_for_the_very_request(world):
     assert int(trace_id[-7:], 16) == 1
     asked = [question for question in world.asked if isinstance(question, tuple)]
     assert asked == [("trace", trace_id), ("request_id", headers["X-Request-ID"]), ("trace_id", trace_id)]
+
+
+def test_a_trace_that_is_not_in_the_collectors_files(world, tmp_path):
+    empty = tmp_path / "other"
+    empty.mkdir()
+    addresses = dataclasses.replace(everything(world), trace_files=empty)
+    complaints = smoke.report(smoke.run(addresses, 0), Console(file=io.StringIO()))
+    (complaint,) = complaints
+    assert complaint.startswith("collector: ")
+    (empty / "traces.json").write_text(document("f" * 32, "a1") + "\n")
+    (complaint,) = smoke.report(smoke.run(addresses, 0), Console(file=io.StringIO()))
+    trace_id = world.headers[-1]["traceparent"].split("-")[1]
+    assert complaint == f"collector: trace {trace_id} is not in {empty}"
 
 
 def test_every_panel_query_goes_through_grafana(world):
@@ -316,7 +336,7 @@ def test_the_command_line(world):
     urls = {f"{name}_URL": world.address for name in names}
     done = command_line(SMOKE_SECONDS="0", **urls)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count(" ok ") == len(smoke.CHECKS)
+    assert done.stdout.count(" ok ") == sum("trace_files" not in check.needs for check in smoke.CHECKS)
     world.says["/api/v2/alerts"] = []
     done = command_line(SMOKE_SECONDS="0", **urls)
     assert done.returncode == 1
