@@ -361,7 +361,7 @@ def trace_in_files(stack: Stack) -> str:
     """The trace of the request is in the files that the Collector writes."""
     assert stack.at.trace_files
     try:
-        found = traces.read(stack.at.trace_files).get(stack.sent().trace_id)
+        found = traces.read(stack.at.trace_files, stack.sent().trace_id).get(stack.sent().trace_id)
     except ServescopeError as error:
         raise NotYet(str(error)) from error
     need(found, f"trace {stack.sent().trace_id} is not in {stack.at.trace_files}")

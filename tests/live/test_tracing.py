@@ -42,9 +42,9 @@ class Client:
         response = httpx.get(f"{self.run.serve_url}/traced{path}", headers=headers, timeout=60)
         return trace_id, span_id, response
 
-    def traces(self):
+    def traces(self, holding=""):
         try:
-            return traces.read(self.folder)
+            return traces.read(self.folder, holding)
         except ServescopeError:
             return {}
 
@@ -53,7 +53,7 @@ class Client:
         found = {}
 
         def there():
-            found.update(self.traces())
+            found.update(self.traces(trace_id))
             return trace_id in found and len(found[trace_id].spans) >= spans
 
         wait_for(there, 40, lambda: f"{trace_id}: {shape(found[trace_id]) if trace_id in found else 'nothing'}", 1)

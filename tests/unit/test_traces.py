@@ -83,6 +83,10 @@ def test_a_trace_is_found_by_its_id_or_its_requests(folder, wanted, ids):
     assert [trace.trace_id for trace in traces.find(traces.read(folder), wanted)] == ids
 
 
+def test_only_one_trace_is_read(folder):
+    assert traces.read(folder, A) == {A: traces.read(folder)[A]}
+
+
 def test_slowest_and_failed(folder):
     found = traces.read(folder)
     assert [trace.trace_id for trace in traces.slowest(found, 5)] == [A, B]
