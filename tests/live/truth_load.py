@@ -27,7 +27,7 @@ MIX = (
     ("/truth/work?ms=800", 30.0, 24),
     ("/truth/work?ms=3000", 30.0, 5),
     ("/truth/work?ms=7000", 30.0, 3),
-    ("/truth/work?ms=10000", 0.45, 2),  # the client goes away: 499
+    ("/truth/work?ms=10000", 1.5, 2),  # the client goes away, long after the worker has begun: 499
     ("/truth/status/418", 30.0, 3),
     ("/truth/status/429", 30.0, 2),
     ("/truth/status/503", 30.0, 4),
