@@ -347,11 +347,23 @@ def test_no_pin_stands_anywhere_else():
 
 def test_renovate_finds_every_pin():
     rules = json.loads((ROOT / "renovate.json").read_text())
-    (manager,) = [m for m in rules["customManagers"] if m["datasourceTemplate"] == "docker"]
-    assert manager["managerFilePatterns"] == ["/^\\.env$/"]
-    (expression,) = manager["matchStrings"]
-    found = re.findall(expression.replace("(?<", "(?P<"), (ROOT / ".env").read_text(), re.MULTILINE)
-    assert [":".join(pair) for pair in found] == list(pins().values())
+    images, release, modules = rules["customManagers"]
+
+    def matches(manager: dict[str, Any], file: str) -> list[Any]:
+        assert manager["managerFilePatterns"] == [f"/^{re.escape(file)}$/"]
+        (expression,) = manager["matchStrings"]
+        return re.findall(expression.replace("(?<", "(?P<"), (ROOT / file).read_text(), re.MULTILINE)
+
+    assert [":".join(pair) for pair in matches(images, ".env")] == list(pins().values())
+    document = yaml.safe_load((ROOT / "otel/builder.yaml").read_text())
+    assert matches(release, "otel/builder.yaml") == [document["dist"]["version"]]
+    assert release["depNameTemplate"] == pins()["COLLECTOR_IMAGE"].rpartition(":")[0]
+    gomods = [entry["gomod"] for part in document.values() if isinstance(part, list) for entry in part]
+    assert [" ".join(pair) for pair in matches(modules, "otel/builder.yaml")] == gomods
+    (group,) = [rule for rule in rules["packageRules"] if rule.get("groupName") == "OpenTelemetry Collector"]
+    prefixes = [name.removesuffix("**") for name in group["matchPackageNames"]]
+    assert release["depNameTemplate"] in prefixes
+    assert all(module.startswith(tuple(prefixes)) for module in gomods)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

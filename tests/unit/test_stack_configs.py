@@ -22,7 +22,7 @@ from demo import stack
 
 from servescope.catalog import metric_of_sample
 from tests import promtool
-from tests.compose_files import BASE, LOGIN, ROOT, parsed, requires_compose
+from tests.compose_files import BASE, LOGIN, ROOT, parsed, pins, requires_compose
 
 
 def found(name: str, hint: str) -> Any:
@@ -96,14 +96,67 @@ def test_the_demo_probes_as_the_compose_stack_does(tmp_path):
 # Collector, Loki, Tempo
 
 
+COLLECTOR = sorted((ROOT / "otel").glob("*.yaml"))
+CONFIGURATIONS = [path for path in COLLECTOR if path.name != "builder.yaml"]
+
+
 @pytest.mark.parametrize("program", [found("otelcol", "make tools builds it where Go is, from otel/builder.yaml")])
-def test_the_collector_accepts_its_pipelines(program, tmp_path):
-    data = {"COLLECTOR_DATA": str(tmp_path)}
-    result = checked(program, "validate", f"--config={ROOT / 'otel/collector.yaml'}", **data)
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_the_collector_accepts_its_pipelines(program, path, tmp_path):
+    data = {"COLLECTOR_DATA": str(tmp_path), "OTEL_STATE": str(tmp_path)}
+    result = checked(program, "validate", f"--config={path}", **data)
     assert result.returncode == 0, result.stderr
-    broken = tmp_path / "collector.yaml"
-    broken.write_text((ROOT / "otel/collector.yaml").read_text().replace("\nexporters:", "\nexportres:"))
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(path.read_text().replace("\nexporters:", "\nexportres:"))
     assert checked(program, "validate", f"--config={broken}", **data).returncode != 0
+
+
+def builder() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((ROOT / "otel/builder.yaml").read_text())
+    return document
+
+
+def test_the_builder_has_the_components_that_are_used_and_no_others():
+    kinds = ("receivers", "processors", "connectors", "exporters", "extensions")
+    documents = [yaml.safe_load(path.read_text()) for path in CONFIGURATIONS]
+    assert len(documents) == 3
+    used = {
+        # `otlp_grpc` is the type of the module otlpexporter; every other type is its module's name.
+        (kind, name.split("/")[0].replace("_", "").replace("otlpgrpc", "otlp"))
+        for document in documents
+        for kind in kinds
+        for name in document.get(kind, {})
+    }
+    built = {
+        (kind, entry["gomod"].split()[0].rpartition("/")[2].removesuffix(kind.removesuffix("s")))
+        for kind in kinds
+        for entry in builder()[kind]
+    }
+    assert len(built) > 15
+    assert used == built
+
+
+def test_the_collector_that_is_tested_is_the_one_that_compose_runs():
+    version = builder()["dist"]["version"]
+    assert pins()["COLLECTOR_IMAGE"].rpartition(":")[2] == version
+    for kind in ("receivers", "processors", "connectors", "exporters", "extensions"):
+        for entry in builder()[kind]:
+            assert entry["gomod"].split()[1] == f"v{version}"
+
+
+def test_one_share_is_sampled_counted_and_shown():
+    """The policy and the two filters decide alike, or an exemplar leads to a trace that was not kept."""
+    processors = yaml.safe_load((ROOT / "otel/collector.yaml").read_text())["processors"]
+    policies = {policy["name"]: policy for policy in processors["tail_sampling"]["policies"]}
+    (share,) = policies["share"]["ottl_condition"]["span"]
+    slow = policies["slow"]["latency"]["threshold_ms"]
+    assert policies["errors"]["status_code"]["status_codes"] == ["ERROR"]
+    kept = (
+        "span.status.code == STATUS_CODE_ERROR "
+        f"or span.end_time_unix_nano - span.start_time_unix_nano >= {slow} * 1000000 or {share}"
+    )
+    assert processors["filter/counted"]["traces"]["span"] == [kept]
+    assert processors["filter/exemplars"]["traces"]["span"] == [f"not ({kept})"]
 
 
 @pytest.mark.parametrize("program", [found("loki", "put its binary on the PATH or into .tools")])
