@@ -5,10 +5,10 @@ Other tests' traffic runs beside; every test looks at the traces of its own requ
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -16,8 +16,11 @@ import pytest
 from demo import stack as stack_module
 
 from servescope import traces
+from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus
+from servescope.evaluate import Prometheus, Window, ask, panels, select_variables
+from servescope.settings import Settings
+from servescope.templating import Scope
 from tests.live.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
@@ -204,11 +207,19 @@ def test_the_state_of_a_client_travels_along(client):
 
 
 def test_500_concurrent_requests_are_500_whole_traces(client):
-    with ThreadPoolExecutor(50) as pool:
-        sent = list(pool.map(lambda n: client.get(f"/parallel/{n}"), range(500)))
-    assert {response.status_code for *_, response in sent} == {200}
-    expected = _unordered(request("/parallel/{text}", route("First", "plain"), route("Second", "plain")))
-    parents = {trace_id: parent for trace_id, parent, _ in sent}
+    """All in flight at once: the ingress lets nobody go on before the last of them has come."""
+    number, crowd = 500, os.urandom(4).hex()
+    parents = {os.urandom(16).hex(): os.urandom(8).hex() for _ in range(number)}
+
+    async def send():
+        url = f"{client.run.serve_url}/traced/together/{crowd}/{number}"
+        limits = httpx.Limits(max_connections=number)
+        async with httpx.AsyncClient(timeout=120, limits=limits) as http:
+            headers = [{"traceparent": f"00-{trace_id}-{parent}-01"} for trace_id, parent in parents.items()]
+            return await asyncio.gather(*(http.get(url, headers=header) for header in headers))
+
+    assert {response.status_code for response in asyncio.run(send())} == {200}
+    expected = _unordered(request("/together/{crowd}/{number}", route("First", "plain"), route("Second", "plain")))
     found = {}
 
     def whole():
@@ -290,21 +301,32 @@ def test_span_metrics_agree_with_serves_own_counters(client, stack):
 
 
 def test_an_exemplar_leads_to_a_trace(client, stack):
+    """The dots of the panel: those of its own expression, as Grafana asks for them."""
+    (document,) = [b.to_json() for b in all_dashboards(Settings()) if b.uid == "servescope-deployment"]
+    (panel,) = [p for p in panels(document) if p["title"] == "Handling time of requests with traces"]
+    (target,) = [t for t in panel["targets"] if t.get("exemplar")]
+
     def exemplars():
+        window = Window.last(600)
+        with Prometheus(stack.run.prometheus_url) as prometheus:
+            selected = select_variables(document, prometheus, window, {"application": ["traced"]})
+            (answer,) = ask({"targets": [target]}, prometheus, window, Scope(selected, window.macros()))
         found = httpx.get(
             f"{stack.run.prometheus_url}/api/v1/query_exemplars",
-            params={
-                "query": 'traces_spanmetrics_latency_bucket{application="traced"}',
-                "start": str(int(time.time()) - 600),
-                "end": str(int(time.time())),
-            },
+            params={"query": answer.expression, "start": f"{window.start:.0f}", "end": f"{window.end:.0f}"},
         ).json()["data"]
-        return {e["labels"]["trace_id"] for series in found for e in series["exemplars"]}
+        dots = {e["labels"]["trace_id"]: series["seriesLabels"] for series in found for e in series["exemplars"]}
+        return dots if answer.answered else {}
 
     client.get("/chain/exemplar")
     wait_for(lambda: bool(exemplars()), 60, lambda: "no exemplar")
     shown = exemplars()
-    wait_for(lambda: shown <= set(client.traces()), 30, lambda: f"no trace of {shown - set(client.traces())}")
+    wait_for(lambda: set(shown) <= set(client.traces()), 30, lambda: f"no trace of {set(shown) - set(client.traces())}")
+    every = client.traces()
+    for trace_id, labels in shown.items():
+        handled = [span for span in every[trace_id].spans if span.name == labels["span_name"]]
+        assert labels["application"] == "traced"
+        assert labels["deployment"] in {span.resource["serve.deployment"] for span in handled}
 
 
 def test_the_command_shows_the_tree_and_its_log_lines(client):

@@ -17,7 +17,7 @@ web = instrument_fastapi(FastAPI())
 log = logging.getLogger("ray.serve")
 
 
-@serve.deployment
+@serve.deployment(max_ongoing_requests=1000)
 @serve.ingress(web)
 class Front:
     """The ingress; First calls Second."""
@@ -25,6 +25,7 @@ class Front:
     def __init__(self, first: DeploymentHandle, second: DeploymentHandle) -> None:
         self._first = first
         self._second = second
+        self._together: dict[str, asyncio.Barrier] = {}
 
     @web.get("/chain/{text}")
     async def chain(self, text: str) -> str:
@@ -35,6 +36,12 @@ class Front:
     @web.get("/parallel/{text}")
     async def parallel(self, text: str) -> list[str]:
         return list(await asyncio.gather(self._first.plain.remote(text), self._second.plain.remote(text)))
+
+    @web.get("/together/{crowd}/{number}")
+    async def together(self, crowd: str, number: int) -> list[str]:
+        """As /parallel, but nobody goes on before `number` requests of this crowd are here."""
+        await self._together.setdefault(crowd, asyncio.Barrier(number)).wait()
+        return await self.parallel(crowd)
 
     @web.get("/batch/{text}")
     async def batch(self, text: str) -> str:
