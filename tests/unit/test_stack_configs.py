@@ -21,7 +21,7 @@ import yaml
 from demo import stack
 
 from servescope.catalog import metric_of_sample
-from tests import promtool
+from tests import markdown, promtool
 from tests.compose_files import BASE, LOGIN, ROOT, parsed, pins, requires_compose
 
 
@@ -306,6 +306,30 @@ def test_the_links_between_the_signals():
     assert sources["tempo"]["tracesToLogsV2"]["datasourceUid"] == "loki"
     assert sources["tempo"]["tracesToMetrics"]["datasourceUid"] == "prometheus"
     assert sources["tempo"]["serviceMap"]["datasourceUid"] == "prometheus"
+
+
+def test_the_page_about_traces_shows_the_settings_that_ship():
+    """Every setting that docs/tracing.md tells the owner of a Grafana is one of ours."""
+
+    def within(part: Any, whole: Any) -> bool:
+        if isinstance(part, dict):
+            return all(key in whole and within(value, whole[key]) for key, value in part.items())
+        if isinstance(part, list):
+            return all(any(within(item, candidate) for candidate in whole) for item in part)
+        return bool(part == whole)
+
+    (text,) = [
+        body for _, body in markdown.read(ROOT / "docs/tracing.md").fences if "exemplarTraceIdDestinations" in body
+    ]
+    ours = {source["type"]: source["jsonData"] for source in datasources()["datasources"]}
+    told = [document["jsonData"] for document in yaml.safe_load_all(text)]
+    assert [set(part) for part in told] == [
+        {"exemplarTraceIdDestinations"},
+        {"tracesToLogsV2", "serviceMap"},
+        {"derivedFields"},
+    ]
+    for kind, part in zip(("prometheus", "tempo", "loki"), told, strict=True):
+        assert within(part, ours[kind]), kind
 
 
 def test_the_queries_from_traces_use_metrics_that_exist():

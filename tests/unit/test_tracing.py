@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import venv
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import SpanKind, StatusCode
 from packaging.requirements import Requirement
 
@@ -475,6 +477,38 @@ def test_another_ray_is_left_alone():
 
     assert {"_append_trace_stack", "_pop_trace_stack", "TraceContextManager"} <= set(mend.differences(Other))
     assert "TRACE_STACK" not in mend.differences(Other)
+
+
+def unknown_ray(monkeypatch, **names):
+    """Serve's tracing module as another Ray may have it; returns it after the attempt to mend it."""
+    module = types.ModuleType("tracing_utils")
+    vars(module).update(names)
+    monkeypatch.setattr("ray.serve._private.tracing_utils", module)
+    assert mend.mend_serve() is False
+    return module
+
+
+def test_on_an_unknown_ray_everything_is_sampled_where_nobody_has_decided(monkeypatch):
+    monkeypatch.delenv(mend.RATIO_VARIABLE, raising=False)
+    module = unknown_ray(monkeypatch, ParentBasedTraceIdRatio=ParentBasedTraceIdRatio)
+    tracer = TracerProvider(sampler=module.ParentBasedTraceIdRatio(0.0)).get_tracer("t")
+    assert tracer.start_span("of nobody").is_recording()
+    unsampled = trace.NonRecordingSpan(trace.SpanContext(1, 2, True, trace.TraceFlags(0)))
+    assert not tracer.start_span("of a client", context=trace.set_span_in_context(unsampled)).is_recording()
+    assert set(vars(module)) - set(vars(types.ModuleType("t"))) == {"ParentBasedTraceIdRatio"}
+
+
+def test_on_an_unknown_ray_a_ratio_of_the_user_stays(monkeypatch):
+    monkeypatch.setenv(mend.RATIO_VARIABLE, "0.01")
+    module = unknown_ray(monkeypatch, ParentBasedTraceIdRatio=ParentBasedTraceIdRatio)
+    assert module.ParentBasedTraceIdRatio is ParentBasedTraceIdRatio
+
+
+def test_a_ray_that_samples_in_another_way_is_told_of(monkeypatch, caplog):
+    monkeypatch.delenv(mend.RATIO_VARIABLE, raising=False)
+    monkeypatch.setattr(mend.log, "propagate", True)
+    unknown_ray(monkeypatch)
+    assert "set RAY_SERVE_TRACING_SAMPLING_RATIO=1" in caplog.text
 
 
 MENDED = """

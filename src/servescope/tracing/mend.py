@@ -38,13 +38,13 @@ _MARK = "_servescope_mended"
 
 
 def serve_tracing() -> ModuleType | None:
-    """Serve's tracing module, or None where it has none or another one than was written for."""
+    """Serve's tracing module, or None where it has none."""
     try:
         from ray.serve._private import tracing_utils
     except ImportError:
         return None
     module: ModuleType = tracing_utils
-    return module if not differences(module) else None
+    return module
 
 
 def differences(module: ModuleType) -> list[str]:
@@ -65,20 +65,19 @@ def differences(module: ModuleType) -> list[str]:
 def mend_serve() -> bool:
     """Mend what Serve's tracing gets wrong; whether that was possible."""
     module = serve_tracing()
-    if module is None:
+    if module is None or differences(module):
         log.warning(
             "servescope: this Ray's tracing is not the one that is known; spans are rewritten, but %s",
             "sampling decisions are not passed on and attributes may be on another span",
         )
+        _sample_everything(module)
         return False
     if getattr(module, _MARK, False):
         return True
     _own_stack_for_each_task(module)
     _pass_decisions_on_and_tell_failures(module)
     _pass_trace_state_on()
-    if not os.environ.get(RATIO_VARIABLE):
-        # Serve's default records one request in a hundred; here everything is recorded and the Collector samples.
-        _sample_everything(module)
+    _sample_everything(module)
     setattr(module, _MARK, True)
     return True
 
@@ -93,9 +92,20 @@ def record_nothing() -> None:
 
 
 def _sample_everything(module: Any) -> None:
+    """Serve's default records one request in a hundred; here everything is recorded and the Collector samples.
+
+    A ratio that the variable asks for is taken. On another Ray this is all that can be done against pieces of traces.
+    """
+    if os.environ.get(RATIO_VARIABLE):
+        return
+    if not hasattr(module, "ParentBasedTraceIdRatio"):
+        log.warning(
+            "servescope: this Ray samples in another way; set %s=1, or there are pieces of traces", RATIO_VARIABLE
+        )
+        return
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
-    module.ParentBasedTraceIdRatio = lambda rate: ParentBased(ALWAYS_ON)
+    module.ParentBasedTraceIdRatio = lambda *_, **__: ParentBased(ALWAYS_ON)
 
 
 def _own_stack_for_each_task(module: Any) -> None:
