@@ -64,7 +64,6 @@ def test_resource_attributes(monkeypatch):
         "serve.deployment": "Gateway",
         "serve.replica": "f3jxvnsq",
         "host.name": socket.gethostname(),
-        "process.pid": str(os.getpid()),
         "ray.node.id": "c395a7251a68f50f",
         "ray.io.cluster": "kuberay",
         "ray.version": "2.60.0",

@@ -42,7 +42,6 @@ def attributes(actor: Actor, node_id: str, ray_version: str) -> dict[str, str]:
         "serve.deployment": actor.deployment,
         "serve.replica": actor.replica,
         "host.name": socket.gethostname(),
-        "process.pid": str(os.getpid()),
         "ray.node.id": node_id,
         "ray.io.cluster": cluster,
         "ray.version": ray_version,
