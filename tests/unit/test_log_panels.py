@@ -12,7 +12,7 @@ from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
 from servescope.templating import Scope
 from tests.log_agents import CONFIG, ROOT
-from tests.oracles import logql
+from tests.oracles import grammar
 
 BOARDS = all_dashboards(Settings())
 # The text that Grafana puts in for what is chosen: All, or several.
@@ -31,17 +31,17 @@ EXPRESSIONS = {
 LABELS = {"job", "cluster", "node", "component", "application", "deployment", "level"}
 
 
-@logql.requires_npm
+@grammar.requires_npm
 def test_every_expression_is_understood():
     assert len(EXPRESSIONS) >= 10
-    found = logql.complaints(list(EXPRESSIONS.values()))
+    found = grammar.complaints("logql", list(EXPRESSIONS.values()))
     assert [pair for pair in zip(EXPRESSIONS, found, strict=True) if pair[1] is not None] == []
 
 
-@logql.requires_npm
+@grammar.requires_npm
 def test_the_grammar_finds_what_is_wrong():
     wrong = ['{job="ray"', 'sum by (level (count_over_time({job="ray"} [1m]))', '{job="ray"} | label_format']
-    assert None not in logql.complaints(wrong)
+    assert None not in grammar.complaints("logql", wrong)
 
 
 def test_streams_are_chosen_by_labels_that_the_agents_write():

@@ -1,6 +1,8 @@
-// Reads a JSON list of LogQL expressions and prints, for each, the piece that Grafana's grammar does not understand or null.
+// parse.mjs logql|traceql: reads a JSON list of expressions and prints, for each, the piece that Grafana's grammar does not
+// understand or null.
 import { readFileSync } from "node:fs";
-import { parser } from "@grafana/lezer-logql";
+
+const { parser } = await import(`@grafana/lezer-${process.argv[2]}`);
 
 const complaints = JSON.parse(readFileSync(0, "utf8")).map((expression) => {
   let complaint = null;
