@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-import inspect
 import json
 import logging
 import os
@@ -410,6 +409,21 @@ def test_outside_a_batch_there_is_nothing_to_link(serve_context):
     assert serve_context._serve_batch_request_context.get() is None  # looking did not make one
 
 
+def test_a_ray_that_does_not_tell_the_requests_of_a_batch(monkeypatch):
+    from ray.serve import context
+
+    monkeypatch.delattr(context, "_serve_batch_request_context")
+    assert list(batch.batch_requests()) == []
+    memory = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    with batch.trace_batch("work"):
+        pass
+    (span,) = memory.get_finished_spans()
+    assert (span.name, dict(span.attributes), list(span.links)) == ("work", {}, [])
+
+
 # -- FastAPI -----------------------------------------------------------------------------------------------------------
 
 
@@ -611,16 +625,6 @@ def test_the_proxy_takes_the_state_of_a_trace_only_with_the_mend(mended, state):
         [sys.executable, "-c", STATE], env={**os.environ, "MEND": mended}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\n")[-2] == f"4bf92f3577b34da6a3ce929d0e0e4736 {state}"
-
-
-def test_what_only_rays_source_can_tell_is_still_as_it_was():
-    """When this fails, Ray has mended what docs/ray-issues tells: look whether the bundle's own remedy can go."""
-    from ray.serve._private import proxy, proxy_state
-
-    # proxies-ignore-tracing-config.md
-    assert "tracing_config" not in inspect.getsource(proxy_state)
-    # span-names-hold-raw-paths.md
-    assert "{proxy_request.method} {proxy_request.route_path}" in inspect.getsource(proxy)
 
 
 # -- the extra ---------------------------------------------------------------------------------------------------------
