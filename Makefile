@@ -3,8 +3,8 @@ SHELL := /bin/sh
 RUN := .venv/bin
 DURATION ?=
 export DURATION
-# The demo brings its own Ray; what depends on the version is held by the contract and the truth tests.
-LIVE_TESTS := $(if $(RAY_VERSION),tests/live/test_contract.py tests/live/test_truth.py,tests/live)
+# The demo brings its own Ray; what depends on the version is held by these.
+LIVE_TESTS := $(if $(RAY_VERSION),$(addprefix tests/live/test_,batch.py contract.py truth.py),tests/live)
 BENCHES ?= exporter
 # What demo/Dockerfile installs: the versions of requirements/dev.txt.
 IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
@@ -52,7 +52,7 @@ lint: setup ## ruff, mypy, that what is committed is what would be generated, an
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
 
 # The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
-LIVE_CORE := $(addprefix tests/live/test_,collector.py contract.py exporter.py tracing.py truth.py without_head.py)
+LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)
 
 test: setup tools lint test-unit ## what CI runs: lint, unit, and the live tests of metrics, traces and exporter
 	$(RUN)/python -m pytest $(LIVE_CORE) -q

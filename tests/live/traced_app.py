@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from servescope.tracing import instrument_fastapi, trace_batch
+from servescope.tracing.batch import batch_requests, request_ids
 
 web = instrument_fastapi(FastAPI())
 log = logging.getLogger("ray.serve")
@@ -47,6 +48,11 @@ class Front:
     async def batch(self, text: str) -> str:
         answer: str = await self._second.batched.remote(text)
         return answer
+
+    @web.get("/batch-ids/{text}")
+    async def batch_ids(self, text: str) -> dict[str, list[str]]:
+        """The request ids that are known in this request's batch, and those outside of it."""
+        return {"inside": await self._second.batch_ids.remote(text), "outside": request_ids(batch_requests())}
 
     @web.get("/stream/{text}")
     async def stream(self, text: str) -> StreamingResponse:
@@ -104,6 +110,15 @@ class Second:
 
     async def batched(self, text: str) -> str:
         answer: str = await self._many(text)
+        return answer
+
+    @serve.batch(max_batch_size=4, batch_wait_timeout_s=0.5)
+    async def _ids(self, texts: list[str]) -> list[list[str]]:
+        with trace_batch("ids"):
+            return [request_ids(batch_requests())] * len(texts)
+
+    async def batch_ids(self, text: str) -> list[str]:
+        answer: list[str] = await self._ids(text)
         return answer
 
     async def parts(self, text: str) -> AsyncIterator[str]:
