@@ -14,7 +14,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -26,9 +25,11 @@ from typing import Any
 
 import httpx
 import psutil
+from demo.stack import find
 
 from tests.live.waiting import wait_for
 from tests.log_agents import ROOT
+from tests.running import free_port
 
 # A line of a proxy as Serve writes it in JSON, about 700 bytes; the message carries the number that tells it apart.
 _JSON = {
@@ -62,11 +63,6 @@ def json_line(number: int) -> str:
 def text_line(number: int) -> str:
     """One record as Serve writes it in text."""
     return f"INFO {time.strftime('%Y-%m-%d %H:%M:%S')},000 main_Gateway f3jxvnsq 6fb59f3a -- answered n={number}"
-
-
-def find(program: str) -> str | None:
-    """The path of a program, on the PATH or below .tools/."""
-    return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), str(ROOT / ".tools"))))
 
 
 class Writer:
@@ -108,13 +104,6 @@ class Writer:
         while not self._stop.wait(0.02):
             due = int((time.monotonic() - begun) * self._rate) - self.count
             self.write(max(0, due))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Sink:
