@@ -29,6 +29,7 @@ from demo.stack import find
 
 from tests.live.waiting import wait_for
 from tests.log_agents import ROOT
+from tests.log_sink import KEPT
 from tests.running import free_port
 
 # A line of a proxy as Serve writes it in JSON, about 700 bytes; the message carries the number that tells it apart.
@@ -134,7 +135,9 @@ class Sink:
         return told
 
     def records(self) -> list[dict[str, Any]]:
+        """All of them; it is an error to ask for more than the sink keeps."""
         told: list[dict[str, Any]] = self._client.get("/records").json()
+        assert len(told) == min(self.tally()["total"], KEPT) < KEPT, f"the sink keeps {KEPT} records only"
         return told
 
     def gaps(self, start: int, count: int) -> list[list[int]]:
