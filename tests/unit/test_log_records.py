@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 
@@ -35,6 +36,9 @@ def test_secrets_are_taken_out(before, after):
     text = f"INFO 2026-11-23 14:36:02,175 main_Gateway 3fissrv7 -- {before}\n"
     (record,) = Lua().read(text, "serve/replica_main_Gateway_3fissrv7.log")
     assert record["message"] == after
+    as_field = json.dumps({"levelname": "INFO", "message": "m", "note": before}) + "\n"
+    (record,) = Lua().read(as_field, "serve/replica_main_Gateway_3fissrv7.log")
+    assert record["note"] == after
 
 
 @pytest.mark.parametrize("function", ["ray", "loki"])
