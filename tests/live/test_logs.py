@@ -6,12 +6,16 @@ The long faults and the figures are those of `make drill-logs`.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
+import socket
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +24,18 @@ import yaml
 
 from tests import log_faults
 from tests.live.waiting import wait_for
-from tests.log_agents import FIXTURES, cases, comparable, iso, serve_starts, session_of, write_cases
-from tests.log_faults import Place, Writer, settle
+from tests.log_agents import (
+    FIXTURES,
+    HAPROXY_LINE,
+    cases,
+    comparable,
+    iso,
+    serve_starts,
+    session_of,
+    write_cases,
+)
+from tests.log_faults import Place, Writer, after_kills, bound, breaches, settle
+from tests.running import free_port
 
 KINDS = ("fluent-bit", "fluent-bit-otlp", "otelcol")
 # What an agent adds for its backend; the table is about the record.
@@ -37,9 +51,11 @@ def needs(kind: str) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    with log_faults.place(tmp_path / "place") as made:
-        yield made
+def place() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory(prefix="servescope-logs-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o755)  # pytest's own are shut to the agents that run as another user
+        with log_faults.place(Path(directory) / "place") as made:
+            yield made
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -197,6 +213,74 @@ def test_nothing_is_lost_through_rotation_an_outage_and_sigterm(kind, place):
         assert (outcome.lost, outcome.duplicated) == (0, 0)
     finally:
         agent.stop()
+
+
+@pytest.mark.parametrize("kind", ["fluent-bit", "otelcol"])
+def test_kill_9_costs_at_most_the_pending_record(kind, place):
+    needs(kind)
+    outcome = log_faults.restarts(signal.SIGKILL, 2, quiet_s=8)(place, kind)
+    assert outcome.written > 2000
+    assert breaches(outcome, after_kills(2, kind)) == []
+
+
+@pytest.mark.parametrize("kind", ["fluent-bit", "otelcol"])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("new session while it runs", partial(log_faults.new_session, seconds=3)),
+        ("old session deleted while it runs", partial(log_faults.deleted_session, seconds=3)),
+        ("a line of 10 MB", log_faults.long_line),
+        ("an unreadable directory, as its owner", partial(log_faults.unreadable, seconds=8)),
+    ],
+    ids=["new-session", "deleted-session", "long-line", "unreadable-directory"],
+)
+def test_a_fault_costs_no_more_than_is_allowed(name, fault, kind, place):
+    """The bounds are those of `make drill-logs`; nothing is lost in any of these."""
+    needs(kind)
+    if "unreadable" in name and os.geteuid() != 0:
+        pytest.skip("only root can run an agent as another user, and may enter every directory itself")
+    outcome = fault(place, kind)
+    assert outcome.written >= 1000
+    assert outcome.lost == 0
+    assert breaches(outcome, bound(name, kind)) == []
+
+
+def test_the_collector_counts_what_the_backend_refuses_for_good(place):
+    """The series of ServescopeCollectorLogsDropped; an outage, which is tried again, does not count."""
+    needs("otelcol")
+    failed = "otelcol_exporter_send_failed_log_records"
+    writer = Writer(place.serve_file(), rate=0)
+    with place.agent("otelcol") as agent:
+        place.sink.answer(503)
+        writer.write(100)
+        wait_for(lambda: place.sink.tally()["refused"] >= 3, 30, lambda: "nothing is sent", pause_s=0.2)
+        assert agent.own(failed) == 0
+        place.sink.answer(400)
+        wait_for(lambda: agent.own(failed) >= 100, 60, lambda: f"{agent.own(failed)} of 100", pause_s=0.5)
+        assert agent.own(failed) == 100
+    assert place.sink.tally()["total"] == 0
+
+
+def test_haproxy_s_access_log_comes_by_syslog(place):
+    needs("fluent-bit")
+    port = free_port()
+    agent = place.agent("fluent-bit", entry="haproxy.yaml", env={"HAPROXY_LOG_PORT": str(port)})
+    with agent, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+
+        def came() -> bool:
+            for line in (HAPROXY_LINE, HAPROXY_LINE.replace("<134>Nov 23", "<131>Nov  3")):
+                udp.sendto(line.encode(), ("127.0.0.1", port))
+            return place.sink.tally()["total"] >= 2
+
+        wait_for(came, 30, lambda: f"{place.sink.tally()}", pause_s=0.5)
+    levels = {record["level"] for record in place.sink.records()}
+    assert levels == {"INFO", "ERROR"}
+    for record in place.sink.records():
+        assert record["component"] == "haproxy"
+        assert (record["status"], record["method"], record["server"]) == ("200", "GET", "main/main-1")
+        assert (record["pid"], value(record["latency_ms"])) == ("7", "140")
+        assert iso(record["nanoseconds"]) == "2026-11-23T14:36:02.385000Z"
+        assert record["path"] == "/embed/hi?token=[redacted]"
 
 
 def test_an_output_that_is_not_there_stops_fluent_bit(place):
