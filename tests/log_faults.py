@@ -559,7 +559,7 @@ DEVIATIONS: dict[tuple[str, str], Bound] = {
         lost=3200, why="it reads no rotated names: what is rotated away while it is down is lost"
     ),
     ("an unreadable directory, as its owner", "otelcol"): Bound(
-        wrong=SAID_NOTHING, why="the file_log receiver tells of no such directory, in no line and no metric"
+        wrong=SAID_NOTHING, why="the file_log receiver tells of it at its log level debug only, and in no metric"
     ),
 }
 

@@ -81,7 +81,7 @@ def build(settings: Settings) -> Group:
                 "Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in 10 minutes.",
                 "Most often it may not read a directory of Ray's (`read error, check permissions`): to a user that is "
                 "neither root nor Ray's, one such directory hides every file that its pattern matches. The Collector "
-                "says nothing of such a directory, so there is no such alert about it.",
+                "tells of such a directory at its log level debug only, so there is no such alert about it.",
                 "Lines of the files that it cannot read are missing until it can; none is lost for good while they lie "
                 "there.",
                 (("What does it say? Its own log tells.", ""),),
