@@ -130,7 +130,7 @@ def kept(kinds: Iterable[str] = AGENTS) -> dict[tuple[str, str], dict[str, Any]]
 
 def of_fault(result: dict[str, Any]) -> Outcome:
     """A fault's result as it was."""
-    return Outcome(**{field.name: result[field.name] for field in fields(Outcome)})
+    return Outcome(**{field.name: result[field.name] for field in fields(Outcome) if field.name in result})
 
 
 def worse() -> list[str]:

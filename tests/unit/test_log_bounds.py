@@ -24,6 +24,12 @@ WITH = {"program": "Fluent Bit 1.2.3", "machine": "2 cores, Linux x86_64"}
         (Outcome(1000, 0, 1001), Bound(twice=None), ["1,001 twice, 1,000 allowed"]),
         (Outcome(1000, 0, 0, mib=100), Bound(mib=100), []),
         (Outcome(1000, 0, 0, mib=101), Bound(mib=100), ["101 MiB of memory, 100 allowed"]),
+        (Outcome(1000, 0, 0, mib=243, own_mib=45), Bound(own_mib=100), []),
+        (
+            Outcome(1000, 0, 0, mib=243, own_mib=101),
+            Bound(own_mib=100),
+            ["101 MiB of memory without mapped files, 100 allowed"],
+        ),
         (Outcome(1000, 0, 0, wrong="not marked"), Bound(), ["not marked"]),
         (Outcome(1000, 0, 0, wrong="not marked"), Bound(wrong="not marked"), []),
     ],
