@@ -157,8 +157,14 @@ def tables() -> str:
         return f"{result['written']:,} | {result['lost']:,} | {result['duplicated']:,}"
 
     def when(name: str, kinds: Iterable[str]) -> str:
-        found = [results[name, kind] for kind in kinds if (name, kind) in results]
-        return ", ".join(sorted({f"{result['date']} {result['commit']}" for result in found}))
+        agents: dict[str, list[str]] = {}
+        for kind in kinds:
+            if (name, kind) in results:
+                result = results[name, kind]
+                agents.setdefault(f"{result['date']} {result['commit']}", []).append(AGENTS[kind])
+        if len(agents) == 1:
+            return next(iter(agents))
+        return ", ".join(f"{stamp} ({' and '.join(names)})" for stamp, names in agents.items())
 
     titles = " | ".join(f"{AGENTS[kind]}: written | lost | twice" for kind in FAULT_AGENTS)
     lines = [f"Measured with {'; '.join(told)}.", "", f"| fault | {titles} | measured |"]

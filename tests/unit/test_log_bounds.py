@@ -72,6 +72,9 @@ def test_the_table_tells_figures_commit_and_day_and_what_is_worse(results):
     assert "| a line of 10 MB | 1,001 | 2 | 0 | not run | |  | 2026-11-25 def5678 |" in text
     assert "- a line of 10 MB, Fluent Bit to Loki: **worse than allowed**: 2 lost, 0 allowed" in text
     assert drill_logs.worse() == ["Fluent Bit to Loki: a line of 10 MB: 2 lost, 0 allowed"]
+    drill_logs.keep(FAULT, "otelcol", vars(Outcome(9, 0, 0)) | WITH | {"commit": "def5678", "date": "2026-11-26"})
+    when = "2026-11-25 abc1234 (Fluent Bit to Loki), 2026-11-26 def5678 (Collector to Loki (OTLP))"
+    assert f"| {FAULT} | 225,752 | 0 | 0 | 9 | 0 | 0 | {when} |" in drill_logs.tables()
 
 
 @pytest.mark.parametrize("other", [{"program": "Fluent Bit 1.2.2"}, {"machine": "8 cores, Linux aarch64"}])
