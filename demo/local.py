@@ -140,7 +140,7 @@ def main() -> int:
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
     directory = stack.directory_from_environment("demo")
-    traces = stack.collector_program() is not None
+    traces = stack.find("otelcol") is not None
     run = Run(directory, stack.ports_from_environment(), config, probes=True, traces=traces)
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
     parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS)

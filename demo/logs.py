@@ -1,7 +1,7 @@
 """Loki and a log agent for the demo: Fluent Bit, or the Collector where only that one is installed.
 
-Both need programs that no Debian package brings, so the demo runs them where they are found (on the PATH or below
-.tools/) and says what is missing otherwise.
+Both need programs that no Debian package brings, so the demo runs them where they are found (below .tools/ or on the
+PATH) and says what is missing otherwise. An agent without a Loki still counts events.
 """
 
 from __future__ import annotations
@@ -11,26 +11,29 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.stack import LOOPBACK, ROOT, Component, Run, answers
+from demo.stack import LOOPBACK, ROOT, Component, Run, answers, find
 
 
-def find(program: str) -> str | None:
-    """The path of a program, on the PATH or below .tools/."""
-    return shutil.which(program, path=os.pathsep.join((os.environ.get("PATH", ""), str(ROOT / ".tools"))))
+def agent() -> Callable[[Run], Component] | None:
+    """The agent that is installed."""
+    return fluent_bit if find("fluent-bit") else collector if find("otelcol") else None
 
 
 def components() -> tuple[Callable[[Run], Component], ...]:
-    """Loki and the agent, or nothing where one of them is missing."""
-    if find("loki") and find("fluent-bit"):
-        return (loki, fluent_bit)
-    if find("loki") and find("otelcol"):
-        return (loki, collector)
-    return ()
+    """Loki and the agent; the agent alone where there is no Loki, for what it counts; nothing without an agent."""
+    reads = agent()
+    if reads is None:
+        return ()
+    return (loki, reads) if find("loki") else (reads,)
 
 
 def missing() -> str:
     """What the demo lacks to show logs; "" when nothing."""
-    return "" if components() else "no logs: loki and fluent-bit (or otelcol) are not installed, see docs/logs.md"
+    if agent() is None:
+        return "no logs: neither fluent-bit nor otelcol is installed, see docs/logs.md"
+    if find("loki") is None:
+        return "no logs but the events counted from them: loki is not installed, see docs/logs.md"
+    return ""
 
 
 def url(run: Run) -> str:
@@ -64,7 +67,7 @@ def fluent_bit(run: Run) -> Component:
         address,
         (run.ports.log_agent, run.ports.log_events),
         {
-            "RAY_LOGS_TO": "loki",
+            "RAY_LOGS_TO": "loki" if find("loki") else "stdout",  # its output is kept beside that of the other programs
             "RAY_TMP": str(run.temp_dir),
             "LOGS_PORT": str(run.ports.loki),
             "FLB_STATE": str(state),
@@ -80,9 +83,13 @@ def collector(run: Run) -> Component:
     """The Collector that reads the logs itself."""
     state = run.directory / "otelcol-logs"
     metrics = f"http://{LOOPBACK}:{run.ports.log_agent}/metrics"
+    count_only = "yaml:service::pipelines::logs/ray::exporters: [count/events]"
     return Component(
         "log-collector",
-        [find("otelcol") or "otelcol", "--config", str(ROOT / "otel/logs.yaml")],
+        [
+            *(find("otelcol") or "otelcol", "--config", str(ROOT / "otel/logs.yaml")),
+            *(() if find("loki") else ("--config", count_only)),
+        ],
         lambda: answers(metrics),
         metrics,
         (run.ports.log_agent, run.ports.log_events, run.ports.log_health),

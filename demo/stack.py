@@ -473,10 +473,9 @@ def exporter(run: Run) -> Component:
     )
 
 
-def collector_program() -> str | None:
-    """The Collector that `make tools` built, or one on the PATH; None where there is neither."""
-    built = ROOT / ".tools/otelcol"
-    return str(built) if built.exists() else shutil.which("otelcol")
+def find(program: str) -> str | None:
+    """The path of a program that no Debian package brings: below .tools/ (`make tools`) or on the PATH, else None."""
+    return shutil.which(program, path=os.pathsep.join((str(ROOT / ".tools"), os.environ.get("PATH", ""))))
 
 
 def trace_files(run: Run) -> Path:
@@ -499,7 +498,7 @@ def collector(run: Run) -> Component:
 
     return Component(
         "collector",
-        [collector_program() or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        [find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
         lambda: answers(url),
         f"http://{LOOPBACK}:{p.otlp_grpc}",
         (p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),

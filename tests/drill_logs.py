@@ -2,27 +2,35 @@
 
     python -m tests.drill_logs                         # everything, about half an hour
     python -m tests.drill_logs --agent otelcol --only kill
+    python -m tests.drill_logs --costs                 # what a request writes, from the fixtures
 
-Results are kept in .servescope/drill-logs.json, so that a part can be run again by itself.
+It fails when an agent does worse than tests/log_faults.py allows it. Results are kept in .servescope/drill-logs.json
+with the program, the machine, the commit and the day, so that a part can be run again by itself; those of another
+version of the program, or of another machine, do not enter the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import fcntl
+import functools
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from dataclasses import fields
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from tests import log_faults
-from tests.log_agents import ROOT
-from tests.log_faults import FAULTS, Place, Writer, json_line, settle, text_line
+from tests.log_agents import FIXTURES, ROOT
+from tests.log_faults import FAULTS, Outcome, Place, Writer, bound, breaches, json_line, settle, text_line
 
 RESULTS = ROOT / ".servescope/drill-logs.json"
 PAGE = ROOT / "docs/logs.md"
@@ -53,15 +61,27 @@ def throughput(place: Place, kind: str, encoding: str) -> dict[str, Any]:
     }
 
 
-def versions() -> str:
-    """What was measured, and on what."""
-    told = []
-    for program, name in (("fluent-bit", "Fluent Bit"), ("otelcol", "OpenTelemetry Collector")):
-        path = log_faults.find(program)
-        if path:
-            text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-            told.append(f"{name} {text.split()[-1] if program == 'otelcol' else text.split()[2].removeprefix('v')}")
-    return f"{', '.join(told)}; {os.cpu_count()} cores, Linux {platform.machine()}"
+@functools.cache
+def measured_with(kind: str) -> dict[str, str]:
+    """The program and the machine: only results of the same ones are comparable."""
+    program = "otelcol" if kind == "otelcol" else "fluent-bit"
+    path = log_faults.find(program)
+    assert path, program
+    words = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.split()
+    name = f"OpenTelemetry Collector {words[-1]}" if kind == "otelcol" else f"Fluent Bit {words[2].removeprefix('v')}"
+    return {"program": name, "machine": f"{os.cpu_count()} cores, Linux {platform.machine()}"}
+
+
+def measured_at() -> dict[str, str]:
+    """The state of this repository, but for the page that is written here, and the day."""
+    git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True)
+    commit = git(["git", "describe", "--always"], check=True).stdout.strip()
+    page = f":(exclude){PAGE.relative_to(ROOT)}"
+    changed = git(["git", "diff", "--quiet", "HEAD", "--", ".", page], check=False).returncode
+    return {
+        "commit": f"{commit}-dirty" if changed else commit,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+    }
 
 
 def run(agents: list[str], only: str) -> None:
@@ -80,6 +100,7 @@ def run(agents: list[str], only: str) -> None:
                 result = throughput(place, kind, name.split(": ")[1])
             else:
                 result = vars(FAULTS[name](place, kind))
+        result |= {**measured_with(kind), **measured_at()}
         print(f"{AGENTS[kind]}: {name}: {result}", flush=True)
         keep(name, kind, result)
 
@@ -96,42 +117,116 @@ def keep(name: str, kind: str, result: dict[str, Any]) -> None:
         file.write(json.dumps(results, indent=1))
 
 
+def kept(kinds: Iterable[str] = AGENTS) -> dict[tuple[str, str], dict[str, Any]]:
+    """The results of these programs on this machine, by fault (or speed) and agent."""
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return {
+        (name, kind): result
+        for name, by_kind in results.items()
+        for kind, result in by_kind.items()
+        if kind in kinds and measured_with(kind).items() <= result.items()
+    }
+
+
+def of_fault(result: dict[str, Any]) -> Outcome:
+    """A fault's result as it was."""
+    return Outcome(**{field.name: result[field.name] for field in fields(Outcome) if field.name in result})
+
+
+def worse() -> list[str]:
+    """Every result that is worse than what is allowed, in words."""
+    found = []
+    for (name, kind), result in kept().items():
+        if name in FAULTS:
+            wrong = breaches(of_fault(result), bound(name, kind))
+        else:
+            wrong = [f"{result['lost']:,} lost"] if result["lost"] else []
+        found += [f"{AGENTS[kind]}: {name}: {text}" for text in wrong]
+    return found
+
+
 def tables() -> str:
-    """The two tables of what has been measured so far."""
-    results = json.loads(RESULTS.read_text())
+    """The tables of what has been measured so far."""
+    results = kept()
+    told = sorted({f"{result['program']} ({result['machine']})" for result in results.values()})
 
     def cell(fault: str, kind: str) -> str:
-        result = results.get(fault, {}).get(kind)
+        result = results.get((fault, kind))
         if result is None:
             return "not run | | "
         return f"{result['written']:,} | {result['lost']:,} | {result['duplicated']:,}"
 
+    def when(name: str, kinds: Iterable[str]) -> str:
+        agents: dict[str, list[str]] = {}
+        for kind in kinds:
+            if (name, kind) in results:
+                result = results[name, kind]
+                agents.setdefault(f"{result['date']} {result['commit']}", []).append(AGENTS[kind])
+        if len(agents) == 1:
+            return next(iter(agents))
+        return ", ".join(f"{stamp} ({' and '.join(names)})" for stamp, names in agents.items())
+
     titles = " | ".join(f"{AGENTS[kind]}: written | lost | twice" for kind in FAULT_AGENTS)
-    lines = [f"Measured with {versions()}.", "", f"| fault | {titles} |", "|---|" + "--:|" * (3 * len(FAULT_AGENTS))]
+    lines = [f"Measured with {'; '.join(told)}.", "", f"| fault | {titles} | measured |"]
+    lines.append("|---|" + "--:|" * (3 * len(FAULT_AGENTS)) + "---|")
     notes = []
     for fault in FAULTS:
-        lines.append(f"| {fault} | {' | '.join(cell(fault, kind) for kind in FAULT_AGENTS)} |")
+        cells = " | ".join(cell(fault, kind) for kind in FAULT_AGENTS)
+        lines.append(f"| {fault} | {cells} | {when(fault, FAULT_AGENTS)} |")
         for kind in FAULT_AGENTS:
-            note = results.get(fault, {}).get(kind, {}).get("note")
-            if note:
-                notes.append(f"- {fault}, {AGENTS[kind]}: {note}")
+            if (fault, kind) not in results:
+                continue
+            outcome, why = of_fault(results[fault, kind]), bound(fault, kind).why
+            exceeded = "; ".join(breaches(outcome, bound(fault, kind)))
+            words = (outcome.note, why and f"known: {why}", exceeded and f"**worse than allowed**: {exceeded}")
+            if any(words):
+                notes.append(f"- {fault}, {AGENTS[kind]}: {'; '.join(filter(None, words))}")
     lines += ["", *notes, ""]
-    lines += [f"| {SPEED} | " + " | ".join(AGENTS.values()) + " |", "|---|" + "--:|" * len(AGENTS)]
+    lines += [f"| {SPEED} | " + " | ".join(AGENTS.values()) + " | measured |", "|---|" + "--:|" * len(AGENTS) + "---|"]
     for encoding in ("JSON", "text"):
         cells = []
+        name = f"{SPEED}: {encoding}"
         for kind in AGENTS:
-            result = results.get(f"{SPEED}: {encoding}", {}).get(kind)
+            result = results.get((name, kind))
             cells.append(f"{result['per_s']:,} ({result['rss_mib']} MiB)" if result else "not run")
-        lines.append(f"| {encoding}, redaction on | {' | '.join(cells)} |")
+        lines.append(f"| {encoding}, redaction on | {' | '.join(cells)} | {when(name, AGENTS)} |")
     return "\n".join(lines)
+
+
+def access_line_bytes(encoding: str, component: str) -> float:
+    """The mean length of a component's access lines in the real logs of the fixtures, with the line's end."""
+    lengths = []
+    for path in (FIXTURES / encoding / "serve").glob(f"{component}_*.log"):
+        for line in path.read_text().splitlines():
+            message = json.loads(line)["message"] if encoding == "json" else line
+            if re.search(r" (\d{3}|[A-Z][A-Z_]+) [\d.]+ms$", message):
+                lengths.append(len(line.encode()) + 1)
+    return sum(lengths) / len(lengths)
+
+
+def costs() -> str:
+    """What each choice in logging_config writes for a request that passes the proxy and one replica."""
+    text, as_json = (sum(access_line_bytes(e, c) for c in ("proxy", "replica")) for e in ("text", "json"))
+    ids = 2 * len(', "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"')
+    rows = (
+        ("text, access log", text),
+        ("JSON, access log", as_json),
+        ("JSON, access log, trace ids", as_json + ids),
+    )
+    lines = ["| choice | bytes per request |", "|---|--:|", *(f"| {name} | {size:,.0f} |" for name, size in rows)]
+    return "\n".join(lines)
+
+
+def between(text: str, name: str, content: str) -> str:
+    """The text with new content between two markers."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+    before, rest = text.split(start)
+    return before + start + content + "\n" + end + rest.split(end)[1]
 
 
 def write_page() -> None:
     """Put the tables between the markers of the page."""
-    text = PAGE.read_text()
-    start, end = "<!-- drill-logs -->\n", "<!-- /drill-logs -->"
-    before, rest = text.split(start)
-    PAGE.write_text(before + start + tables() + "\n" + end + rest.split(end)[1])
+    PAGE.write_text(between(between(PAGE.read_text(), "drill-logs", tables()), "log-costs", costs()))
 
 
 def main() -> int:
@@ -139,8 +234,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agent", choices=AGENTS, action="append")
     parser.add_argument("--only", default="", help="part of a fault's name")
+    parser.add_argument("--costs", action="store_true", help="only count what a request writes, without an agent")
     arguments = parser.parse_args()
     agents = arguments.agent or list(AGENTS)
+    if arguments.costs:
+        PAGE.write_text(between(PAGE.read_text(), "log-costs", costs()))
+        return 0
     missing = {"otelcol" if kind == "otelcol" else "fluent-bit" for kind in agents}
     missing = {program for program in missing if log_faults.find(program) is None}
     if missing:
@@ -148,7 +247,10 @@ def main() -> int:
         return 1
     run(agents, arguments.only)
     write_page()
-    return 0
+    found = worse()
+    for text in found:
+        print(f"drill-logs: worse than allowed: {text}", file=sys.stderr)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

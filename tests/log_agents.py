@@ -24,6 +24,13 @@ CONFIG = ROOT / "fluentbit"
 PLACE = ("file", "node", "session", "severity_number")
 
 
+# An access line of HAProxy with the syslog header that it sends, which names no host.
+HAPROXY_LINE = (
+    "<134>Nov 23 14:36:02 haproxy[7]: 10.0.0.1:5678 [23/Nov/2026:14:36:02.385] http_frontend main/main-1 "
+    '0/0/1/139/140 200 512 - - ---- 1/1/0/0/0 0/0 "GET /embed/hi?token=abc HTTP/1.1"'
+)
+
+
 @dataclass(frozen=True)
 class Case:
     """One file as Ray writes it and the records that have to come of it."""

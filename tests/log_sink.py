@@ -29,7 +29,7 @@ class Tally:
         self.lock = Lock()
         self.answer = 204
         self.records: list[dict[str, Any]] = []
-        self.total = self.refused = self.truncated = 0
+        self.total = self.refused = self.truncated = self.serve = 0
         self.seen: Counter[int] = Counter()
 
     def add(self, records: list[dict[str, Any]]) -> None:
@@ -38,6 +38,7 @@ class Tally:
             self.records += records[: max(0, KEPT - len(self.records))]
             for record in records:
                 self.truncated += bool(record.get("truncated"))
+                self.serve += str(record.get("component")).startswith("serve")
                 match = SEQUENCE.search(record["message"][:200])
                 if match:
                     self.seen[int(match.group(1))] += 1
@@ -47,6 +48,7 @@ class Tally:
             numbered = sum(self.seen.values())
             return {
                 "total": self.total,
+                "serve": self.serve,
                 "numbered": numbered,
                 "distinct": len(self.seen),
                 "duplicates": numbered - len(self.seen),
@@ -95,6 +97,10 @@ def from_otlp(body: bytes) -> Iterator[dict[str, Any]]:
 
 def _value(value: Any) -> Any:
     kind = value.WhichOneof("value")
+    if kind == "array_value":
+        return [_value(inner) for inner in value.array_value.values]
+    if kind == "kvlist_value":
+        return {pair.key: _value(pair.value) for pair in value.kvlist_value.values}
     return getattr(value, kind) if kind else None
 
 

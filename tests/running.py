@@ -1,11 +1,20 @@
-"""Servers of the tests, run by a thread for as long as a `with` block lasts."""
+"""Servers of the tests: a port that is free, and servers run by a thread for as long as a `with` block lasts."""
 
 from __future__ import annotations
 
+import socket
 import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def free_port() -> int:
+    """A TCP port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @contextmanager

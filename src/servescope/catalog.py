@@ -1460,6 +1460,23 @@ _LOG_AGENTS = _group(
         "What Fluent Bit says of itself, by severity; an unreadable directory is an error at every scan.",
         needs=_A_LOG_AGENT,
     ),
+    Metric(
+        "otelcol_exporter_send_failed_log_records",
+        COUNTER,
+        "records",
+        ("exporter",),
+        "Records that the Collector gave up, refused by the backend for good; what it tries again does not count.",
+        "with the first such record",
+        needs=_A_LOG_AGENT,
+    ),
+    Metric(
+        "otelcol_exporter_queue_size",
+        GAUGE,
+        "requests",
+        ("exporter", "data_type"),
+        "Requests that wait in the Collector's queue on disk; it rises while the backend is away.",
+        needs=_A_LOG_AGENT,
+    ),
     source=Source.LOG_AGENT,
     origin=Origin.NONE,
 )

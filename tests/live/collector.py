@@ -71,7 +71,7 @@ class Collector:
             "TRACES_TO": "[file/traces]",
             **self.env,
         }
-        program = stack.collector_program()
+        program = stack.find("otelcol")
         assert program is not None
         with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(

@@ -6,7 +6,7 @@ import os
 import re
 
 import pytest
-from demo.stack import collector_program
+from demo.stack import find
 
 from servescope import catalog
 from servescope.catalog import Kind, Source
@@ -18,7 +18,7 @@ from tests.live.versions import newer_metrics, older
 from tests.live.waiting import wait_for
 
 SETTINGS = Settings()
-TRACES = collector_program() is not None
+TRACES = find("otelcol") is not None
 SPANS = (Source.COLLECTOR,) if TRACES else ()
 SOURCES = (Source.NODE_AGENT, Source.AUTOSCALER, Source.DASHBOARD, Source.EXPORTER, *SPANS)
 

@@ -19,7 +19,7 @@ from servescope.templating import Scope
 from tests import log_faults
 from tests.live.waiting import wait_for
 from tests.log_agents import ROOT
-from tests.log_faults import free_port
+from tests.running import free_port
 
 REQUEST = "6fb59f3a-d471-4f5e-b0d2-0a50e8b47086"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -24,7 +24,7 @@ from servescope.templating import Scope
 from tests.live.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
-    stack_module.collector_program() is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
+    stack_module.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
 )
 
 REPLICA = "replica_handle_request"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import Counter
 
@@ -10,7 +12,7 @@ import yaml
 from lupa.luajit21 import LuaError
 
 from tests import log_agents
-from tests.log_agents import FIXTURES, Lua, cases, comparable, fixture_files, serve_starts
+from tests.log_agents import CONFIG, FIXTURES, HAPROXY_LINE, Lua, cases, comparable, fixture_files, serve_starts
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,9 @@ def test_secrets_are_taken_out(before, after):
     text = f"INFO 2026-11-23 14:36:02,175 main_Gateway 3fissrv7 -- {before}\n"
     (record,) = Lua().read(text, "serve/replica_main_Gateway_3fissrv7.log")
     assert record["message"] == after
+    as_field = json.dumps({"levelname": "INFO", "message": "m", "note": before}) + "\n"
+    (record,) = Lua().read(as_field, "serve/replica_main_Gateway_3fissrv7.log")
+    assert record["note"] == after
 
 
 @pytest.mark.parametrize("function", ["ray", "loki"])
@@ -185,12 +190,29 @@ def test_an_output_that_is_not_there_stops_it(monkeypatch):
         Lua()
 
 
+def haproxy_fields(line: str) -> dict[str, str] | None:
+    """What Fluent Bit's parser makes of a line of syslog: Onigmo's named groups are Python's but for a P."""
+    (parser,) = [
+        p for p in yaml.safe_load((CONFIG / "parsers.yaml").read_text())["parsers"] if p["name"] == "ray_haproxy"
+    ]
+    match = re.match(parser["regex"].replace("(?<", "(?P<"), line)
+    return match.groupdict() if match else None
+
+
+@pytest.mark.parametrize("header", ["<134>Nov 23 14:36:02 ", "<134>Nov  3 04:06:02 ", "<134>Nov 23 14:36:02 lb-1 "])
+def test_the_syslog_header_of_haproxy_is_read(header):
+    line = HAPROXY_LINE.replace("<134>Nov 23 14:36:02 ", header)
+    assert haproxy_fields(line) == {"pri": "134", "pid": "7", "log": HAPROXY_LINE.split("]: ", 1)[1]}
+
+
+@pytest.mark.parametrize("line", ["<134>Nov 23 14:36:02 sshd[7]: x", "Nov 23 14:36:02 haproxy[7]: x", "haproxy[7]: x"])
+def test_other_lines_of_syslog_are_not_haproxy_s(line):
+    assert haproxy_fields(line) is None
+
+
 def test_access_lines_of_haproxy():
-    raw = (
-        "10.0.0.1:5678 [23/Nov/2026:14:36:02.385] http_frontend main/main-1 0/0/1/139/140 200 512 - - ---- 1/1/0/0/0 "
-        '0/0 "GET /embed/hi?token=abc HTTP/1.1"'
-    )
-    code, when, record = Lua().call("ray", "loki.haproxy", {"log": raw, "pri": "134", "pid": "7"})
+    raw = HAPROXY_LINE.split("]: ", 1)[1]
+    code, when, record = Lua().call("ray", "loki.haproxy", haproxy_fields(HAPROXY_LINE))
     assert code == 1
     assert log_agents.iso(when["sec"] * 10**9 + when["nsec"]) == "2026-11-23T14:36:02.385000Z"
     record.pop("node")

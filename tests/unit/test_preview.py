@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from servescope.cli import app
 from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus
 from servescope.settings import Settings
-from tests.running import running
+from tests.running import free_port, running
 
 QUERIES_OF_A_PAGE = 4  # that `snapshot.collect` sends at once
 
@@ -160,13 +159,6 @@ def test_a_bad_range_is_one_line(pages: httpx.Client):
     assert answer.status_code == 502
     assert answer.text.count("\n") == 1
     assert "yesterday" in answer.text
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_an_unreachable_prometheus_is_one_line(answers: Answers):

@@ -29,6 +29,7 @@ from servescope import tracing
 from servescope.errors import ServescopeError
 from servescope.tracing import batch, export, identity, logs, mend
 from servescope.tracing.rewrite import SERVE_SCOPE, plain, rewritten
+from tests.running import free_port
 from tests.unit.otlp_server import OtlpServer
 
 ROOT = Path(__file__).parents[2]
@@ -226,12 +227,6 @@ def provider_with(processor):
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(processor)
     return provider
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def test_spans_arrive_and_shutdown_flushes(monkeypatch):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from servescope.rules.alert import Alert, Case, Group, Terms
 from servescope.settings import Settings
 
+COLLECTOR = "the Collector with otel/logs.yaml, scraped with the cluster label (docs/logs.md)"
 AGENT = "Fluent Bit with fluentbit/, scraped with the cluster label (docs/logs.md)"
 PANEL = ("servescope-deployment", "Events told by the logs")
 DROPPED = 'fluentbit_output_dropped_records_total{name="loki"}'
+FAILED = 'otelcol_exporter_send_failed_log_records{exporter="otlp_http/logs"}'
 ERRORS = 'fluentbit_logger_logs_total{message_type="error"}'
 
 
@@ -15,6 +17,7 @@ def build(settings: Settings) -> Group:
     """The group."""
     t = Terms(settings)
     dropped = t.events("fluentbit_output_dropped_records_total", "15m", "instance")
+    failed = t.events("otelcol_exporter_send_failed_log_records", "15m", "instance")
     errors = t.events("fluentbit_logger_logs_total", "10m", "instance", message_type='="error"')
     return Group(
         "logs",
@@ -45,6 +48,30 @@ def build(settings: Settings) -> Group:
                 needs=AGENT,
             ),
             Alert(
+                "ServescopeCollectorLogsDropped",
+                "warning",
+                "",
+                ("instance",),
+                f"{failed} > 0",
+                "Log lines are being lost.",
+                "The Collector on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes.",
+                "The backend refuses them for good: every answer but 429, 502, 503 and 504, which are tried again. An "
+                "outage loses nothing: when the queue on disk is full, the files wait.",
+                "Lines are missing where somebody will look for them.",
+                (
+                    (
+                        "Is the backend away as well? The queue grows.",
+                        'max by (instance) (otelcol_exporter_queue_size{data_type="logs"})',
+                    ),
+                    ("What does it answer? The Collector's own log tells: `Exporting failed. Dropping data.`", ""),
+                ),
+                ("Raise the backend's limits (loki/loki.yml), or mend the address and the login in otel/logs.yaml.",),
+                PANEL,
+                Case("20m", {FAILED: "0+1x"}, {FAILED: "5x"}, {"instance": "n1"}),
+                no_drill="a live test lets the backend refuse records for good and reads the counter",
+                needs=COLLECTOR,
+            ),
+            Alert(
                 "ServescopeLogAgentErrors",
                 "warning",
                 "5m",
@@ -53,7 +80,8 @@ def build(settings: Settings) -> Group:
                 "The log agent complains again and again.",
                 "Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in 10 minutes.",
                 "Most often it may not read a directory of Ray's (`read error, check permissions`): to a user that is "
-                "neither root nor Ray's, one such directory hides every file that its pattern matches.",
+                "neither root nor Ray's, one such directory hides every file that its pattern matches. The Collector "
+                "tells of such a directory at its log level debug only, so there is no such alert about it.",
                 "Lines of the files that it cannot read are missing until it can; none is lost for good while they lie "
                 "there.",
                 (("What does it say? Its own log tells.", ""),),

@@ -77,6 +77,11 @@ def build(settings: Settings) -> Group:
                         "sum by (application, deployment) ((ray_serve_deployment_replica_starts_total unless "
                         "ray_serve_deployment_replica_starts_total offset 15m))",
                     ),
+                    (
+                        "Did they crash, or did the controller take them down as unhealthy? Counted from its log, "
+                        "where a log agent runs (docs/logs.md):",
+                        t.events("servescope_log_events_total", "15m", *DEPLOYMENT, "event", event='=~"replica_.+"'),
+                    ),
                     ("Does Ray kill for memory? See RayClusterOomKills.", ""),
                     ("Last words: `logs/worker-*.err` of the dead replica's pid.", ""),
                 ),

@@ -295,7 +295,14 @@ def build(settings: Settings) -> Group:
                 "The delays are shorter than the load's rhythm, or target_ongoing_requests is so low that one replica "
                 "more or less swings the decision.",
                 "Requests wait for replicas that were just removed; cold starts.",
-                (("Wanted replicas:", "ray_serve_autoscaling_target_replicas"),),
+                (
+                    ("Wanted replicas:", "ray_serve_autoscaling_target_replicas"),
+                    (
+                        "The decisions themselves, counted from the controller's log, where a log agent runs "
+                        "(docs/logs.md):",
+                        t.events("servescope_log_events_total", "30m", *DEPLOYMENT, "event", event='=~".+scale"'),
+                    ),
+                ),
                 ("Raise downscale_delay_s, or min_replicas to the level between the swings.",),
                 ("servescope-deployment", "Demand against replicas"),
                 Case(

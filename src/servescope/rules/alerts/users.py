@@ -235,6 +235,16 @@ def build(settings: Settings) -> Group:
                 "They are told to come back later.",
                 (
                     ("Which queue is full?", "max by (application, deployment) (ray_serve_deployment_queued_queries)"),
+                    (
+                        "Which caller dropped the calls? Counted from the logs, where a log agent runs (docs/logs.md):",
+                        t.events(
+                            "servescope_log_events_total",
+                            "5m",
+                            *promql.DEPLOYMENT,
+                            "component",
+                            event='="backpressure"',
+                        ),
+                    ),
                     ("Can the deployment grow?", "ray_serve_autoscaling_target_replicas"),
                 ),
                 (

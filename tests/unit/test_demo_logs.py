@@ -1,0 +1,49 @@
+"""What the demo runs of Loki and the agents, by what is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from demo import logs
+from demo.stack import Ports, Run
+
+ALL = {"loki", "fluent-bit", "otelcol"}
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    def only(programs: set[str]) -> None:
+        monkeypatch.setattr(logs, "find", lambda program: f"/opt/{program}" if program in programs else None)
+
+    return only
+
+
+@pytest.mark.parametrize(
+    ("programs", "parts", "missing", "jobs"),
+    [
+        (ALL, ["loki", "fluent-bit"], "", 2),
+        ({"loki", "otelcol"}, ["loki", "log-collector"], "", 2),
+        ({"otelcol"}, ["log-collector"], "loki is not installed", 2),
+        ({"fluent-bit"}, ["fluent-bit"], "loki is not installed", 2),
+        ({"loki"}, [], "neither fluent-bit nor otelcol is installed", 0),
+        (set(), [], "neither fluent-bit nor otelcol is installed", 0),
+    ],
+)
+def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, parts, missing, jobs):
+    installed(programs)
+    run = Run(tmp_path, Ports.from_base(27000), Path("serve_config.yaml"))
+    assert [part(run).name for part in logs.components()] == parts
+    assert missing in logs.missing()
+    assert bool(missing) == bool(logs.missing())
+    assert len(logs.scrape_jobs(run)) == jobs
+
+
+def test_without_loki_nothing_is_sent_and_events_are_counted(installed, tmp_path):
+    run = Run(tmp_path, Ports.from_base(27000), Path("serve_config.yaml"))
+    installed({"fluent-bit", "otelcol"})
+    assert logs.fluent_bit(run).env["RAY_LOGS_TO"] == "stdout"
+    assert logs.collector(run).command[-1] == "yaml:service::pipelines::logs/ray::exporters: [count/events]"
+    installed(ALL)
+    assert logs.fluent_bit(run).env["RAY_LOGS_TO"] == "loki"
+    assert logs.collector(run).command[-1].endswith("otel/logs.yaml")
