@@ -316,7 +316,7 @@ def _reserved(deployment: Json, resource: str) -> float | None:
         if amount is None:
             return None
         total += amount
-    return total
+    return total if math.isfinite(total) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

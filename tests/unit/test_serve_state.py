@@ -118,6 +118,15 @@ def test_a_placement_group_counts_as_a_whole():
     assert of(found, "deployment_replica_memory_bytes", deployment="Scaler") == {("main",): 1e9}
 
 
+def test_a_placement_group_that_sums_to_no_figure_has_none():
+    document = sample()
+    scaler = document["applications"]["main"]["deployments"]["Scaler"]
+    scaler["deployment_config"]["placement_group_bundles"] = [{"CPU": 1e308, "GPU": 1}, {"CPU": 1e308, "GPU": 1}]
+    found = samples(document)
+    assert of(found, "deployment_replica_cpus", deployment="Scaler") == {}
+    assert of(found, "deployment_replica_gpus", deployment="Scaler") == {("main",): 2}
+
+
 def test_replicas_are_told_by_the_market_of_their_node():
     """A node that Ray does not list, or whose label says nothing, is unknown; a replica on no node yet is left out."""
     document = sample()
@@ -228,7 +237,10 @@ def test_states_and_names_that_nobody_has_seen_yet():
 
 JUNK = st.one_of(
     st.sampled_from(
-        (None, True, 0, -1, -2, 0.5, 1e308, 10**400, "", "3", "HIBERNATING", "two\nlines", "\ud800", [], {})
+        (
+            *(None, True, 0, -1, -2, 0.5, 1e308, 10**400, "", "3", "HIBERNATING", "two\nlines", "\ud800", [], {}),
+            [{"CPU": 1e308}, {"CPU": 1e308}],
+        )
     ),
     st.integers() | st.floats() | st.text(max_size=20),
     st.recursive(
@@ -339,7 +351,7 @@ def told_of(document: dict[str, Any]) -> dict[tuple[str, str, str], float]:
             bundles = stands_at(one, "deployment_config", "placement_group_bundles")
             holders = bundles if type(bundles) is list and bundles else [one.get("required_resources")]
             cpus = [holder.get("CPU", 0) if type(holder) is dict else None for holder in holders]
-            if all(is_figure(cpu, 0) for cpu in cpus):
+            if all(is_figure(cpu, 0) for cpu in cpus) and is_figure(float(sum(cpus)), 0):
                 wanted["replica_cpus", application, deployment] = float(sum(cpus))
     return wanted
 
