@@ -249,8 +249,9 @@ def _application(gauges: _Gauges, name: str, application: Json, detail: Detail, 
     status = Counter([_state(application["status"])]) if isinstance(application.get("status"), str) else {}
     gauges.states("application_status", status, APPLICATION_STATUS.values(), detail, name)
     gauges.add("application_last_deployed_timestamp_seconds", _number(application.get("last_deployed_time_s"), 1), name)
+    prints = fingerprints(application)
     for deployment_name, deployment in _objects(application.get("deployments")):
-        _deployment(gauges, (name, deployment_name), application, deployment, detail)
+        _deployment(gauges, (name, deployment_name), prints[deployment_name], deployment, detail)
         if markets is not None:
             _by_market(gauges, (name, deployment_name), deployment, markets)
 
@@ -262,14 +263,14 @@ def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: Json, marke
         gauges.add("deployment_market_replicas", count, *labels, market)
 
 
-def _deployment(gauges: _Gauges, labels: tuple[str, str], application: Json, deployment: Json, detail: Detail) -> None:
+def _deployment(gauges: _Gauges, labels: tuple[str, str], fingerprint: str, deployment: Json, detail: Detail) -> None:
     status = Counter([_state(deployment["status"])]) if isinstance(deployment.get("status"), str) else {}
     gauges.states("deployment_status", status, DEPLOYMENT_STATUS.values(), detail, *labels)
     for number in NUMBERS:
         gauges.add(f"deployment_{number.name}", _number(_at(deployment, number.path), number.least), *labels)
     config = deployment.get("deployment_config")
     if isinstance(config, dict):
-        gauges.add("deployment_config_info", 1, *labels, fingerprint(application, labels[1], deployment))
+        gauges.add("deployment_config_info", 1, *labels, fingerprint)
         if not config.get("autoscaling_config"):
             gauges.add("deployment_configured_replicas", _number(config.get("num_replicas"), 0), *labels)
     for name, (resource, _) in RESOURCES.items():
@@ -291,20 +292,29 @@ def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[
             gauges.add("replica_start_time_seconds", _number(replica.get("start_time_s"), 1), *labels, *more)
 
 
-def fingerprint(application: Json, name: str, deployment: Json) -> str:
-    """A few characters that change once when a deployment's configuration, or its application's code, changes.
+def fingerprints(application: Json) -> dict[str, str]:
+    """For each deployment a few characters that change once when what was deployed changes.
 
     A Serve config file says all there is to know the moment it is submitted. What `serve.run` deployed tells its
-    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts.
+    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts, nor
+    does code that was replaced behind the same import path: nothing in Serve's answer tells it.
     """
+    deployments = dict(_objects(application.get("deployments")))
     submitted = application.get("deployed_app_config")
     if isinstance(submitted, dict):
-        common = {key: value for key, value in submitted.items() if key != "deployments"}
-        own = [one for one in _list(submitted.get("deployments")) if _at(one, ("name",)) == name]
-        told: list[Any] = [common, own]
+        common = _canonical({key: value for key, value in submitted.items() if key != "deployments"})
+        own: dict[str, list[Any]] = {}
+        for one in _list(submitted.get("deployments")):
+            own.setdefault(_text(_at(one, ("name",))), []).append(one)
+        told = {name: f"[{common}, {_canonical(own.get(name, []))}]" for name in deployments}
     else:
-        told = [deployment.get("deployment_config"), application.get("last_deployed_time_s")]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        deployed = application.get("last_deployed_time_s")
+        told = {name: _canonical([one.get("deployment_config"), deployed]) for name, one in deployments.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in told.items()}
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _reserved(deployment: Json, resource: str) -> float | None:

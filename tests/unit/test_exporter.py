@@ -20,6 +20,7 @@ from servescope import exporter as exporter_module
 from servescope.errors import ServescopeError
 from servescope.exporter import Exporter, Source, server
 from tests import promtool
+from tests.bench.exporter import Measured, broken
 from tests.running import running
 from tests.serve_documents import generated, rest_server, sample
 
@@ -374,3 +375,13 @@ def test_a_thousand_deployments_and_ten_thousand_replicas():
     assert cpu_s / count < 2, "processor time, since others may use this machine; start-up included"
     assert text.count("\nservescope_") < 30_000
     assert resident < 200 << 20, f"{resident >> 20} MiB"
+
+
+def test_the_benchmark_names_a_broken_promise():
+    kept = Measured([0.5, 1.9], [0, 2], [(0.1, 0.049)], (200 << 20) - 1, 1, 1, 1)
+    assert broken("default", kept) == []
+    assert broken("default", Measured([0.5, 2.5], [0, 2], [(0.1, 0.06), (0.2, 0.01)], 210 << 20, 1, 1, 1)) == [
+        "default: a poll took 2.50 s, promised are 2 s",
+        "default: a scrape took 60.0 ms, promised are 50 ms",
+        "default: it held 210 MiB, promised are 200 MiB",
+    ]

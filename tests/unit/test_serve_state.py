@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servescope.catalog import METRICS, Source
 from servescope.errors import ServescopeError
 from servescope.rendering import metrics
-from servescope.serve_state import NUMBERS, REPLICA_STATES, Detail, Markets, families, fingerprint, markets_of, render
+from servescope.serve_state import NUMBERS, REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, render
 from tests import promtool
 from tests.serve_documents import generated, nodes, sample
 
@@ -144,24 +144,24 @@ def test_replicas_are_told_by_the_market_of_their_node():
 
 def test_the_fingerprint_changes_with_what_was_deployed_and_with_nothing_else():
     application = sample()["applications"]["main"]
-    scaler = application["deployments"]["Scaler"]
     entry = {"name": "Scaler", "max_queued_requests": 4}
     submitted = {**application["deployed_app_config"], "deployments": [entry, {"name": "Multi", "num_replicas": 2}]}
 
     def of_scaler(**change: Any) -> str:
-        return fingerprint({**application, "deployed_app_config": submitted, **change}, "Scaler", scaler)
+        return fingerprints({**application, "deployed_app_config": submitted, **change})["Scaler"]
 
     first = of_scaler()
     assert of_scaler(last_deployed_time_s=1.0) == first, "a deploy that changed nothing"
     assert of_scaler(deployed_app_config=dict(reversed(submitted.items()))) == first
     other = {**submitted, "deployments": [entry, {"name": "Multi", "num_replicas": 3}]}
     assert of_scaler(deployed_app_config=other) == first, "another deployment's change"
-    assert fingerprint({**application, "deployed_app_config": submitted}, "Multi", {}) != fingerprint(
-        {**application, "deployed_app_config": other}, "Multi", {}
-    )
+    of_multi = [fingerprints({**application, "deployed_app_config": file})["Multi"] for file in (submitted, other)]
+    assert of_multi[0] != of_multi[1]
     own = {**submitted, "deployments": [{**entry, "user_config": {"factor": 2}}]}
     assert of_scaler(deployed_app_config=own) != first
     assert of_scaler(deployed_app_config={**submitted, "runtime_env": {"working_dir": "s3://bucket/v2.zip"}}) != first
+    # a new release of the exporter must not look like a deploy of everything
+    assert fingerprints(application)["Scaler"] == "3d75e2850cb1"
     # deployed by a program: its code is not known, so each deploy counts
     assert of_scaler(deployed_app_config=None) != of_scaler(deployed_app_config=None, last_deployed_time_s=1.0)
 
