@@ -263,14 +263,22 @@ def _own_families(known: _Known) -> Iterable[Any]:
     yield gauge("up", "1 if the exporter's last fetch of Serve's REST API worked.", float(known.up))
     if known.fetched_at is not None:
         age = time.monotonic() - known.fetched_at
-        yield gauge("data_age_seconds", "Age of the data served; it grows while Ray does not answer.", age)
+        yield gauge(
+            "data_age_seconds", "Age of the data from Serve's REST API; it grows while Ray does not answer.", age
+        )
     if known.duration_s is not None:
-        yield gauge("fetch_duration_seconds", "Time of the last fetch, rendering included.", known.duration_s)
+        yield gauge(
+            "fetch_duration_seconds",
+            "Time of the last fetch of Serve's REST API, rendering included.",
+            known.duration_s,
+        )
     yield CounterMetricFamily(
         "servescope_exporter_fetches", "Fetches of Serve's REST API, failed ones included.", value=known.fetches
     )
     failures = CounterMetricFamily(
-        "servescope_exporter_fetch_failures", "Fetches that gave nothing, by reason.", labels=("reason",)
+        "servescope_exporter_fetch_failures",
+        "Fetches of Serve's REST API that gave nothing, by reason.",
+        labels=("reason",),
     )
     for reason, count in known.failures.items():
         failures.add_metric((reason,), count)

@@ -28,6 +28,7 @@ Json = Mapping[str, Any]
 REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
 _STATE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _CONFIG = "as in deployment_config of Serve's REST API"
+_REST = "from Serve's REST API"
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ NUMBERS = (
 
 # Metric name after `servescope_deployment_` -> Ray's name of the resource, help.
 RESOURCES = {
-    "replica_cpus": ("CPU", "CPUs that each replica reserves, its placement group included."),
-    "replica_gpus": ("GPU", "GPUs that each replica reserves, its placement group included."),
-    "replica_memory_bytes": ("memory", "Memory that each replica reserves, 0 when it reserves none."),
+    "replica_cpus": ("CPU", f"CPUs that each replica reserves, its placement group included, {_REST}."),
+    "replica_gpus": ("GPU", f"GPUs that each replica reserves, its placement group included, {_REST}."),
+    "replica_memory_bytes": ("memory", f"Memory that each replica reserves, 0 when it reserves none, {_REST}."),
 }
 
 
@@ -211,16 +212,17 @@ class _Collected(Collector):
 def _declare(gauges: _Gauges, detail: Detail) -> None:
     both = ("application", "deployment")
     gauges.declare("application_info", "1; the route prefix as in Serve's REST API.", "application", "route_prefix")
-    gauges.declare("application_status", "1 for the application's present status.", "application", "status")
+    gauges.declare("application_status", f"1 for the application's present status, {_REST}.", "application", "status")
     gauges.declare(
         "application_last_deployed_timestamp_seconds",
         "Unix time of the last deploy that named the application, changed or not, from Serve's REST API.",
         "application",
     )
-    gauges.declare("deployment_status", "1 for the deployment's present status.", *both, "status")
+    gauges.declare("deployment_status", f"1 for the deployment's present status, {_REST}.", *both, "status")
     gauges.declare(
         "deployment_config_info",
-        "1; the fingerprint changes when the deployment's configuration or its application's code does.",
+        f"1; the fingerprint changes when what was deployed does: the Serve config file, or each deploy by a program, "
+        f"{_REST}, which does not tell new code behind the same import path.",
         *both,
         "fingerprint",
     )

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servescope import exporter as exporter_module
 from servescope.errors import ServescopeError
 from servescope.exporter import Exporter, Source, server
+from servescope.serve_state import Detail
 from tests import promtool
 from tests.bench.exporter import Measured, broken
 from tests.running import running
@@ -78,6 +79,15 @@ def test_a_good_answer():
     assert (found["servescope_exporter_up"], found["deployments"]) == (1, 7)
     assert 0 <= found["servescope_exporter_data_age_seconds"] < 2
     assert 0 < found["servescope_exporter_fetch_duration_seconds"] < 2
+
+
+def test_every_help_names_its_source():
+    with rest_server(sample()) as (url, _):
+        subject = Exporter(Source(url), lambda line: None, detail=Detail(all_states=True, each_replica=True))
+        assert subject.poll()
+        told = list(text_string_to_metric_families(subject.metrics().decode()))
+    assert len(told) > 30
+    assert [family.name for family in told if "REST API" not in family.documentation] == []
 
 
 @pytest.mark.parametrize(
