@@ -1287,6 +1287,13 @@ _EXPORTER = _group(
     ),
     Metric("servescope_deployment_replicas", GAUGE, "replicas", (*_DEPLOYMENT, "state"), "Replicas by state."),
     Metric(
+        "servescope_deployment_unplaced_replicas",
+        GAUGE,
+        "replicas",
+        _DEPLOYMENT,
+        "Starting replicas that no node has taken yet: they wait for resources, a node or their runtime environment.",
+    ),
+    Metric(
         "servescope_deployment_market_replicas",
         GAUGE,
         "replicas",

@@ -11,7 +11,7 @@ from servescope.settings import Settings
 from servescope.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
 
 # Why a deployment is not at rest, as codes that rise with the need for somebody to act.
-AT_REST, STARTING, DELAYED, CAPPED, UNPLACED = range(5)
+AT_REST, STARTING, DELAYED, CAPPED, NOT_UP, UNPLACED = range(6)
 
 
 def limit(r: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
@@ -66,9 +66,13 @@ def why(r: Reader) -> str:
     target = r.read(TARGET_REPLICAS, DEPLOYMENT)
     gap = promql.replica_gap(target, r.read(REPLICAS, DEPLOYMENT))
     existed = f"last_over_time(({target})[1m:15s] offset 2m)"
+    # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
+    short = f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"
+    # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
+    unplaced = promql.total(r.select("servescope_deployment_unplaced_replicas"), DEPLOYMENT, "max")
     causes = (
-        # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
-        (UNPLACED, f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"),
+        (UNPLACED, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
+        (NOT_UP, short),
         (CAPPED, f"{demand(r)} > {limit(r, 'max_replicas')}"),
         (DELAYED, f"ceil({demand(r)}) > {target}"),
         (STARTING, f"{gap} > 0"),

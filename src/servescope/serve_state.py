@@ -233,6 +233,11 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
         gauges.declare(f"deployment_{name}", help, *both)
     gauges.declare("deployment_replicas", "Replicas by state, from Serve's REST API.", *both, "state")
     gauges.declare(
+        "deployment_unplaced_replicas",
+        "Starting replicas that no node has taken yet, whose node_id is null in Serve's REST API.",
+        *both,
+    )
+    gauges.declare(
         "deployment_market_replicas",
         "Replicas by how their node is paid for, from its label ray.io/market-type in Ray's REST API.",
         *(*both, "market_type"),
@@ -280,8 +285,15 @@ def _deployment(gauges: _Gauges, labels: tuple[str, str], fingerprint: str, depl
     replicas = [replica for replica in _list(deployment.get("replicas")) if isinstance(replica, dict)]
     states = Counter(_state(replica.get("state")) for replica in replicas)
     gauges.states("deployment_replicas", states, REPLICA_STATES, detail, *labels)
+    if isinstance(deployment.get("replicas"), list):
+        gauges.add("deployment_unplaced_replicas", sum(map(_unplaced, replicas)), *labels)
     if detail.each_replica:
         _each_replica(gauges, labels, replicas)
+
+
+def _unplaced(replica: Json) -> bool:
+    """Whether no worker runs the replica yet; once one does, Ray names its node, and the constructor's time begins."""
+    return replica.get("state") == "STARTING" and "node_id" in replica and replica["node_id"] is None
 
 
 def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[str, Any]]) -> None:

@@ -67,20 +67,25 @@ def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seen", "target", "healthy", "code"),
+    ("seen", "target", "healthy", "unplaced", "code"),
     [
-        (4, "2x40", "2x40", limits.AT_REST),
-        (5, "2x40", "2x40", limits.DELAYED),
-        (5, "2x30 3x10", "2x40", limits.STARTING),
-        (7, "3x40", "3x40", limits.CAPPED),
-        (7, "2x30 3x10", "2x40", limits.CAPPED),
-        (6, "3x40", "2x40", limits.UNPLACED),
-        (7, "3x40", "2x40", limits.UNPLACED),
+        (4, "2x40", "2x40", "0x40", limits.AT_REST),
+        (5, "2x40", "2x40", "0x40", limits.DELAYED),
+        (5, "2x30 3x10", "2x40", "0x30 1x10", limits.STARTING),
+        (7, "3x40", "3x40", "0x40", limits.CAPPED),
+        (7, "2x30 3x10", "2x40", "0x40", limits.CAPPED),
+        (6, "3x40", "2x40", "1x40", limits.UNPLACED),
+        (7, "3x40", "2x40", "1x40", limits.UNPLACED),
+        (6, "3x40", "2x40", "0x40", limits.NOT_UP),
+        # A constructor that fails is tried again, and each try is without a node at first.
+        (6, "3x40", "2x40", "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1", limits.NOT_UP),
+        # An exporter that does not tell them.
+        (6, "3x40", "2x40", "_x40", limits.NOT_UP),
         # A deployment younger than two minutes is starting, not stuck.
-        (6, "_x26 3x14", "_x26 2x14", limits.STARTING),
+        (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", limits.STARTING),
     ],
 )
-def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, code):
+def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplaced, code):
     """Load seen of a deployment with a goal of 2 for each replica and at most 3 replicas, at 485 s."""
     given = {
         **config("target_ongoing_requests", 2),
@@ -88,6 +93,7 @@ def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, code):
         **series("ray_serve_autoscaling_total_requests", f"{seen}{STEADY}"),
         **series("ray_serve_autoscaling_target_replicas", target),
         **series("ray_serve_deployment_replica_healthy", healthy, replica="all"),
+        **series("servescope_deployment_unplaced_replicas", unplaced, instance="e"),
     }
     evaluate(tmp_path, given, {(limits.demand(READER), "485s"): seen / 2, (limits.why(READER), "485s"): code})
 

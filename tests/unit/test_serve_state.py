@@ -168,6 +168,17 @@ def test_the_fingerprint_changes_with_what_was_deployed_and_with_nothing_else():
     assert of_scaler(deployed_app_config=None) != of_scaler(deployed_app_config=None, last_deployed_time_s=1.0)
 
 
+def test_a_starting_replica_without_a_node_is_unplaced():
+    document = sample()
+    replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
+    told = [("STARTING", None), ("STARTING", None), ("STARTING", "n"), ("STOPPING", None), ("RUNNING", "n")]
+    replicas[:] = [{**replicas[0], "state": state, "node_id": node} for state, node in told]
+    del document["applications"]["other"]["deployments"]["Plain"]["replicas"]
+    found = of(samples(document), "deployment_unplaced_replicas")
+    assert (found["main", "Multi"], found["main", "Scaler"]) == (2, 0)
+    assert ("other", "Plain") not in found, "nothing is made up"
+
+
 def test_what_may_hold_secrets_is_nowhere():
     document = sample()
     application = document["applications"]["main"]
@@ -431,6 +442,10 @@ def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -
         replicas = [replica for replica in elements(one.get("replicas")) if type(replica) is dict]
         states = [replica.get("state") for replica in replicas]
         tell_states("deployment_replicas", "state", states, STATES_OF_REPLICAS, **names)
+        if type(one.get("replicas")) is list:
+            waiting = [replica for replica in replicas if replica.get("state") == "STARTING"]
+            without = sum(replica.get("node_id", "not told") is None for replica in waiting)
+            tell("deployment_unplaced_replicas", without, **names)
         tell_markets([replica.get("node_id") for replica in replicas], **names)
         if detail.each_replica:
             tell_each(replicas, **names)

@@ -76,9 +76,9 @@ def _room(r: Reader, settings: Settings) -> list[Panel]:
         panels.stat(
             "Replicas not coming up",
             "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
-            "that fails or takes longer than that. Normal is 0.",
+            "that fails or takes longer than that; Why not at rest? below tells which. Normal is 0.",
             "none",
-            [panels.query(_count(f"{limits.why(r)} == {limits.UNPLACED}", limits.limit(r, "target_replicas")))],
+            [panels.query(_count(f"{limits.why(r)} >= {limits.NOT_UP}", limits.limit(r, "target_replicas")))],
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
