@@ -267,7 +267,8 @@ AMOUNTS = st.dictionaries(
 )
 TIMES = st.sampled_from((0, 0.5, 1, 1.8e9))
 LIKELY: dict[str, st.SearchStrategy[Any]] = {
-    "placement_group_bundles": st.lists(AMOUNTS | st.just(3), min_size=1, max_size=3),
+    "placement_group_bundles": st.lists(AMOUNTS | st.just(3), min_size=1, max_size=3)
+    | st.just([{"CPU": 1e308, "GPU": 1}] * 2),
     "required_resources": AMOUNTS,
     "max_queued_requests": st.sampled_from((-2, -1, 0)),
     "state": st.sampled_from(("STARTING", "STOPPING", "NEW", "", "a b", "x" * 41)),
@@ -303,23 +304,15 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 ALL_PLACES = places(sample())
 READ_PLACES = [path for path in ALL_PLACES if path[-1] in READ]
-FIGURES = [
-    path
-    for path in READ_PLACES
-    if path[-1]
-    in READ
-    - {"applications", "deployments", "proxies", "deployment_config", "deployed_app_config", "name", "replica_id"}
-    and "deployed_app_config" not in path
-]
+# Every key is as likely as any other, however often it stands in the document.
+KEYS = {key: [path for path in READ_PLACES if path[-1] == key] for key in sorted({path[-1] for path in READ_PLACES})}
 NAMED = [
     path for path in ALL_PLACES if path[0] == "applications" and (len(path), *path[2:3]) in ((2,), (4, "deployments"))
 ]
-LIKELY_PLACES = [path for path in FIGURES if path[-1] in LIKELY]
 PLACES = (
-    st.sampled_from(LIKELY_PLACES)
-    | st.sampled_from(FIGURES)
+    st.sampled_from([*sorted(LIKELY.keys() & KEYS), "replicas"]).flatmap(lambda key: st.sampled_from(KEYS[key]))
+    | st.sampled_from(sorted(KEYS)).flatmap(lambda key: st.sampled_from(KEYS[key]))
     | st.sampled_from(NAMED)
-    | st.sampled_from(READ_PLACES)
     | st.sampled_from(ALL_PLACES)
 )
 
