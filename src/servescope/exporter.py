@@ -100,15 +100,20 @@ class Fetcher:
         self._source = source
         self._url = source.url.rstrip("/")
         verify: Any = source.verify
-        if source.verify and source.ca_file is not None:
+        if source.verify:
             import ssl
 
             try:
-                verify = ssl.create_default_context(cafile=str(source.ca_file))
+                if source.ca_file is not None:
+                    verify = ssl.create_default_context(cafile=str(source.ca_file))
+                else:
+                    verify = httpx.create_ssl_context()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
             except (OSError, ssl.SSLError) as error:
-                raise ServescopeError(f"{source.ca_file}: cannot read the certificates ({error})") from error
-        # A redirect is not followed: it would carry the token to somebody else.
-        self._client = httpx.Client(timeout=source.timeout_s, verify=verify, follow_redirects=False)
+                named = source.ca_file or "SSL_CERT_FILE or SSL_CERT_DIR"
+                raise ServescopeError(f"{named}: cannot read the certificates ({error})") from error
+        # A redirect is not followed: it would carry the token to somebody else. Nor is a proxy that the environment
+        # names for the machine: over plain HTTP it would read the token.
+        self._client = httpx.Client(timeout=source.timeout_s, verify=verify, follow_redirects=False, trust_env=False)
 
     def close(self) -> None:
         """Close the connection."""

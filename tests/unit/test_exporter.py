@@ -205,6 +205,18 @@ def test_the_token_comes_from_a_file_or_the_environment_and_goes_nowhere_else(tm
     assert SECRET.encode() not in subject.metrics()
 
 
+def test_no_proxy_of_the_environment_sees_the_token(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
+    with rest_server(sample()) as (url, ray), rest_server(sample()) as (proxy_url, proxy):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy_url)
+        assert exporter(url).poll()
+        assert [token for _, token in ray.asked] == [f"Bearer {SECRET}"] * 2
+        assert proxy.asked == []
+
+
 def test_a_scrape_is_packed_when_the_client_can_unpack():
     with rest_server(sample()) as (url, _):
         subject = exporter(url)
@@ -238,8 +250,9 @@ def test_bad_addresses_are_refused_without_telling_a_password(url, message):
     assert SECRET not in str(caught.value)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
-    """Verification is on by default; --ca-file makes the same server good, --no-verify takes it as it is."""
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch):
+    """Verification is on by default; --ca-file or SSL_CERT_FILE makes the same server good, --no-verify takes it as it
+    is."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
@@ -251,6 +264,11 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
         assert "CERTIFICATE_VERIFY_FAILED" in said[0]
         assert exporter(url, ca_file=certificate).poll()
         assert exporter(url, verify=False).poll()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert exporter(url).poll()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+        with pytest.raises(ServescopeError, match="SSL_CERT_FILE or SSL_CERT_DIR: cannot read the certificates"):
+            exporter(url)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
