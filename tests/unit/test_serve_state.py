@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -259,6 +259,7 @@ JUNK = st.one_of(
         max_leaves=5,
     ),
 )
+SAMPLE_NODE = sample()["applications"]["main"]["deployments"]["Multi"]["replicas"][0]["node_id"]
 # Where junk would hardly ever make sense: what nearly does, on both sides of every bound.
 AMOUNTS = st.dictionaries(
     st.sampled_from(("CPU", "GPU", "memory", "other")),
@@ -266,19 +267,29 @@ AMOUNTS = st.dictionaries(
     max_size=4,
 )
 TIMES = st.sampled_from((0, 0.5, 1, 1.8e9))
+REPLICA = st.fixed_dictionaries(
+    {"state": st.sampled_from(("STARTING", "STARTING", "STOPPING", "NEW"))},
+    optional={
+        "replica_id": st.sampled_from(("a", "b", "")),
+        "node_id": st.sampled_from((None, None, "", "nowhere", SAMPLE_NODE)),
+        "node_ip": st.sampled_from((None, "192.0.2.3")),
+        "start_time_s": TIMES,
+    },
+)
 LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "placement_group_bundles": st.lists(AMOUNTS | st.just(3), min_size=1, max_size=3)
-    | st.just([{"CPU": 1e308, "GPU": 1}] * 2),
+    | st.just([{"CPU": 1e308, "GPU": 1}] * 2)
+    | st.just([{"CPU": 0.5, "memory": 5e9}, {"GPU": 2}]),
     "required_resources": AMOUNTS,
     "max_queued_requests": st.sampled_from((-2, -1, 0)),
     "state": st.sampled_from(("STARTING", "STOPPING", "NEW", "", "a b", "x" * 41)),
     "status": st.sampled_from(("UNHEALTHY", "NEW", "", "a b", "x" * 41)),
     "node_id": st.sampled_from((None, "", "nowhere")),
+    "replicas": st.lists(REPLICA, max_size=4),
     "last_deployed_time_s": TIMES,
     "start_time_s": TIMES,
     "autoscaling_config": st.sampled_from((None, {}, {"max_replicas": 4})),
 }
-SAMPLE_NODE = sample()["applications"]["main"]["deployments"]["Multi"]["replicas"][0]["node_id"]
 NAMES = st.sampled_from(
     ("\ud800", 'q"\\\n', "x" * 5000, "num_replicas", "autoscaling_config", "CPU", "GPU", "memory", "node_id", "state")
 ) | st.text(max_size=10)
@@ -302,7 +313,16 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-ALL_PLACES = places(sample())
+def to_mutate() -> dict[str, Any]:
+    """The real answer, with an empty place for what Ray tells only where it is set."""
+    document = sample()
+    for application in document["applications"].values():
+        for deployment in application["deployments"].values():
+            deployment["deployment_config"].setdefault("placement_group_bundles", None)
+    return document
+
+
+ALL_PLACES = places(to_mutate())
 READ_PLACES = [path for path in ALL_PLACES if path[-1] in READ]
 # Every key is as likely as any other, however often it stands in the document.
 KEYS = {key: [path for path in READ_PLACES if path[-1] == key] for key in sorted({path[-1] for path in READ_PLACES})}
@@ -310,7 +330,7 @@ NAMED = [
     path for path in ALL_PLACES if path[0] == "applications" and (len(path), *path[2:3]) in ((2,), (4, "deployments"))
 ]
 PLACES = (
-    st.sampled_from([*sorted(LIKELY.keys() & KEYS), "replicas"]).flatmap(lambda key: st.sampled_from(KEYS[key]))
+    st.sampled_from(sorted(LIKELY)).flatmap(lambda key: st.sampled_from(KEYS[key]))
     | st.sampled_from(sorted(KEYS)).flatmap(lambda key: st.sampled_from(KEYS[key]))
     | st.sampled_from(NAMED)
     | st.sampled_from(ALL_PLACES)
@@ -319,16 +339,16 @@ PLACES = (
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """The real answer with one to six things removed, replaced, renamed, added or doubled."""
-    document = sample()
-    for path in draw(st.lists(PLACES, min_size=1, max_size=6)):
+    """The real answer with one to eight things removed, replaced, renamed, added or doubled."""
+    document = to_mutate()
+    for path in draw(st.lists(PLACES, min_size=1, max_size=8)):
         holder: Any = document
         for key in path[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else holder[key] if _holds(holder, key) else None
         key = path[-1]
         if not (isinstance(holder, dict) and key in holder) and not _holds(holder, key):
             continue  # an earlier mutation has taken it away
-        how = draw(st.sampled_from(("replace", "replace", "remove", "rename", "add", "double")))
+        how = draw(st.sampled_from((*["replace"] * 5, "remove", "rename", "add", "double")))
         if how == "remove":
             del holder[key]
         elif how == "rename" and isinstance(holder, dict):
@@ -338,7 +358,7 @@ def mutated(draw: st.DrawFn) -> Any:
         elif how == "double" and isinstance(holder[key], list):
             holder[key] = holder[key] * 2
         else:
-            holder[key] = draw(LIKELY.get(key, JUNK) if draw(st.booleans()) else JUNK)
+            holder[key] = draw(JUNK if draw(st.integers(0, 3)) == 3 else LIKELY.get(key, JUNK))
     return document
 
 
@@ -493,6 +513,33 @@ MARKETS = st.none() | st.dictionaries(
 )
 
 
+def at_the_bounds() -> dict[str, Any]:
+    """What chance seldom puts together, for every run: a value on each side of a bound, and replicas of each kind."""
+    document = to_mutate()
+    main, other = (document["applications"][name] for name in ("main", "other"))
+    deployments = main["deployments"]
+    bundles = [[{"CPU": 1e308, "GPU": 1}] * 2, [{"CPU": 0.5, "memory": 5e9}, {"GPU": 2}]]
+    for name, told in zip(("Scaler", "Multi"), bundles, strict=True):
+        deployments[name]["deployment_config"]["placement_group_bundles"] = told
+    for name, queued in (("Scaler", -2), ("Multi", -1), ("Gateway", 0)):
+        deployments[name]["deployment_config"]["max_queued_requests"] = queued
+    main["last_deployed_time_s"], other["last_deployed_time_s"] = 0.5, 1
+    one = {"replica_id": "a", "state": "STARTING", "node_id": None, "node_ip": None, "start_time_s": 1}
+    deployments["Multi"]["replicas"] = [
+        one,
+        {**one, "state": "RUNNING"},  # the same replica twice
+        {**one, "replica_id": "b", "node_id": SAMPLE_NODE},
+        {**one, "replica_id": "c", "node_id": ""},
+        {**one, "replica_id": "d", "state": "STOPPING", "start_time_s": 0.5},
+        {"replica_id": "e", "state": "STARTING", "node_ip": "192.0.2.3"},
+        {"node_id": "nowhere"},
+        None,
+    ]
+    return document
+
+
+@example(document=at_the_bounds(), detail=Detail(all_states=True, each_replica=True), markets={SAMPLE_NODE: "spot"})
+@example(document=at_the_bounds(), detail=Detail(), markets=None)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(document=mutated(), detail=st.builds(Detail, st.booleans(), st.booleans()), markets=MARKETS)
 def test_no_document_crashes_it_or_makes_it_lie(document: Any, detail: Detail, markets: Markets | None):
