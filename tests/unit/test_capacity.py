@@ -20,6 +20,7 @@ HOUR = Window(0, 3600).macros()  # steps of 15 s
 D = '{application="a", deployment="d"}'
 AT = "7205s"  # between two samples, so that every Prometheus sees the same ones
 STEPS = 481  # of 15 s in two hours
+RAYS_GOAL = "ray_serve_autoscaling_target_ongoing_requests"
 HALF_PAST = 360  # the step at 90 min: the middle of the last hour but for one sample
 
 Series = dict[str, str]
@@ -195,6 +196,25 @@ def test_what_the_ceiling_needs_against_what_the_cluster_can_reach(tmp_path):
         of("GPUs reserved, allowed and there", 2, settings=growing): 20,
     }
     evaluate(tmp_path, given, expected, labels="{}")
+
+
+@pytest.mark.parametrize("goal", ["servescope_deployment_target_ongoing_requests", RAYS_GOAL])
+def test_demand_stands_beside_target_running_floor_and_ceiling(tmp_path, goal):
+    """The goal is the exporter's or, without it, Ray's own; a deployment of a fixed size has no line."""
+    given = (
+        config(min_replicas=1, max_replicas=5)
+        | series(goal, steady(2))
+        | series("ray_serve_autoscaling_total_requests", steady(7))
+        | series("ray_serve_autoscaling_target_replicas", steady(4))
+        | series("ray_serve_deployment_replica_healthy", steady(3), replica="all")
+        | series("ray_serve_autoscaling_target_replicas", steady(2), "fixed")
+        | series("ray_serve_deployment_replica_healthy", steady(2), "fixed", replica="all")
+    )
+    title = "Demand against replicas"
+    (panel,) = [p for p in deployment.build(PRICED).panels if p.title == title]
+    shown = dict(zip(("demand", "healthy", "target", "min", "max"), (3.5, 3, 4, 1, 5), strict=True))
+    assert [query.legend.split()[-1] for query in panel.queries] == list(shown)
+    evaluate(tmp_path, given, {of(title, ref, deployment): value for ref, value in enumerate(shown.values())})
 
 
 def test_pauses_between_peaks(tmp_path):
