@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from servescope.dashboards import capacity, deployment
+from servescope.dashboards import capacity, deployment, overview
 from servescope.evaluate import Window
 from servescope.settings import Settings
 from servescope.templating import Scope
@@ -196,6 +196,15 @@ def test_what_the_ceiling_needs_against_what_the_cluster_can_reach(tmp_path):
         of("GPUs reserved, allowed and there", 2, settings=growing): 20,
     }
     evaluate(tmp_path, given, expected, labels="{}")
+
+
+@pytest.mark.parametrize("board", [capacity, overview])
+@pytest.mark.parametrize(("load", "capped"), [(7, 1), (6, 0)])
+def test_how_many_are_capped(tmp_path, board, load, capped):
+    given = config(target_ongoing_requests=2, max_replicas=3) | config("e", target_ongoing_requests=2, max_replicas=9)
+    for name in ("d", "e"):
+        given |= series("ray_serve_autoscaling_total_requests", steady(load), name)
+    evaluate(tmp_path, given, {of("Capped by max_replicas", board=board): capped}, labels="{}")
 
 
 @pytest.mark.parametrize("goal", ["servescope_deployment_target_ongoing_requests", RAYS_GOAL])
