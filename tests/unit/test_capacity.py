@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -110,7 +111,15 @@ def test_cost_follows_the_price_table(tmp_path):
         of("CPU seconds of 1,000 calls"): 1000 * 12 / 1.25,
     }
     evaluate(tmp_path, GROWN | calls(1, 0.25), expected)
-    evaluate(tmp_path, GROWN, {of("Cost of an hour by application"): 13.2}, labels='{application="a"}')
+    by_application = {
+        of("Cost by application", 0): (2.2 + 1) * REPLICA_HOURS,
+        of("Cost by application", 1): (2.2 + 1) * 6,
+        of("Cost of an hour by application"): (2.2 + 1) * 6,
+    }
+    second = config("e", replica_cpus=10, replica_gpus=0) | series(
+        "servescope_deployment_replicas", f"2x{HALF_PAST - 1} 6x{STEPS}", "e", state="RUNNING", instance="e"
+    )
+    evaluate(tmp_path, GROWN | second, by_application, labels='{application="a"}')
 
 
 def test_without_prices_there_are_hours_and_no_money():
@@ -198,6 +207,13 @@ def test_what_the_ceiling_needs_against_what_the_cluster_can_reach(tmp_path):
     evaluate(tmp_path, given, expected, labels="{}")
 
 
+def test_the_ceiling_is_that_of_all_deployments_whatever_is_chosen():
+    for title in ("CPUs at the ceiling", "GPUs at the ceiling"):
+        (panel,) = [p for p in capacity.build(PRICED).panels if p.title == title]
+        assert "$cluster" in panel.queries[0].expr
+        assert not re.search(r"\$(application|deployment)", panel.queries[0].expr)
+
+
 @pytest.mark.parametrize("board", [capacity, overview])
 @pytest.mark.parametrize(("load", "capped"), [(7, 1), (6, 0)])
 def test_how_many_are_capped(tmp_path, board, load, capped):
@@ -262,8 +278,11 @@ def test_starts_against_the_delay(tmp_path):
     ("target", "advice"),
     [
         (9, "Lower the target to half of the limit: queues grow before replicas do."),
+        (7.5, "Lower the target to half of the limit: queues grow before replicas do."),
+        (7, "Fine: a burst finds room while the next replica starts."),
         (5, "Fine: a burst finds room while the next replica starts."),
-        (1, "Lower the limit: a replica may get far more than it is planned for."),
+        (3, "Fine: a burst finds room while the next replica starts."),
+        (2.5, "Lower the limit: a replica may get far more than it is planned for."),
     ],
 )
 def test_the_target_against_half_of_the_limit(tmp_path, target, advice):
