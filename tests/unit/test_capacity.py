@@ -12,36 +12,17 @@ from servescope.evaluate import Window
 from servescope.settings import Settings
 from servescope.templating import Scope
 from tests import promtool
+from tests.deployment_series import STEPS, D, Series, config, series, steady
+from tests.deployment_series import evaluate as evaluate_at
 
 pytestmark = promtool.requires_promtool
 
 PRICED = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
 EVERYTHING = {"cluster": ".*", "application": ".+", "deployment": ".+"}
 HOUR = Window(0, 3600).macros()  # steps of 15 s
-D = '{application="a", deployment="d"}'
 AT = "7205s"  # between two samples, so that every Prometheus sees the same ones
-STEPS = 481  # of 15 s in two hours
 RAYS_GOAL = "ray_serve_autoscaling_target_ongoing_requests"
 HALF_PAST = 360  # the step at 90 min: the middle of the last hour but for one sample
-
-Series = dict[str, str]
-
-
-def series(name: str, values: str, deployment: str = "d", **labels: str) -> Series:
-    more = "".join(f', {label}="{value}"' for label, value in labels.items())
-    return {f'{name}{{application="a", deployment="{deployment}"{more}}}': values}
-
-
-def steady(value: float) -> str:
-    return f"{value:g}x{STEPS}"
-
-
-def config(deployment: str = "d", **figures: float) -> Series:
-    """Configured figures, as the exporter tells them."""
-    found: Series = {}
-    for name, value in figures.items():
-        found |= series(f"servescope_deployment_{name}", steady(value), deployment, instance="e")
-    return found
 
 
 def calls(per_second: float, errors_per_second: float = 0) -> Series:
@@ -66,11 +47,8 @@ def of(title: str, ref: int = 0, board: object = capacity, settings: Settings = 
 
 
 def evaluate(folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = D) -> None:
-    """Expressions with the one figure that each gives for deployment d, or none; six digits after the point."""
-    told: dict[tuple[str, str], list[tuple[str, float]]] = {}
-    for expression, value in expected.items():
-        told[f"round(1e6 * ({expression})) / 1e6", at] = [] if value is None else [(labels, round(value, 6))]
-    promtool.assert_expressions(folder, given, told)
+    """Expressions at one time, each with the one figure that it gives, or none."""
+    evaluate_at(folder, given, {(expression, at): value for expression, value in expected.items()}, labels)
 
 
 # Two replicas until half past, then six, one of them stopping. In the last hour 29 minutes have 2 and 31 have 6.
