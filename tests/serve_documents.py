@@ -22,8 +22,11 @@ def sample() -> dict[str, Any]:
     return document
 
 
-def generated(deployments: int, replicas: int) -> dict[str, Any]:
-    """An answer with that many deployments, twenty in an application, and as many replicas in all, shared equally."""
+def generated(deployments: int, replicas: int, in_application: int = 20) -> dict[str, Any]:
+    """An answer with that many deployments, so many in an application, and as many replicas in all, shared equally.
+
+    Each application was deployed by a Serve config file that lists its deployments.
+    """
     document = sample()
     model = document["applications"]["main"]
     deployment = model["deployments"]["Scaler"]
@@ -31,13 +34,15 @@ def generated(deployments: int, replicas: int) -> dict[str, Any]:
     document["applications"] = {}
     for number in range(deployments):
         application = document["applications"].setdefault(
-            f"app-{number // 20}", {**copy.deepcopy(model), "deployments": {}}
+            f"app-{number // in_application}", {**copy.deepcopy(model), "deployments": {}}
         )
         one = copy.deepcopy(deployment)
         one["name"] = f"Deployment{number}"
         share = replicas // deployments
         one["replicas"] = [{**replica, "replica_id": f"r{number}x{i}"} for i in range(share)]
         application["deployments"][one["name"]] = one
+        submitted = {"name": one["name"], "max_ongoing_requests": 2, "ray_actor_options": {"num_cpus": 0.1}}
+        application["deployed_app_config"].setdefault("deployments", []).append(submitted)
     return document
 
 

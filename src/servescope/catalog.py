@@ -1240,7 +1240,9 @@ _EXPORTER = _group(
         GAUGE,
         "1",
         (*_DEPLOYMENT, "fingerprint"),
-        "1; the fingerprint changes when the deployment's configuration or its application's code does.",
+        "1; the fingerprint changes when what was deployed does: the Serve config file, or each deploy by a program.",
+        trap="New code behind the same import path and runtime_env changes nothing here, nor for Ray: name the version "
+        "in the file's runtime_env.",
     ),
     Metric(
         "servescope_deployment_configured_replicas",
@@ -1284,6 +1286,13 @@ _EXPORTER = _group(
         )
     ),
     Metric("servescope_deployment_replicas", GAUGE, "replicas", (*_DEPLOYMENT, "state"), "Replicas by state."),
+    Metric(
+        "servescope_deployment_unplaced_replicas",
+        GAUGE,
+        "replicas",
+        _DEPLOYMENT,
+        "Starting replicas that no node has taken yet: they wait for resources, a node or their runtime environment.",
+    ),
     Metric(
         "servescope_deployment_market_replicas",
         GAUGE,

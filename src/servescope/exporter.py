@@ -100,15 +100,20 @@ class Fetcher:
         self._source = source
         self._url = source.url.rstrip("/")
         verify: Any = source.verify
-        if source.verify and source.ca_file is not None:
+        if source.verify:
             import ssl
 
             try:
-                verify = ssl.create_default_context(cafile=str(source.ca_file))
+                if source.ca_file is not None:
+                    verify = ssl.create_default_context(cafile=str(source.ca_file))
+                else:
+                    verify = httpx.create_ssl_context()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
             except (OSError, ssl.SSLError) as error:
-                raise ServescopeError(f"{source.ca_file}: cannot read the certificates ({error})") from error
-        # A redirect is not followed: it would carry the token to somebody else.
-        self._client = httpx.Client(timeout=source.timeout_s, verify=verify, follow_redirects=False)
+                named = source.ca_file or "SSL_CERT_FILE or SSL_CERT_DIR"
+                raise ServescopeError(f"{named}: cannot read the certificates ({error})") from error
+        # A redirect is not followed: it would carry the token to somebody else. Nor is a proxy that the environment
+        # names for the machine: over plain HTTP it would read the token.
+        self._client = httpx.Client(timeout=source.timeout_s, verify=verify, follow_redirects=False, trust_env=False)
 
     def close(self) -> None:
         """Close the connection."""
@@ -263,14 +268,22 @@ def _own_families(known: _Known) -> Iterable[Any]:
     yield gauge("up", "1 if the exporter's last fetch of Serve's REST API worked.", float(known.up))
     if known.fetched_at is not None:
         age = time.monotonic() - known.fetched_at
-        yield gauge("data_age_seconds", "Age of the data served; it grows while Ray does not answer.", age)
+        yield gauge(
+            "data_age_seconds", "Age of the data from Serve's REST API; it grows while Ray does not answer.", age
+        )
     if known.duration_s is not None:
-        yield gauge("fetch_duration_seconds", "Time of the last fetch, rendering included.", known.duration_s)
+        yield gauge(
+            "fetch_duration_seconds",
+            "Time of the last fetch of Serve's REST API, rendering included.",
+            known.duration_s,
+        )
     yield CounterMetricFamily(
         "servescope_exporter_fetches", "Fetches of Serve's REST API, failed ones included.", value=known.fetches
     )
     failures = CounterMetricFamily(
-        "servescope_exporter_fetch_failures", "Fetches that gave nothing, by reason.", labels=("reason",)
+        "servescope_exporter_fetch_failures",
+        "Fetches of Serve's REST API that gave nothing, by reason.",
+        labels=("reason",),
     )
     for reason, count in known.failures.items():
         failures.add_metric((reason,), count)

@@ -10,8 +10,11 @@ from servescope.promql import DEPLOYMENT, Labels, Scope
 from servescope.settings import Settings
 from servescope.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
 
+# target_ongoing_requests should be about half of max_ongoing_requests; what lies outside of these is told as advice.
+TARGET_FAR_BELOW_LIMIT, TARGET_NEAR_LIMIT = 0.3, 0.7
+
 # Why a deployment is not at rest, as codes that rise with the need for somebody to act.
-AT_REST, STARTING, DELAYED, CAPPED, UNPLACED = range(5)
+AT_REST, STARTING, DELAYED, CAPPED, NOT_UP, UNPLACED = range(6)
 
 
 def limit(r: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
@@ -56,9 +59,22 @@ def demand(r: Reader) -> str:
     """How many replicas the load asks for: the autoscaler's input by its goal for one replica.
 
     Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s, so at the ceiling it looks calm.
+    The goal is the exporter's figure, which every Ray has, or Ray's own (since 2.60) where there is no exporter.
     """
     seen = promql.total(r.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
-    return f"({seen} / {limit(r, 'target_ongoing_requests')})"
+    own = promql.total(r.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max")
+    return f"({seen} / ({limit(r, 'target_ongoing_requests')} or {own}))"
+
+
+def count(condition: str, among: str) -> str:
+    """How many deployments a condition holds for; 0 when for none."""
+    return f"count({condition}) or 0 * count({among})"
+
+
+def capped(r: Reader) -> str:
+    """How many deployments' load asks for more replicas than max_replicas allows."""
+    ceiling = limit(r, "max_replicas")
+    return count(f"{demand(r)} > {ceiling}", ceiling)
 
 
 def why(r: Reader) -> str:
@@ -66,9 +82,13 @@ def why(r: Reader) -> str:
     target = r.read(TARGET_REPLICAS, DEPLOYMENT)
     gap = promql.replica_gap(target, r.read(REPLICAS, DEPLOYMENT))
     existed = f"last_over_time(({target})[1m:15s] offset 2m)"
+    # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
+    short = f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"
+    # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
+    unplaced = promql.total(r.select("servescope_deployment_unplaced_replicas"), DEPLOYMENT, "max")
     causes = (
-        # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
-        (UNPLACED, f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"),
+        (UNPLACED, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
+        (NOT_UP, short),
         (CAPPED, f"{demand(r)} > {limit(r, 'max_replicas')}"),
         (DELAYED, f"ceil({demand(r)}) > {target}"),
         (STARTING, f"{gap} > 0"),
@@ -93,6 +113,7 @@ def hourly_cost(r: Reader, settings: Settings, replicas: str) -> str:
 # Sums over the dashboard's range take one value a minute, so that sixty of them are an hour.
 MINUTES = "[$__range:1m]"
 # For shares: a fixed minute would see nothing but the same second of every minute, which a load of such a period fools.
+# And for changes: each step of the graph's range is looked at once, so one is found however short it was.
 STEPS = "[$__range:$__interval]"
 
 
@@ -146,24 +167,22 @@ def changed(scope: Scope, window: str, by: Labels) -> str:
     )
 
 
-# Each step of the graph's range is looked at once, so a change is found however short it was.
-_STEPS = "[$__range:$__interval]"
 _ON = f"on ({', '.join(DEPLOYMENT)})"
 
 
 def last_change(scope: Scope) -> str:
     """Unix time of each deployment's last change in the graph's range."""
-    return f"max_over_time((time() * ({changed(scope, '$__interval', DEPLOYMENT)})){_STEPS})"
+    return f"max_over_time((time() * ({changed(scope, '$__interval', DEPLOYMENT)})){STEPS})"
 
 
 def before_last_change(scope: Scope, figure: str) -> str:
     """A figure by deployment as it was when the deployment last changed, looking back."""
-    return f"last_over_time((({figure}) and {_ON} {changed(scope, '$__interval', DEPLOYMENT)}){_STEPS})"
+    return f"last_over_time((({figure}) and {_ON} {changed(scope, '$__interval', DEPLOYMENT)}){STEPS})"
 
 
 def after_last_change(scope: Scope, figure: str, window: str) -> str:
     """The same figure a window after that change; nothing before the window is over, nor after an older change."""
     now = changed(scope, "$__interval", DEPLOYMENT)
     then = f"last_over_time(({now})[$__interval:$__interval] offset {window})"
-    figure_then = f"last_over_time((({figure}) and {_ON} {then}){_STEPS})"
+    figure_then = f"last_over_time((({figure}) and {_ON} {then}){STEPS})"
     return f"{figure_then} unless {_ON} count_over_time(({now})[{window}:$__interval])"

@@ -28,6 +28,7 @@ Json = Mapping[str, Any]
 REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
 _STATE = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _CONFIG = "as in deployment_config of Serve's REST API"
+_REST = "from Serve's REST API"
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ NUMBERS = (
 
 # Metric name after `servescope_deployment_` -> Ray's name of the resource, help.
 RESOURCES = {
-    "replica_cpus": ("CPU", "CPUs that each replica reserves, its placement group included."),
-    "replica_gpus": ("GPU", "GPUs that each replica reserves, its placement group included."),
-    "replica_memory_bytes": ("memory", "Memory that each replica reserves, 0 when it reserves none."),
+    "replica_cpus": ("CPU", f"CPUs that each replica reserves, its placement group included, {_REST}."),
+    "replica_gpus": ("GPU", f"GPUs that each replica reserves, its placement group included, {_REST}."),
+    "replica_memory_bytes": ("memory", f"Memory that each replica reserves, 0 when it reserves none, {_REST}."),
 }
 
 
@@ -211,16 +212,17 @@ class _Collected(Collector):
 def _declare(gauges: _Gauges, detail: Detail) -> None:
     both = ("application", "deployment")
     gauges.declare("application_info", "1; the route prefix as in Serve's REST API.", "application", "route_prefix")
-    gauges.declare("application_status", "1 for the application's present status.", "application", "status")
+    gauges.declare("application_status", f"1 for the application's present status, {_REST}.", "application", "status")
     gauges.declare(
         "application_last_deployed_timestamp_seconds",
         "Unix time of the last deploy that named the application, changed or not, from Serve's REST API.",
         "application",
     )
-    gauges.declare("deployment_status", "1 for the deployment's present status.", *both, "status")
+    gauges.declare("deployment_status", f"1 for the deployment's present status, {_REST}.", *both, "status")
     gauges.declare(
         "deployment_config_info",
-        "1; the fingerprint changes when the deployment's configuration or its application's code does.",
+        f"1; the fingerprint changes when what was deployed does: the Serve config file, or each deploy by a program, "
+        f"{_REST}, which does not tell new code behind the same import path.",
         *both,
         "fingerprint",
     )
@@ -230,6 +232,11 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
     for name, (_, help) in RESOURCES.items():
         gauges.declare(f"deployment_{name}", help, *both)
     gauges.declare("deployment_replicas", "Replicas by state, from Serve's REST API.", *both, "state")
+    gauges.declare(
+        "deployment_unplaced_replicas",
+        "Starting replicas that no node has taken yet, whose node_id is null in Serve's REST API.",
+        *both,
+    )
     gauges.declare(
         "deployment_market_replicas",
         "Replicas by how their node is paid for, from its label ray.io/market-type in Ray's REST API.",
@@ -249,8 +256,9 @@ def _application(gauges: _Gauges, name: str, application: Json, detail: Detail, 
     status = Counter([_state(application["status"])]) if isinstance(application.get("status"), str) else {}
     gauges.states("application_status", status, APPLICATION_STATUS.values(), detail, name)
     gauges.add("application_last_deployed_timestamp_seconds", _number(application.get("last_deployed_time_s"), 1), name)
+    prints = fingerprints(application)
     for deployment_name, deployment in _objects(application.get("deployments")):
-        _deployment(gauges, (name, deployment_name), application, deployment, detail)
+        _deployment(gauges, (name, deployment_name), prints[deployment_name], deployment, detail)
         if markets is not None:
             _by_market(gauges, (name, deployment_name), deployment, markets)
 
@@ -262,14 +270,14 @@ def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: Json, marke
         gauges.add("deployment_market_replicas", count, *labels, market)
 
 
-def _deployment(gauges: _Gauges, labels: tuple[str, str], application: Json, deployment: Json, detail: Detail) -> None:
+def _deployment(gauges: _Gauges, labels: tuple[str, str], fingerprint: str, deployment: Json, detail: Detail) -> None:
     status = Counter([_state(deployment["status"])]) if isinstance(deployment.get("status"), str) else {}
     gauges.states("deployment_status", status, DEPLOYMENT_STATUS.values(), detail, *labels)
     for number in NUMBERS:
         gauges.add(f"deployment_{number.name}", _number(_at(deployment, number.path), number.least), *labels)
     config = deployment.get("deployment_config")
     if isinstance(config, dict):
-        gauges.add("deployment_config_info", 1, *labels, fingerprint(application, labels[1], deployment))
+        gauges.add("deployment_config_info", 1, *labels, fingerprint)
         if not config.get("autoscaling_config"):
             gauges.add("deployment_configured_replicas", _number(config.get("num_replicas"), 0), *labels)
     for name, (resource, _) in RESOURCES.items():
@@ -277,8 +285,15 @@ def _deployment(gauges: _Gauges, labels: tuple[str, str], application: Json, dep
     replicas = [replica for replica in _list(deployment.get("replicas")) if isinstance(replica, dict)]
     states = Counter(_state(replica.get("state")) for replica in replicas)
     gauges.states("deployment_replicas", states, REPLICA_STATES, detail, *labels)
+    if isinstance(deployment.get("replicas"), list):
+        gauges.add("deployment_unplaced_replicas", sum(map(_unplaced, replicas)), *labels)
     if detail.each_replica:
         _each_replica(gauges, labels, replicas)
+
+
+def _unplaced(replica: Json) -> bool:
+    """Whether no worker runs the replica yet; once one does, Ray names its node, and the constructor's time begins."""
+    return replica.get("state") == "STARTING" and "node_id" in replica and replica["node_id"] is None
 
 
 def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[str, Any]]) -> None:
@@ -291,20 +306,29 @@ def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[
             gauges.add("replica_start_time_seconds", _number(replica.get("start_time_s"), 1), *labels, *more)
 
 
-def fingerprint(application: Json, name: str, deployment: Json) -> str:
-    """A few characters that change once when a deployment's configuration, or its application's code, changes.
+def fingerprints(application: Json) -> dict[str, str]:
+    """For each deployment a few characters that change once when what was deployed changes.
 
     A Serve config file says all there is to know the moment it is submitted. What `serve.run` deployed tells its
-    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts.
+    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts, nor
+    does code that was replaced behind the same import path: nothing in Serve's answer tells it.
     """
+    deployments = dict(_objects(application.get("deployments")))
     submitted = application.get("deployed_app_config")
     if isinstance(submitted, dict):
-        common = {key: value for key, value in submitted.items() if key != "deployments"}
-        own = [one for one in _list(submitted.get("deployments")) if _at(one, ("name",)) == name]
-        told: list[Any] = [common, own]
+        common = _canonical({key: value for key, value in submitted.items() if key != "deployments"})
+        own: dict[str, list[Any]] = {}
+        for one in _list(submitted.get("deployments")):
+            own.setdefault(_text(_at(one, ("name",))), []).append(one)
+        told = {name: f"[{common}, {_canonical(own.get(name, []))}]" for name in deployments}
     else:
-        told = [deployment.get("deployment_config"), application.get("last_deployed_time_s")]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        deployed = application.get("last_deployed_time_s")
+        told = {name: _canonical([one.get("deployment_config"), deployed]) for name, one in deployments.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in told.items()}
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _reserved(deployment: Json, resource: str) -> float | None:
@@ -316,7 +340,7 @@ def _reserved(deployment: Json, resource: str) -> float | None:
         if amount is None:
             return None
         total += amount
-    return total
+    return total if math.isfinite(total) else None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

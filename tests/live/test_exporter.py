@@ -20,11 +20,13 @@ from demo import stack as stack_module
 from demo.stack import Run, Stack
 
 from servescope import limits
+from servescope.catalog import METRICS
 from servescope.dashboards import all_dashboards
 from servescope.evaluate import Prometheus, Window, panels, select_variables
 from servescope.settings import Settings
 from servescope.templating import Scope
 from tests import promtool
+from tests.live.versions import older
 from tests.live.waiting import wait_for
 
 SETTINGS = Settings()
@@ -38,8 +40,12 @@ NARROW = {
             "max_ongoing_requests": 5,
             "max_queued_requests": 7,
             "graceful_shutdown_timeout_s": 4,
+            "health_check_timeout_s": 25,
+            "backpressure_config": {"status_code": 429},
+            "rolling_update_percentage": 0.5,
             "autoscaling_config": {
                 "min_replicas": 1,
+                "initial_replicas": 1,
                 "max_replicas": 2,
                 "target_ongoing_requests": 1,
                 "upscale_delay_s": 2,
@@ -47,8 +53,18 @@ NARROW = {
                 "metrics_interval_s": 2,
                 "look_back_period_s": 4,
             },
-            "ray_actor_options": {"num_cpus": 0.1},
+            "ray_actor_options": {"num_cpus": 0.1, "num_gpus": 0, "memory": 64 << 20},
         }
+    ],
+}
+# One deployment that no node can take, and one whose constructor takes its time.
+WAITING = {
+    "name": "waiting",
+    "route_prefix": "/waiting",
+    "import_path": "tests.live.limits_app:waiting",
+    "deployments": [
+        {"name": "Nowhere", "graceful_shutdown_timeout_s": 1, "ray_actor_options": {"num_cpus": 1000}},
+        {"name": "Slow", "graceful_shutdown_timeout_s": 1, "ray_actor_options": {"num_cpus": 0.1}},
     ],
 }
 # Where a Serve config file names what the exporter tells, and under which name: servescope_deployment_...
@@ -58,8 +74,14 @@ TOLD = {
     ("max_queued_requests",): "max_queued_requests",
     ("graceful_shutdown_timeout_s",): "graceful_shutdown_timeout_seconds",
     ("health_check_period_s",): "health_check_period_seconds",
+    ("health_check_timeout_s",): "health_check_timeout_seconds",
+    ("backpressure_config", "status_code"): "backpressure_status_code",
+    ("rolling_update_percentage",): "rolling_update_percentage",
     ("ray_actor_options", "num_cpus"): "replica_cpus",
+    ("ray_actor_options", "num_gpus"): "replica_gpus",
+    ("ray_actor_options", "memory"): "replica_memory_bytes",
     ("autoscaling_config", "min_replicas"): "min_replicas",
+    ("autoscaling_config", "initial_replicas"): "initial_replicas",
     ("autoscaling_config", "max_replicas"): "max_replicas",
     ("autoscaling_config", "target_ongoing_requests"): "target_ongoing_requests",
     ("autoscaling_config", "upscale_delay_s"): "upscale_delay_seconds",
@@ -122,16 +144,19 @@ def figures(prometheus: Prometheus, metric: str) -> dict[tuple[str, str], float]
 
 
 def test_the_limits_are_those_of_the_config_file(deployed: Deployed, prometheus: Prometheus):
+    version = prometheus.query("ray_serve_application_status")[0]["metric"]["Version"]
+    since = {metric.name: metric.since for metric in METRICS}
+    told = {path: name for path, name in TOLD.items() if not older(version, since[f"servescope_deployment_{name}"])}
     wanted: dict[str, dict[tuple[str, str], float]] = {}
     for application in deployed.document["applications"]:
         for deployment in application["deployments"]:
-            for path, metric in TOLD.items():
+            for path, metric in told.items():
                 value: Any = deployment
                 for key in path:
                     value = value.get(key) if value is not None else None
                 if value is not None:
                     wanted.setdefault(metric, {})[application["name"], deployment["name"]] = value
-    assert wanted.keys() == set(TOLD.values()), "the file says something of each"
+    assert wanted.keys() == set(told.values()), "the file says something of each"
     assert sum(map(len, wanted.values())) > 40
 
     def wrong() -> list[str]:
@@ -243,3 +268,36 @@ def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometh
     (row,) = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
     changed_at = float(row["value"][1]) / 1000
     assert deployed.changed_at <= changed_at <= deployed.changed_at + 5 + 15 + 2 * window.step_s
+
+
+def test_a_replica_without_a_place_is_told_from_one_that_is_slow(
+    stack: Stack, deployed: Deployed, prometheus: Prometheus
+):
+    """Both are STARTING; only the one that no node takes counts as unplaced."""
+    run = stack.run
+    before = run.directory / "limits.yaml"
+    document = {**deployed.document, "applications": [*deployed.document["applications"], WAITING]}
+    file = run.directory / "waiting.yaml"
+    file.write_text(yaml.safe_dump(document))
+
+    def starting(metric: str) -> dict[str, float]:
+        found = figures(prometheus, metric)
+        return {deployment: value for (application, deployment), value in found.items() if application == "waiting"}
+
+    command = [f"{run.ray}/serve", "deploy", "-a", run.dashboard_url, str(file)]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": "/usr/bin:/bin", **run.ray_env})
+    try:
+        wait_for(
+            lambda: starting('replicas{state="STARTING"}') == {"Nowhere": 1, "Slow": 1},
+            90,
+            lambda: f"starting: {starting('replicas')}",
+        )
+        wait_for(
+            lambda: starting("unplaced_replicas") == {"Nowhere": 1, "Slow": 0},
+            60,
+            lambda: f"unplaced: {starting('unplaced_replicas')}",
+        )
+        assert starting('replicas{state="STARTING"}') == {"Nowhere": 1, "Slow": 1}, "the constructor has not ended"
+    finally:
+        deploy(run, before)
+        file.unlink()

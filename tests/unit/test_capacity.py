@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from servescope.dashboards import capacity, deployment
+from servescope.dashboards import capacity, deployment, overview
 from servescope.evaluate import Window
 from servescope.settings import Settings
 from servescope.templating import Scope
 from tests import promtool
+from tests.deployment_series import STEPS, D, Series, config, series, steady
+from tests.deployment_series import evaluate as evaluate_at
 
 pytestmark = promtool.requires_promtool
 
 PRICED = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
 EVERYTHING = {"cluster": ".*", "application": ".+", "deployment": ".+"}
 HOUR = Window(0, 3600).macros()  # steps of 15 s
-D = '{application="a", deployment="d"}'
 AT = "7205s"  # between two samples, so that every Prometheus sees the same ones
-STEPS = 481  # of 15 s in two hours
+RAYS_GOAL = "ray_serve_autoscaling_target_ongoing_requests"
 HALF_PAST = 360  # the step at 90 min: the middle of the last hour but for one sample
-
-Series = dict[str, str]
-
-
-def series(name: str, values: str, deployment: str = "d", **labels: str) -> Series:
-    more = "".join(f', {label}="{value}"' for label, value in labels.items())
-    return {f'{name}{{application="a", deployment="{deployment}"{more}}}': values}
-
-
-def steady(value: float) -> str:
-    return f"{value:g}x{STEPS}"
-
-
-def config(deployment: str = "d", **figures: float) -> Series:
-    """Configured figures, as the exporter tells them."""
-    found: Series = {}
-    for name, value in figures.items():
-        found |= series(f"servescope_deployment_{name}", steady(value), deployment, instance="e")
-    return found
 
 
 def calls(per_second: float, errors_per_second: float = 0) -> Series:
@@ -64,11 +47,8 @@ def of(title: str, ref: int = 0, board: object = capacity, settings: Settings = 
 
 
 def evaluate(folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = D) -> None:
-    """Expressions with the one figure that each gives for deployment d, or none; six digits after the point."""
-    told: dict[tuple[str, str], list[tuple[str, float]]] = {}
-    for expression, value in expected.items():
-        told[f"round(1e6 * ({expression})) / 1e6", at] = [] if value is None else [(labels, round(value, 6))]
-    promtool.assert_expressions(folder, given, told)
+    """Expressions at one time, each with the one figure that it gives, or none."""
+    evaluate_at(folder, given, {(expression, at): value for expression, value in expected.items()}, labels)
 
 
 # Two replicas until half past, then six, one of them stopping. In the last hour 29 minutes have 2 and 31 have 6.
@@ -109,7 +89,15 @@ def test_cost_follows_the_price_table(tmp_path):
         of("CPU seconds of 1,000 calls"): 1000 * 12 / 1.25,
     }
     evaluate(tmp_path, GROWN | calls(1, 0.25), expected)
-    evaluate(tmp_path, GROWN, {of("Cost of an hour by application"): 13.2}, labels='{application="a"}')
+    by_application = {
+        of("Cost by application", 0): (2.2 + 1) * REPLICA_HOURS,
+        of("Cost by application", 1): (2.2 + 1) * 6,
+        of("Cost of an hour by application"): (2.2 + 1) * 6,
+    }
+    second = config("e", replica_cpus=10, replica_gpus=0) | series(
+        "servescope_deployment_replicas", f"2x{HALF_PAST - 1} 6x{STEPS}", "e", state="RUNNING", instance="e"
+    )
+    evaluate(tmp_path, GROWN | second, by_application, labels='{application="a"}')
 
 
 def test_without_prices_there_are_hours_and_no_money():
@@ -197,6 +185,41 @@ def test_what_the_ceiling_needs_against_what_the_cluster_can_reach(tmp_path):
     evaluate(tmp_path, given, expected, labels="{}")
 
 
+def test_the_ceiling_is_that_of_all_deployments_whatever_is_chosen():
+    for title in ("CPUs at the ceiling", "GPUs at the ceiling"):
+        (panel,) = [p for p in capacity.build(PRICED).panels if p.title == title]
+        assert "$cluster" in panel.queries[0].expr
+        assert not re.search(r"\$(application|deployment)", panel.queries[0].expr)
+
+
+@pytest.mark.parametrize("board", [capacity, overview])
+@pytest.mark.parametrize(("load", "capped"), [(7, 1), (6, 0)])
+def test_how_many_are_capped(tmp_path, board, load, capped):
+    given = config(target_ongoing_requests=2, max_replicas=3) | config("e", target_ongoing_requests=2, max_replicas=9)
+    for name in ("d", "e"):
+        given |= series("ray_serve_autoscaling_total_requests", steady(load), name)
+    evaluate(tmp_path, given, {of("Capped by max_replicas", board=board): capped}, labels="{}")
+
+
+@pytest.mark.parametrize("goal", ["servescope_deployment_target_ongoing_requests", RAYS_GOAL])
+def test_demand_stands_beside_target_running_floor_and_ceiling(tmp_path, goal):
+    """The goal is the exporter's or, without it, Ray's own; a deployment of a fixed size has no line."""
+    given = (
+        config(min_replicas=1, max_replicas=5)
+        | series(goal, steady(2))
+        | series("ray_serve_autoscaling_total_requests", steady(7))
+        | series("ray_serve_autoscaling_target_replicas", steady(4))
+        | series("ray_serve_deployment_replica_healthy", steady(3), replica="all")
+        | series("ray_serve_autoscaling_target_replicas", steady(2), "fixed")
+        | series("ray_serve_deployment_replica_healthy", steady(2), "fixed", replica="all")
+    )
+    title = "Demand against replicas"
+    (panel,) = [p for p in deployment.build(PRICED).panels if p.title == title]
+    shown = dict(zip(("demand", "healthy", "target", "min", "max"), (3.5, 3, 4, 1, 5), strict=True))
+    assert [query.legend.split()[-1] for query in panel.queries] == list(shown)
+    evaluate(tmp_path, given, {of(title, ref, deployment): value for ref, value in enumerate(shown.values())})
+
+
 def test_pauses_between_peaks(tmp_path):
     """Ten minutes of load for four replicas, twenty for one, and so on; or never a peak."""
     peaks = config(target_ongoing_requests=2, min_replicas=1, downscale_delay_seconds=600)
@@ -233,8 +256,11 @@ def test_starts_against_the_delay(tmp_path):
     ("target", "advice"),
     [
         (9, "Lower the target to half of the limit: queues grow before replicas do."),
+        (7.5, "Lower the target to half of the limit: queues grow before replicas do."),
+        (7, "Fine: a burst finds room while the next replica starts."),
         (5, "Fine: a burst finds room while the next replica starts."),
-        (1, "Lower the limit: a replica may get far more than it is planned for."),
+        (3, "Fine: a burst finds room while the next replica starts."),
+        (2.5, "Lower the limit: a replica may get far more than it is planned for."),
     ],
 )
 def test_the_target_against_half_of_the_limit(tmp_path, target, advice):

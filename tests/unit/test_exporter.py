@@ -19,7 +19,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from servescope import exporter as exporter_module
 from servescope.errors import ServescopeError
 from servescope.exporter import Exporter, Source, server
+from servescope.serve_state import Detail
 from tests import promtool
+from tests.bench.exporter import Measured, broken
 from tests.running import running
 from tests.serve_documents import generated, rest_server, sample
 
@@ -77,6 +79,15 @@ def test_a_good_answer():
     assert (found["servescope_exporter_up"], found["deployments"]) == (1, 7)
     assert 0 <= found["servescope_exporter_data_age_seconds"] < 2
     assert 0 < found["servescope_exporter_fetch_duration_seconds"] < 2
+
+
+def test_every_help_names_its_source():
+    with rest_server(sample()) as (url, _):
+        subject = Exporter(Source(url), lambda line: None, detail=Detail(all_states=True, each_replica=True))
+        assert subject.poll()
+        told = list(text_string_to_metric_families(subject.metrics().decode()))
+    assert len(told) > 30
+    assert [family.name for family in told if "REST API" not in family.documentation] == []
 
 
 @pytest.mark.parametrize(
@@ -194,6 +205,18 @@ def test_the_token_comes_from_a_file_or_the_environment_and_goes_nowhere_else(tm
     assert SECRET.encode() not in subject.metrics()
 
 
+def test_no_proxy_of_the_environment_sees_the_token(monkeypatch):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
+    with rest_server(sample()) as (url, ray), rest_server(sample()) as (proxy_url, proxy):
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy_url)
+        assert exporter(url).poll()
+        assert [token for _, token in ray.asked] == [f"Bearer {SECRET}"] * 2
+        assert proxy.asked == []
+
+
 def test_a_scrape_is_packed_when_the_client_can_unpack():
     with rest_server(sample()) as (url, _):
         subject = exporter(url)
@@ -227,8 +250,9 @@ def test_bad_addresses_are_refused_without_telling_a_password(url, message):
     assert SECRET not in str(caught.value)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
-    """Verification is on by default; --ca-file makes the same server good, --no-verify takes it as it is."""
+def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch):
+    """Verification is on by default; --ca-file or SSL_CERT_FILE makes the same server good, --no-verify takes it as it
+    is."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
@@ -240,6 +264,11 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path):
         assert "CERTIFICATE_VERIFY_FAILED" in said[0]
         assert exporter(url, ca_file=certificate).poll()
         assert exporter(url, verify=False).poll()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert exporter(url).poll()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+        with pytest.raises(ServescopeError, match="SSL_CERT_FILE or SSL_CERT_DIR: cannot read the certificates"):
+            exporter(url)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -374,3 +403,13 @@ def test_a_thousand_deployments_and_ten_thousand_replicas():
     assert cpu_s / count < 2, "processor time, since others may use this machine; start-up included"
     assert text.count("\nservescope_") < 30_000
     assert resident < 200 << 20, f"{resident >> 20} MiB"
+
+
+def test_the_benchmark_names_a_broken_promise():
+    kept = Measured([0.5, 1.9], [0, 2], [(0.1, 0.049)], (200 << 20) - 1, 1, 1, 1)
+    assert broken("default", kept) == []
+    assert broken("default", Measured([0.5, 2.5], [0, 2], [(0.1, 0.06), (0.2, 0.01)], 210 << 20, 1, 1, 1)) == [
+        "default: a poll took 2.50 s, promised are 2 s",
+        "default: a scrape took 60.0 ms, promised are 50 ms",
+        "default: it held 210 MiB, promised are 200 MiB",
+    ]

@@ -5,47 +5,27 @@ from __future__ import annotations
 import pytest
 
 from servescope import limits
-from servescope.lint import expand_macros
 from servescope.promql import APPLICATION, DEPLOYMENT, Scope
 from servescope.settings import Settings
 from servescope.signals import Reader
 from tests import promtool
+from tests.deployment_series import config, evaluate, series, steady
 
 pytestmark = promtool.requires_promtool
 
 READER = Reader(Settings(), Scope("ray_io_cluster"), window="1m")
-HERE = '{application="a", deployment="d"}'
-STEADY = "x40"
-
-
-def series(name: str, values: str, deployment: str = "d", **labels: str) -> dict[str, str]:
-    more = "".join(f', {label}="{value}"' for label, value in labels.items())
-    return {f'{name}{{application="a", deployment="{deployment}"{more}}}': values}
-
-
-def config(name: str, value: float) -> dict[str, str]:
-    return series(f"servescope_deployment_{name}", f"{value:g}{STEADY}", instance="e")
-
-
-def evaluate(folder, given: dict[str, str], expected: dict[tuple[str, str], float | None]) -> None:
-    """Expressions at times, each with the one figure of deployment d that it gives, or none."""
-    told = {
-        (expand_macros(expression.replace("$__range", "1h"), "15s"), at): [] if value is None else [(HERE, value)]
-        for (expression, at), value in expected.items()
-    }
-    promtool.assert_expressions(folder, given, told)
 
 
 def test_in_flight_counts_every_healthy_replica_and_the_fullest_caller_decides(tmp_path):
     given = {
-        **config("max_ongoing_requests", 2),
-        **config("max_queued_requests", 4),
-        **series("ray_serve_replica_processing_queries", f"2{STEADY}", replica="r1"),
-        **series("ray_serve_replica_processing_queries", f"1{STEADY}", replica="r2"),
-        **series("ray_serve_deployment_replica_healthy", f"1{STEADY}", replica="r1"),
-        **series("ray_serve_deployment_replica_healthy", f"1{STEADY}", replica="r2"),
-        **series("ray_serve_deployment_queued_queries", f"3{STEADY}", handle="h1", actor_id="x"),
-        **series("ray_serve_deployment_queued_queries", f"1{STEADY}", handle="h2", actor_id="y"),
+        **config(max_ongoing_requests=2),
+        **config(max_queued_requests=4),
+        **series("ray_serve_replica_processing_queries", steady(2), replica="r1"),
+        **series("ray_serve_replica_processing_queries", steady(1), replica="r2"),
+        **series("ray_serve_deployment_replica_healthy", steady(1), replica="r1"),
+        **series("ray_serve_deployment_replica_healthy", steady(1), replica="r2"),
+        **series("ray_serve_deployment_queued_queries", steady(3), handle="h1", actor_id="x"),
+        **series("ray_serve_deployment_queued_queries", steady(1), handle="h2", actor_id="y"),
     }
     evaluate(
         tmp_path,
@@ -60,43 +40,49 @@ def test_in_flight_counts_every_healthy_replica_and_the_fullest_caller_decides(t
 
 def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
     given = {
-        **config("max_queued_requests", -1),
-        **series("ray_serve_deployment_queued_queries", f"3{STEADY}", handle="h1", actor_id="x"),
+        **config(max_queued_requests=-1),
+        **series("ray_serve_deployment_queued_queries", steady(3), handle="h1", actor_id="x"),
     }
     evaluate(tmp_path, given, {(limits.queue_share(READER), "1m"): None, (limits.queue_limit(READER), "1m"): None})
 
 
 @pytest.mark.parametrize(
-    ("seen", "target", "healthy", "code"),
+    ("seen", "target", "healthy", "unplaced", "code"),
     [
-        (4, "2x40", "2x40", limits.AT_REST),
-        (5, "2x40", "2x40", limits.DELAYED),
-        (5, "2x30 3x10", "2x40", limits.STARTING),
-        (7, "3x40", "3x40", limits.CAPPED),
-        (7, "2x30 3x10", "2x40", limits.CAPPED),
-        (6, "3x40", "2x40", limits.UNPLACED),
-        (7, "3x40", "2x40", limits.UNPLACED),
+        (4, "2x40", "2x40", "0x40", limits.AT_REST),
+        (5, "2x40", "2x40", "0x40", limits.DELAYED),
+        (5, "2x30 3x10", "2x40", "0x30 1x10", limits.STARTING),
+        (7, "3x40", "3x40", "0x40", limits.CAPPED),
+        (7, "2x30 3x10", "2x40", "0x40", limits.CAPPED),
+        (6, "3x40", "2x40", "1x40", limits.UNPLACED),
+        (7, "3x40", "2x40", "1x40", limits.UNPLACED),
+        (6, "3x40", "2x40", "0x40", limits.NOT_UP),
+        # A constructor that fails is tried again, and each try is without a node at first.
+        (6, "3x40", "2x40", "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1", limits.NOT_UP),
+        # An exporter that does not tell them.
+        (6, "3x40", "2x40", "_x40", limits.NOT_UP),
         # A deployment younger than two minutes is starting, not stuck.
-        (6, "_x26 3x14", "_x26 2x14", limits.STARTING),
+        (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", limits.STARTING),
     ],
 )
-def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, code):
+def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplaced, code):
     """Load seen of a deployment with a goal of 2 for each replica and at most 3 replicas, at 485 s."""
     given = {
-        **config("target_ongoing_requests", 2),
-        **config("max_replicas", 3),
-        **series("ray_serve_autoscaling_total_requests", f"{seen}{STEADY}"),
+        **config(target_ongoing_requests=2),
+        **config(max_replicas=3),
+        **series("ray_serve_autoscaling_total_requests", steady(seen)),
         **series("ray_serve_autoscaling_target_replicas", target),
         **series("ray_serve_deployment_replica_healthy", healthy, replica="all"),
+        **series("servescope_deployment_unplaced_replicas", unplaced, instance="e"),
     }
     evaluate(tmp_path, given, {(limits.demand(READER), "485s"): seen / 2, (limits.why(READER), "485s"): code})
 
 
 def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
     given = {
-        **series("ray_serve_autoscaling_target_replicas", f"2{STEADY}"),
-        **series("ray_serve_deployment_replica_healthy", f"2{STEADY}", replica="all"),
-        **config("configured_replicas", 2),
+        **series("ray_serve_autoscaling_target_replicas", steady(2)),
+        **series("ray_serve_deployment_replica_healthy", steady(2), replica="all"),
+        **config(configured_replicas=2),
     }
     evaluate(tmp_path, given, {(limits.why(READER), "5m"): limits.AT_REST, (limits.most_replicas(READER), "5m"): 2})
 
@@ -144,10 +130,10 @@ def test_before_and_after_a_change(tmp_path):
 
 def test_cost_is_resources_times_price(tmp_path):
     given = {
-        **config("replica_cpus", 2),
-        **config("replica_gpus", 0.5),
-        **series("servescope_deployment_replicas", f"3{STEADY}", state="RUNNING", instance="e"),
-        **series("servescope_deployment_replicas", f"1{STEADY}", state="STOPPING", instance="e"),
+        **config(replica_cpus=2),
+        **config(replica_gpus=0.5),
+        **series("servescope_deployment_replicas", steady(3), state="RUNNING", instance="e"),
+        **series("servescope_deployment_replicas", steady(1), state="STOPPING", instance="e"),
     }
     priced = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
     replicas = limits.reserved_replicas(READER)

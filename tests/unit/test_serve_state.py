@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import string
 from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from servescope.catalog import METRICS, Source
 from servescope.errors import ServescopeError
 from servescope.rendering import metrics
-from servescope.serve_state import NUMBERS, REPLICA_STATES, Detail, Markets, families, fingerprint, markets_of, render
+from servescope.serve_state import REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, render
 from tests import promtool
 from tests.serve_documents import generated, nodes, sample
 
@@ -118,6 +120,15 @@ def test_a_placement_group_counts_as_a_whole():
     assert of(found, "deployment_replica_memory_bytes", deployment="Scaler") == {("main",): 1e9}
 
 
+def test_a_placement_group_that_sums_to_no_figure_has_none():
+    document = sample()
+    scaler = document["applications"]["main"]["deployments"]["Scaler"]
+    scaler["deployment_config"]["placement_group_bundles"] = [{"CPU": 1e308, "GPU": 1}, {"CPU": 1e308, "GPU": 1}]
+    found = samples(document)
+    assert of(found, "deployment_replica_cpus", deployment="Scaler") == {}
+    assert of(found, "deployment_replica_gpus", deployment="Scaler") == {("main",): 2}
+
+
 def test_replicas_are_told_by_the_market_of_their_node():
     """A node that Ray does not list, or whose label says nothing, is unknown; a replica on no node yet is left out."""
     document = sample()
@@ -135,26 +146,37 @@ def test_replicas_are_told_by_the_market_of_their_node():
 
 def test_the_fingerprint_changes_with_what_was_deployed_and_with_nothing_else():
     application = sample()["applications"]["main"]
-    scaler = application["deployments"]["Scaler"]
     entry = {"name": "Scaler", "max_queued_requests": 4}
     submitted = {**application["deployed_app_config"], "deployments": [entry, {"name": "Multi", "num_replicas": 2}]}
 
     def of_scaler(**change: Any) -> str:
-        return fingerprint({**application, "deployed_app_config": submitted, **change}, "Scaler", scaler)
+        return fingerprints({**application, "deployed_app_config": submitted, **change})["Scaler"]
 
     first = of_scaler()
     assert of_scaler(last_deployed_time_s=1.0) == first, "a deploy that changed nothing"
     assert of_scaler(deployed_app_config=dict(reversed(submitted.items()))) == first
     other = {**submitted, "deployments": [entry, {"name": "Multi", "num_replicas": 3}]}
     assert of_scaler(deployed_app_config=other) == first, "another deployment's change"
-    assert fingerprint({**application, "deployed_app_config": submitted}, "Multi", {}) != fingerprint(
-        {**application, "deployed_app_config": other}, "Multi", {}
-    )
+    of_multi = [fingerprints({**application, "deployed_app_config": file})["Multi"] for file in (submitted, other)]
+    assert of_multi[0] != of_multi[1]
     own = {**submitted, "deployments": [{**entry, "user_config": {"factor": 2}}]}
     assert of_scaler(deployed_app_config=own) != first
     assert of_scaler(deployed_app_config={**submitted, "runtime_env": {"working_dir": "s3://bucket/v2.zip"}}) != first
+    # a new release of the exporter must not look like a deploy of everything
+    assert fingerprints(application)["Scaler"] == "3d75e2850cb1"
     # deployed by a program: its code is not known, so each deploy counts
     assert of_scaler(deployed_app_config=None) != of_scaler(deployed_app_config=None, last_deployed_time_s=1.0)
+
+
+def test_a_starting_replica_without_a_node_is_unplaced():
+    document = sample()
+    replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
+    told = [("STARTING", None), ("STARTING", None), ("STARTING", "n"), ("STOPPING", None), ("RUNNING", "n")]
+    replicas[:] = [{**replicas[0], "state": state, "node_id": node} for state, node in told]
+    del document["applications"]["other"]["deployments"]["Plain"]["replicas"]
+    found = of(samples(document), "deployment_unplaced_replicas")
+    assert (found["main", "Multi"], found["main", "Scaler"]) == (2, 0)
+    assert ("other", "Plain") not in found, "nothing is made up"
 
 
 def test_what_may_hold_secrets_is_nowhere():
@@ -228,7 +250,7 @@ def test_states_and_names_that_nobody_has_seen_yet():
 
 JUNK = st.one_of(
     st.sampled_from(
-        (None, True, 0, -1, -2, 0.5, 1e308, 10**400, "", "3", "HIBERNATING", "two\nlines", "\ud800", [], {})
+        (*(None, True, 0, -1, -2, 0.5, 1e308, 10**400, "", "3", "HIBERNATING", "two\nlines", "\ud800", [], {}),)
     ),
     st.integers() | st.floats() | st.text(max_size=20),
     st.recursive(
@@ -237,15 +259,48 @@ JUNK = st.one_of(
         max_leaves=5,
     ),
 )
-NAMES = st.sampled_from(("\ud800", 'q"\\\n', "x" * 5000, "num_replicas", "autoscaling_config", "CPU")) | st.text(
-    max_size=10
+SAMPLE_NODE = sample()["applications"]["main"]["deployments"]["Multi"]["replicas"][0]["node_id"]
+# Where junk would hardly ever make sense: what nearly does, on both sides of every bound.
+AMOUNTS = st.dictionaries(
+    st.sampled_from(("CPU", "GPU", "memory", "other")),
+    st.sampled_from((0, 0.5, 2, 3, 5e9, 1e308, 1e308, -1, None, True)),
+    max_size=4,
 )
+TIMES = st.sampled_from((0, 0.5, 1, 1.8e9))
+REPLICA = st.fixed_dictionaries(
+    {"state": st.sampled_from(("STARTING", "STARTING", "STOPPING", "NEW"))},
+    optional={
+        "replica_id": st.sampled_from(("a", "b", "")),
+        "node_id": st.sampled_from((None, None, "", "nowhere", SAMPLE_NODE)),
+        "node_ip": st.sampled_from((None, "192.0.2.3")),
+        "start_time_s": TIMES,
+    },
+)
+LIKELY: dict[str, st.SearchStrategy[Any]] = {
+    "placement_group_bundles": st.lists(AMOUNTS | st.just(3), min_size=1, max_size=3)
+    | st.just([{"CPU": 1e308, "GPU": 1}] * 2)
+    | st.just([{"CPU": 0.5, "memory": 5e9}, {"GPU": 2}]),
+    "required_resources": AMOUNTS,
+    "max_queued_requests": st.sampled_from((-2, -1, 0)),
+    "state": st.sampled_from(("STARTING", "STOPPING", "NEW", "", "a b", "x" * 41)),
+    "status": st.sampled_from(("UNHEALTHY", "NEW", "", "a b", "x" * 41)),
+    "node_id": st.sampled_from((None, "", "nowhere")),
+    "replicas": st.lists(REPLICA, max_size=4),
+    "last_deployed_time_s": TIMES,
+    "start_time_s": TIMES,
+    "autoscaling_config": st.sampled_from((None, {}, {"max_replicas": 4})),
+}
+NAMES = st.sampled_from(
+    ("\ud800", 'q"\\\n', "x" * 5000, "num_replicas", "autoscaling_config", "CPU", "GPU", "memory", "node_id", "state")
+) | st.text(max_size=10)
 # Most of the mutations fall on what the exporter reads; elsewhere they would mostly hit what it leaves alone.
 READ = {
     *("applications", "deployments", "replicas", "proxies", "status", "state", "route_prefix", "last_deployed_time_s"),
     *("target_num_replicas", "deployment_config", "autoscaling_config", "required_resources", "CPU", "node_id"),
-    *("placement_group_bundles", "backpressure_config", "num_replicas", "deployed_app_config", "name"),
-    *(number.path[-1] for number in NUMBERS),
+    *("placement_group_bundles", "backpressure_config", "num_replicas", "deployed_app_config", "name", "GPU", "memory"),
+    *("replica_id", "node_ip", "start_time_s", "min_replicas", "max_replicas", "initial_replicas", "status_code"),
+    *("target_ongoing_requests", "upscale_delay_s", "downscale_delay_s", "max_ongoing_requests", "max_queued_requests"),
+    *("rolling_update_percentage", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s"),
 }
 
 
@@ -258,31 +313,42 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
-ALL_PLACES = places(sample())
+def to_mutate() -> dict[str, Any]:
+    """The real answer, with an empty place for what Ray tells only where it is set."""
+    document = sample()
+    for application in document["applications"].values():
+        for deployment in application["deployments"].values():
+            deployment["deployment_config"].setdefault("placement_group_bundles", None)
+    return document
+
+
+ALL_PLACES = places(to_mutate())
 READ_PLACES = [path for path in ALL_PLACES if path[-1] in READ]
-FIGURES = [
-    path
-    for path in READ_PLACES
-    if path[-1] in {number.path[-1] for number in NUMBERS} | {"num_replicas", "CPU", "autoscaling_config"}
-]
+# Every key is as likely as any other, however often it stands in the document.
+KEYS = {key: [path for path in READ_PLACES if path[-1] == key] for key in sorted({path[-1] for path in READ_PLACES})}
 NAMED = [
     path for path in ALL_PLACES if path[0] == "applications" and (len(path), *path[2:3]) in ((2,), (4, "deployments"))
 ]
-PLACES = st.sampled_from(FIGURES) | st.sampled_from(NAMED) | st.sampled_from(READ_PLACES) | st.sampled_from(ALL_PLACES)
+PLACES = (
+    st.sampled_from(sorted(LIKELY)).flatmap(lambda key: st.sampled_from(KEYS[key]))
+    | st.sampled_from(sorted(KEYS)).flatmap(lambda key: st.sampled_from(KEYS[key]))
+    | st.sampled_from(NAMED)
+    | st.sampled_from(ALL_PLACES)
+)
 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """The real answer with one to six things removed, replaced, renamed, added or doubled."""
-    document = sample()
-    for path in draw(st.lists(PLACES, min_size=1, max_size=6)):
+    """The real answer with one to eight things removed, replaced, renamed, added or doubled."""
+    document = to_mutate()
+    for path in draw(st.lists(PLACES, min_size=1, max_size=8)):
         holder: Any = document
         for key in path[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else holder[key] if _holds(holder, key) else None
         key = path[-1]
         if not (isinstance(holder, dict) and key in holder) and not _holds(holder, key):
             continue  # an earlier mutation has taken it away
-        how = draw(st.sampled_from(("replace", "replace", "remove", "rename", "add", "double")))
+        how = draw(st.sampled_from((*["replace"] * 5, "remove", "rename", "add", "double")))
         if how == "remove":
             del holder[key]
         elif how == "rename" and isinstance(holder, dict):
@@ -292,7 +358,7 @@ def mutated(draw: st.DrawFn) -> Any:
         elif how == "double" and isinstance(holder[key], list):
             holder[key] = holder[key] * 2
         else:
-            holder[key] = draw(JUNK)
+            holder[key] = draw(JUNK if draw(st.integers(0, 3)) == 3 else LIKELY.get(key, JUNK))
     return document
 
 
@@ -317,31 +383,124 @@ def is_figure(value: Any, least: float) -> bool:
     )
 
 
-def told_of(document: dict[str, Any]) -> dict[tuple[str, str, str], float]:
-    """What must be exported of each deployment and no more: (metric, application, deployment) to its figure."""
-    wanted: dict[tuple[str, str, str], float] = {}
-    for application, told in document["applications"].items():
-        deployments = stands_at(told, "deployments")
-        for deployment, one in deployments.items() if type(deployments) is dict else ():
-            if type(one) is not dict:
-                continue
-            for number in NUMBERS:
-                value = stands_at(one, *number.path)
-                if is_figure(value, number.least):
-                    wanted[number.name, application, deployment] = float(value)
-            fixed = stands_at(one, "deployment_config", "num_replicas")
-            scales = stands_at(one, "deployment_config", "autoscaling_config")
-            if type(stands_at(one, "deployment_config")) is dict and not scales and is_figure(fixed, 0):
-                wanted["configured_replicas", application, deployment] = float(fixed)
-            replicas = one.get("replicas")
-            if type(replicas) is list and (there := sum(type(replica) is dict for replica in replicas)):
-                wanted["replicas", application, deployment] = there
-            bundles = stands_at(one, "deployment_config", "placement_group_bundles")
-            holders = bundles if type(bundles) is list and bundles else [one.get("required_resources")]
-            cpus = [holder.get("CPU", 0) if type(holder) is dict else None for holder in holders]
-            if all(is_figure(cpu, 0) for cpu in cpus):
-                wanted["replica_cpus", application, deployment] = float(sum(cpus))
+# Stated anew, not taken from the code: where Ray's answer has a deployment's figures, and the least that makes sense.
+CONFIG, SCALING = ("deployment_config",), ("deployment_config", "autoscaling_config")
+DEPLOYMENT_FIGURES: dict[str, tuple[tuple[str, ...], float]] = {
+    "min_replicas": ((*SCALING, "min_replicas"), 0),
+    "max_replicas": ((*SCALING, "max_replicas"), 0),
+    "initial_replicas": ((*SCALING, "initial_replicas"), 0),
+    "target_ongoing_requests": ((*SCALING, "target_ongoing_requests"), 0),
+    "upscale_delay_seconds": ((*SCALING, "upscale_delay_s"), 0),
+    "downscale_delay_seconds": ((*SCALING, "downscale_delay_s"), 0),
+    "target_replicas": (("target_num_replicas",), 0),
+    "max_ongoing_requests": ((*CONFIG, "max_ongoing_requests"), 0),
+    "max_queued_requests": ((*CONFIG, "max_queued_requests"), -1),
+    "backpressure_status_code": ((*CONFIG, "backpressure_config", "status_code"), 0),
+    "rolling_update_percentage": ((*CONFIG, "rolling_update_percentage"), 0),
+    "graceful_shutdown_timeout_seconds": ((*CONFIG, "graceful_shutdown_timeout_s"), 0),
+    "health_check_period_seconds": ((*CONFIG, "health_check_period_s"), 0),
+    "health_check_timeout_seconds": ((*CONFIG, "health_check_timeout_s"), 0),
+}
+RESERVED = {"replica_cpus": "CPU", "replica_gpus": "GPU", "replica_memory_bytes": "memory"}
+# What --all-states tells 0 of, as the HELP texts of Ray's status gauges and its replica states have them.
+APPLICATION_STATES = ("UNKNOWN", "DEPLOY_FAILED", "UNHEALTHY", "NOT_STARTED", "DELETING", "DEPLOYING", "RUNNING")
+DEPLOYMENT_STATES = ("UNKNOWN", "DEPLOY_FAILED", "UNHEALTHY", "UPDATING", "UPSCALING", "DOWNSCALING", "HEALTHY")
+PROXY_STATES = ("STARTING", "HEALTHY", "UNHEALTHY", "DRAINING", "DRAINED")
+STATES_OF_REPLICAS = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
+STATE_CHARACTERS = set(string.ascii_letters + string.digits + "_-")
+
+
+def state_of(value: Any) -> str:
+    """A state is a word of at most 40 characters, whatever else is there is OTHER."""
+    return value if type(value) is str and 0 < len(value) <= 40 and set(value) <= STATE_CHARACTERS else "OTHER"
+
+
+def objects(value: Any) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, one) for name, one in value.items() if type(one) is dict] if type(value) is dict else []
+
+
+def elements(value: Any) -> list[Any]:
+    return value if type(value) is list else []
+
+
+def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -> Samples:
+    """What must be exported of a document, and no more, but for the fingerprints."""
+    wanted: Samples = {}
+
+    def tell(metric: str, value: float, **labels: Any) -> None:
+        key = {name: written(text) if type(text) is str else "" for name, text in labels.items()}
+        wanted[f"servescope_{metric}", tuple(sorted(key.items()))] = float(value)
+
+    def tell_states(metric: str, label: str, present: list[Any], known: tuple[str, ...], **labels: str) -> None:
+        counts = dict.fromkeys(known, 0) if detail.all_states else {}
+        for value in present:
+            counts[state_of(value)] = counts.get(state_of(value), 0) + 1
+        for state, count in counts.items():
+            tell(metric, count, **labels, **{label: state})
+
+    def tell_deployment(one: dict[str, Any], **names: str) -> None:
+        status = [one["status"]] if type(one.get("status")) is str else []
+        tell_states("deployment_status", "status", status, DEPLOYMENT_STATES, **names)
+        for metric, (path, least) in DEPLOYMENT_FIGURES.items():
+            if is_figure(value := stands_at(one, *path), least):
+                tell(f"deployment_{metric}", value, **names)
+        config = one.get("deployment_config")
+        if type(config) is dict and not config.get("autoscaling_config") and is_figure(config.get("num_replicas"), 0):
+            tell("deployment_configured_replicas", config["num_replicas"], **names)
+        bundles = elements(stands_at(config, "placement_group_bundles")) or [one.get("required_resources")]
+        for metric, resource in RESERVED.items():
+            shares = [bundle.get(resource, 0) if type(bundle) is dict else None for bundle in bundles]
+            if all(is_figure(share, 0) for share in shares) and math.isfinite(total := sum(map(float, shares))):
+                tell(f"deployment_{metric}", total, **names)
+        replicas = [replica for replica in elements(one.get("replicas")) if type(replica) is dict]
+        states = [replica.get("state") for replica in replicas]
+        tell_states("deployment_replicas", "state", states, STATES_OF_REPLICAS, **names)
+        if type(one.get("replicas")) is list:
+            waiting = [replica for replica in replicas if replica.get("state") == "STARTING"]
+            without = sum(replica.get("node_id", "not told") is None for replica in waiting)
+            tell("deployment_unplaced_replicas", without, **names)
+        tell_markets([replica.get("node_id") for replica in replicas], **names)
+        if detail.each_replica:
+            tell_each(replicas, **names)
+
+    def tell_markets(hosts: list[Any], **names: str) -> None:
+        placed = [host for host in hosts if type(host) is str and host] if markets is not None else []
+        paid = [(markets or {}).get(written(host), "unknown") for host in placed]
+        for market in set(paid):
+            tell("deployment_market_replicas", paid.count(market), **names, market_type=market)
+
+    def tell_each(replicas: list[dict[str, Any]], **names: str) -> None:
+        first: dict[str, dict[str, Any]] = {}  # of two with one name, the first counts
+        for replica in replicas:
+            if type(name := replica.get("replica_id")) is str and name:
+                first.setdefault(name, replica)
+        for name, replica in first.items():
+            if is_figure(replica.get("start_time_s"), 1):
+                more = {"replica": name, "node_ip": replica.get("node_ip"), "state": state_of(replica.get("state"))}
+                tell("replica_start_time_seconds", replica["start_time_s"], **names, **more)
+
+    for application, told in objects(document["applications"]):
+        tell("application_info", 1, application=application, route_prefix=told.get("route_prefix"))
+        status = [told["status"]] if type(told.get("status")) is str else []
+        tell_states("application_status", "status", status, APPLICATION_STATES, application=application)
+        if is_figure(deployed := told.get("last_deployed_time_s"), 1):
+            tell("application_last_deployed_timestamp_seconds", deployed, application=application)
+        for deployment, one in objects(told.get("deployments")):
+            tell_deployment(one, application=application, deployment=deployment)
+    tell_states(
+        "proxies", "status", [proxy.get("status") for _, proxy in objects(document.get("proxies"))], PROXY_STATES
+    )
     return wanted
+
+
+def configured(document: dict[str, Any]) -> set[tuple[str, str]]:
+    """The deployments that have a configuration, and so a fingerprint."""
+    return {
+        (written(application), written(deployment))
+        for application, told in objects(document["applications"])
+        for deployment, one in objects(told.get("deployments"))
+        if type(one.get("deployment_config")) is dict
+    }
 
 
 def written(text: str) -> str:
@@ -349,30 +508,53 @@ def written(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(document=mutated(), detail=st.builds(Detail, st.booleans(), st.booleans()))
-def test_no_document_crashes_it_or_makes_it_lie(document: Any, detail: Detail):
+MARKETS = st.none() | st.dictionaries(
+    st.sampled_from((SAMPLE_NODE, "\\ud800", "3")), st.sampled_from(("spot", "on-demand", "unknown"))
+)
+
+
+def at_the_bounds() -> dict[str, Any]:
+    """What chance seldom puts together, for every run: a value on each side of a bound, and replicas of each kind."""
+    document = to_mutate()
+    main, other = (document["applications"][name] for name in ("main", "other"))
+    deployments = main["deployments"]
+    bundles = [[{"CPU": 1e308, "GPU": 1}] * 2, [{"CPU": 0.5, "memory": 5e9}, {"GPU": 2}]]
+    for name, told in zip(("Scaler", "Multi"), bundles, strict=True):
+        deployments[name]["deployment_config"]["placement_group_bundles"] = told
+    for name, queued in (("Scaler", -2), ("Multi", -1), ("Gateway", 0)):
+        deployments[name]["deployment_config"]["max_queued_requests"] = queued
+    main["last_deployed_time_s"], other["last_deployed_time_s"] = 0.5, 1
+    one = {"replica_id": "a", "state": "STARTING", "node_id": None, "node_ip": None, "start_time_s": 1}
+    deployments["Multi"]["replicas"] = [
+        one,
+        {**one, "state": "RUNNING"},  # the same replica twice
+        {**one, "replica_id": "b", "node_id": SAMPLE_NODE},
+        {**one, "replica_id": "c", "node_id": ""},
+        {**one, "replica_id": "d", "state": "STOPPING", "start_time_s": 0.5},
+        {"replica_id": "e", "state": "STARTING", "node_ip": "192.0.2.3"},
+        {"node_id": "nowhere"},
+        None,
+    ]
+    return document
+
+
+@example(document=at_the_bounds(), detail=Detail(all_states=True, each_replica=True), markets={SAMPLE_NODE: "spot"})
+@example(document=at_the_bounds(), detail=Detail(), markets=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(document=mutated(), detail=st.builds(Detail, st.booleans(), st.booleans()), markets=MARKETS)
+def test_no_document_crashes_it_or_makes_it_lie(document: Any, detail: Detail, markets: Markets | None):
     """Every figure that the document holds is exported, and no figure that it does not hold."""
     if type(document.get("applications")) is not dict:
         with pytest.raises(ServescopeError):
-            families(document, detail)
+            families(document, detail, markets)
         return
-    found = samples(document, detail)
+    found = samples(document, detail, markets)
     assert all(math.isfinite(value) for value in found.values())
-    exported: dict[tuple[str, str, str], float] = {}
-    names = {number.name for number in NUMBERS} | {"configured_replicas", "replicas", "replica_cpus"}
-    for (metric, pairs), value in found.items():
-        labels = dict(pairs)
-        name = metric.removeprefix("servescope_deployment_")
-        if name in names and name != metric:
-            key = (name, labels["application"], labels["deployment"])
-            exported[key] = exported.get(key, 0) + value  # replicas: of every state
-    zero = {key for key, value in exported.items() if key[0] == "replicas" and value == 0}  # --all-states
-    wanted = {(name, written(a), written(d)): value for (name, a, d), value in told_of(document).items()}
-    assert {key: value for key, value in exported.items() if key not in zero} == pytest.approx(wanted)
-    for (metric, pairs), value in found.items():
-        if metric.endswith(("_status", "_info")):
-            assert value in ((0, 1) if detail.all_states else (1,)), (metric, pairs)
+    infos = [dict(pairs) for metric, pairs in found if metric == "servescope_deployment_config_info"]
+    assert all(re.fullmatch("[0-9a-f]{12}", info["fingerprint"]) for info in infos)
+    assert sorted((info["application"], info["deployment"]) for info in infos) == sorted(configured(document))
+    figures = {key: value for key, value in found.items() if key[0] != "servescope_deployment_config_info"}
+    assert figures == pytest.approx(told_of(document, detail, markets))
 
 
 @settings(max_examples=200, deadline=None)

@@ -23,18 +23,19 @@ _REACH = "can reach (reachable_cpus and reachable_gpus in the settings; else wha
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
     r = common.reader(settings, recorded, "application", "deployment")
+    everything = common.reader(settings, recorded)  # the cluster is there for all of its deployments
     return panels.dashboard(
         uid="servescope-capacity",
         title="Ray Serve / Capacity",
         description="How much room is left, and what does it cost?",
         rows=[
-            panels.row("How much room is left?", _room(r, settings)),
+            panels.row("How much room is left?", _room(r, everything, settings)),
             panels.row("Load against limits", _load(r)),
             panels.row("Autoscaling", _autoscaling(r)),
             panels.row("Are the settings right?", _settings(r)),
             panels.row("Hours and cost", _cost(r, settings)),
             panels.row("The cluster", _cluster(r, settings)),
-            panels.row("GPUs", _gpus(r, settings), collapsed=True),
+            panels.row("GPUs", _gpus(r, everything, settings), collapsed=True),
         ],
         variables=common.variables(settings, "application", "deployment"),
         annotations=common.rollouts(settings),
@@ -42,13 +43,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     )
 
 
-def _count(condition: str, among: str) -> str:
-    """How many deployments a condition holds for; 0 when for none."""
-    return f"count({condition}) or 0 * count({among})"
-
-
-def _room(r: Reader, settings: Settings) -> list[Panel]:
-    ceiling = limits.limit(r, "max_replicas")
+def _room(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
     return [
         panels.stat(
             "Fullest deployment",
@@ -70,23 +65,28 @@ def _room(r: Reader, settings: Settings) -> list[Panel]:
             "Capped by max_replicas",
             "Deployments whose load asks for more replicas than max_replicas allows. Normal is 0.",
             "none",
-            [panels.query(_count(f"{limits.demand(r)} > {ceiling}", ceiling))],
+            [panels.query(limits.capped(r))],
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
             "Replicas not coming up",
             "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
-            "that fails or takes longer than that. Normal is 0.",
+            "that fails or takes longer than that; Why not at rest? below tells which. Normal is 0.",
             "none",
-            [panels.query(_count(f"{limits.why(r)} == {limits.UNPLACED}", limits.limit(r, "target_replicas")))],
+            [panels.query(limits.count(f"{limits.why(r)} >= {limits.NOT_UP}", limits.limit(r, "target_replicas")))],
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
             "CPUs at the ceiling",
-            "CPUs that all deployments would reserve with every replica that max_replicas (or num_replicas) allows, "
+            "CPUs that all deployments, chosen or not, would reserve with every replica that max_replicas (or "
+            "num_replicas) allows, "
             f"against those that the cluster {_REACH}. Above 100 % the last ones would never start.",
             "percentunit",
-            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_cpus'))} / {_reachable(r, settings, 'CPU')}")],
+            [
+                panels.query(
+                    f"{promql.total(_at_ceiling(everything, 'replica_cpus'))} / {_reachable(r, settings, 'CPU')}"
+                )
+            ],
             width=8,
             thresholds=common.UTILIZATION,
         ),
@@ -233,21 +233,26 @@ def _settings(r: Reader) -> list[Panel]:
     healthy = f"({r.read(REPLICAS, DEPLOYMENT)} > 0)"
     busiest = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
 
+    low, high = limits.TARGET_FAR_BELOW_LIMIT, limits.TARGET_NEAR_LIMIT
+
     def advice(condition: str, text: str) -> str:
         return f'label_replace({share} {condition}, "advice", "{text}", "", "")'
 
     return [
         panels.table(
             "target_ongoing_requests against max_ongoing_requests",
-            "The target should be about half of the limit, so that a burst finds room while the next replica starts. "
-            "Measure the limit itself: it is where more requests at once bring no more throughput.",
+            "The target should be about half of the limit, so that a burst finds room while the next replica starts: "
+            "between 30 % and 70 %; above, RayServeTargetNearLimit tells. Measure the limit itself: it is where more "
+            "requests at once bring no more throughput.",
             [
                 panels.query(
                     " or ".join(
                         (
-                            advice("> 0.8", "Lower the target to half of the limit: queues grow before replicas do."),
-                            advice("< 0.2", "Lower the limit: a replica may get far more than it is planned for."),
-                            advice(">= 0.2 <= 0.8", "Fine: a burst finds room while the next replica starts."),
+                            advice(
+                                f"> {high}", "Lower the target to half of the limit: queues grow before replicas do."
+                            ),
+                            advice(f"< {low}", "Lower the limit: a replica may get far more than it is planned for."),
+                            advice(f">= {low} <= {high}", "Fine: a burst finds room while the next replica starts."),
                         )
                     )
                 ),
@@ -332,8 +337,9 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
         panels.table(
             "Hours by deployment",
             "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
-            "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, On spot that "
-            "on spot nodes, where nodes tell.",
+            "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, of those that "
+            "report their load: a replica that starts or stops does not, and counts in the hours only. On spot is the "
+            "share on spot nodes, where nodes tell.",
             [
                 panels.query(limits.hours(replicas)),
                 panels.query(limits.hours(cpus)),
@@ -372,8 +378,9 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
         ),
         panels.timeseries(
             "Idle replicas",
-            "Share of each deployment's replicas that have nothing in progress. Always high means that min_replicas or "
-            "num_replicas is above what the load needs.",
+            "Share of each deployment's replicas that have nothing in progress, of those that report their load: a "
+            "replica that starts or stops does not. Always high means that min_replicas or num_replicas is above what "
+            "the load needs.",
             "percentunit",
             [panels.query(idle, DEPLOYMENT_LEGEND)],
             min=0,
@@ -425,11 +432,27 @@ def _money(r: Reader, settings: Settings, replicas: str, calls: str) -> list[Pan
             sort_by="Cost",
             width=16,
         ),
+        panels.table(
+            "Cost by application",
+            "Over the time range; the rate is that of now.",
+            [
+                panels.query(promql.total(limits.hours(cost), APPLICATION)),
+                panels.query(promql.total(cost, APPLICATION)),
+            ],
+            [
+                common.APPLICATION_COLUMN,
+                Column("Value #A", "Cost", unit="none", decimals=2),
+                Column("Value #B", "An hour", unit="none", decimals=2),
+            ],
+            sort_by="Cost",
+            width=8,
+        ),
         panels.timeseries(
             "Cost of an hour by application",
             "What the replicas that each application has now cost in an hour.",
             "none",
             [panels.query(promql.total(cost, APPLICATION), "{{application}}")],
+            width=24,
             stack=True,
         ),
     ]
@@ -466,14 +489,19 @@ def _against(r: Reader, settings: Settings, name: str, width: int, absent: str =
     )
 
 
-def _gpus(r: Reader, settings: Settings) -> list[Panel]:
+def _gpus(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
     return [
         panels.stat(
             "GPUs at the ceiling",
-            "GPUs that all deployments would reserve with every replica that they are allowed, against those that the "
+            "GPUs that all deployments, chosen or not, would reserve with every replica that they are allowed, against "
+            "those that the "
             f"cluster {_REACH}. Above 100 % the last ones would never start.",
             "percentunit",
-            [panels.query(f"{promql.total(_at_ceiling(r, 'replica_gpus'))} / ({_reachable(r, settings, 'GPU')} > 0)")],
+            [
+                panels.query(
+                    f"{promql.total(_at_ceiling(everything, 'replica_gpus'))} / ({_reachable(r, settings, 'GPU')} > 0)"
+                )
+            ],
             width=8,
             height=8,
             thresholds=common.UTILIZATION,

@@ -48,14 +48,17 @@ PROXY_STATES = _states(PROXY_STATUS)
 
 WHY = (
     "Blue passes by itself: a delay runs (light), or replicas start. Amber: the load asks for more than max_replicas. "
-    "Red: short of replicas for two minutes, so they find no place or do not come up. Green: the target is reached."
+    "Red: short of replicas for two minutes. Without a place, no node takes them: too few free CPUs, GPUs or memory, "
+    "or a runtime environment that is not ready. Not coming up, they have a node: a constructor or a first health "
+    "check that fails or takes longer than that, or crashes. Green: the target is reached."
 )
 WHY_STATES = {
     limits.AT_REST: ("at rest", PALETTE.good),
     limits.STARTING: ("replicas starting", PALETTE.neutral),
     limits.DELAYED: ("waiting for the delay", PALETTE.shrinking),
     limits.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
-    limits.UNPLACED: ("replicas missing", PALETTE.failing),
+    limits.NOT_UP: ("replicas not coming up", PALETTE.failing),
+    limits.UNPLACED: ("replicas without a place", PALETTE.failing),
 }
 
 # The lowest codes mean trouble: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.

@@ -309,10 +309,7 @@ def _queue(r: Reader) -> list[Panel]:
 
 
 def _replicas(r: Reader) -> list[Panel]:
-    demand = (
-        f"{promql.total(r.select('ray_serve_autoscaling_total_requests'), DEPLOYMENT, 'max')} / "
-        f"{promql.total(r.select('ray_serve_autoscaling_target_ongoing_requests'), DEPLOYMENT, 'max')}"
-    )
+    scales = promql.total(r.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
     per_replica = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
     return [
         panels.timeseries(
@@ -342,20 +339,19 @@ def _replicas(r: Reader) -> list[Panel]:
         panels.timeseries(
             "Demand against replicas",
             "The autoscaler's input: requests seen divided by target_ongoing_requests, which is how many replicas the "
-            "load asks for (solid), the target that it decided on and max_replicas (dashed). Demand above a target "
-            "that does not move means max_replicas, a delay, or a custom policy.",
+            "load asks for, and the healthy replicas (both solid); the target that it decided on, min_replicas and "
+            "max_replicas (dashed). Demand above a target that does not move means max_replicas, a delay, or a custom "
+            "policy; healthy below the target means that replicas start, or do not come up.",
             "short",
             [
-                panels.query(demand, f"{DEPLOYMENT_LEGEND} demand"),
-                panels.query(
-                    f"{r.read(TARGET_REPLICAS, DEPLOYMENT)}"
-                    f" and {promql.total(r.select('ray_serve_autoscaling_total_requests'), DEPLOYMENT, 'max')}",
-                    f"{DEPLOYMENT_LEGEND} target",
-                ),
+                panels.query(limits.demand(r), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(f"{r.read(REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} healthy"),
+                panels.query(f"{r.read(TARGET_REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} target"),
+                panels.query(limits.limit(r, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
                 panels.query(limits.limit(r, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
             ],
             min=0,
-            dashed=("/(target|max)$/",),
+            dashed=("/(target|min|max)$/",),
         ),
         panels.state_timeline(
             "Why not at rest?",

@@ -338,7 +338,7 @@ def _deployments(r: Reader) -> list[Panel]:
             "100 % new requests wait. The capacity dashboard tells what to do.",
             "percentunit",
             [panels.query(limits.in_flight_share(r), common.DEPLOYMENT_LEGEND)],
-            width=12,
+            width=10,
             min=0,
             thresholds=common.UTILIZATION,
             links=(common.SERIES_TO_DEPLOYMENT,),
@@ -348,8 +348,18 @@ def _deployments(r: Reader) -> list[Panel]:
             common.WHY,
             [panels.query(limits.why(r), common.DEPLOYMENT_LEGEND)],
             common.WHY_STATES,
-            width=12,
+            width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),
+        ),
+        panels.stat(
+            "Capped by max_replicas",
+            "Deployments whose load asks for more replicas than max_replicas allows now. Normal is 0. Raise the "
+            "ceiling, or shed load on purpose: see the capacity dashboard.",
+            "none",
+            [panels.query(limits.capped(r))],
+            width=4,
+            height=8,
+            thresholds=common.ANY_IS_RISKY,
         ),
         panels.timeseries(
             "Calls by deployment",

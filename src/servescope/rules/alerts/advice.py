@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servescope import limits
 from servescope.promql import DEPLOYMENT
 from servescope.rules.alert import Alert, Case, Group, Terms, bound
 from servescope.rules.alerts.saturation import WANTED_EACH, WHO, of
@@ -44,7 +45,7 @@ def build(settings: Settings) -> Group:
                 "info",
                 "15m",
                 DEPLOYMENT,
-                f"{wanted} / {each} > 0.7",
+                f"{wanted} / {each} > {limits.TARGET_NEAR_LIMIT:g}",
                 "The autoscaler aims close to what a replica may carry.",
                 "target_ongoing_requests of {{ $labels.deployment }} of {{ $labels.application }} is "
                 "{{ $value | humanizePercentage }} of max_ongoing_requests.",
