@@ -129,7 +129,8 @@ def trace(
         raise ServescopeError(f"{logs}: is no folder of logs")
     found = traces.read(folder)
     if request is None:
-        listed = traces.failed(found) if errors else traces.slowest(found, slowest or 1)
+        every = found.values()
+        listed = traces.failed(every) if errors else traces.slowest(every, slowest or 1)
         for one in listed:
             _out.print(traces.summary(one))
         if not listed:
