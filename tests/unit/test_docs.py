@@ -11,6 +11,7 @@ import json
 import re
 import subprocess
 import warnings
+from dataclasses import asdict
 from functools import cache
 from itertools import pairwise, takewhile
 from pathlib import Path
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 import typer
 import yaml
+from demo.stack import Ports
 from typer.testing import CliRunner
 
 from servescope import settings as settings_module
@@ -394,6 +396,12 @@ def test_the_upgrade_guide_names_what_ray_changed():
     changed = {m.name for m in METRICS if m.since == "2.60" or m.newer_labels or m.older_labels}
     assert "ray_serve_deployment_error_counter_total" in changed
     assert changed - code == set()
+
+
+def test_the_architecture_page_knows_every_port_of_the_demo():
+    table = re.findall(r"^\| ([0-9][0-9, ;to]*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    told = {int(port) for cell in table for port in re.findall(r"\d+", cell)}
+    assert set(asdict(Ports()).values()) - told == set()
 
 
 def test_every_page_is_reached_from_the_readme_or_the_index():
