@@ -112,7 +112,6 @@ def test_a_page_prints_what_nobody_has_scrolled_to(uid: str, address: str, chrom
     with pictures.open_page(chrome, place, draw=False, theme="dark") as opened:
         page = opened.page
         plots = page.locator(".plot").count()
-        assert page.locator(".plot[data-drawn]").count() < plots
         closed = page.locator("details.row:not([open])").count()
         assert browsing.before_print(page) == {"theme": "light", "drawn": plots, "closed": 0, "too_wide": 0}
         assert page.locator("nav").is_hidden()

@@ -93,6 +93,24 @@ def test_the_browsers_own_print_draws_everything(address, chrome):
         assert theme(page) == "dark"
 
 
+def test_page_and_plots_are_dark_or_light_as_the_reader_has_it_and_chooses(address, chrome):
+    colors = """() => [document.body, document.querySelector(".ytick text")].map((element) => getComputedStyle(element))
+        .map((style) => [style.backgroundColor, style.fill])"""
+    dark, light = ["rgb(17, 18, 23)", "rgb(204, 204, 220)"], ["rgb(244, 245, 245)", "rgb(36, 41, 46)"]
+
+    def shown() -> list[str]:
+        (ground, _), (_, text) = opened.page.evaluate(colors)
+        return [ground, text]
+
+    with pictures.open_page(chrome, address, theme="light") as opened:
+        assert shown() == light
+    with pictures.open_page(chrome, address, theme="dark") as opened:
+        assert shown() == dark
+        opened.page.locator("#theme").click()
+        assert shown() == light
+        assert opened.complaints == []
+
+
 @pytest.mark.parametrize("storage", ["there", "refused"])
 def test_dark_or_light_is_kept_over_a_refresh_where_the_browser_lets_it(address, chrome, storage):
     with pictures.open_page(chrome, address, draw=False, theme="dark") as opened:
