@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -20,6 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from demo import local, stack
 from demo.stack import ROOT, Run, Stack
 from servescope import snapshot
+from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus, Window, check_dashboards
 from servescope.settings import Settings
@@ -68,23 +70,42 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def open_page(browser: Browser, address: str, *, all_rows: bool = True, width: int = WIDTH) -> Iterator[Opened]:
-    """Open a page, draw all of it (the closed rows too, or as it opens), and hear what it complains about."""
-    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme="light", timezone_id="UTC")
+def open_page(
+    browser: Browser,
+    address: str,
+    *,
+    draw: bool = True,
+    offline: bool = False,
+    width: int = WIDTH,
+    theme: Literal["dark", "light"] = "light",
+) -> Iterator[Opened]:
+    """Open a page, draw all of it, the closed rows too (or leave it as it opens), and hear what it complains about.
+
+    Offline, there is no network, and it counts as a complaint that the page asks for anything but its own file.
+    """
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme=theme, timezone_id="UTC")
     try:
+        context.set_offline(offline)
         page = context.new_page()
         page.set_default_timeout(60_000)
         opened = Opened(page)
         page.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
         page.on("pageerror", lambda error: opened.complaints.append(str(error)))
         page.on("requestfailed", lambda request: opened.complaints.append(f"{request.url}: {request.failure}"))
+        if offline:
+            page.on("request", lambda request: _leaves(request.url) and opened.complaints.append(f"asks {request.url}"))
         answer = page.goto(address)
         if answer and not answer.ok:
             raise ServescopeError(f"{address}: {answer.status} {answer.text().strip()}")
-        page.evaluate(f"window.drawAll({'true' if all_rows else 'false'})")
+        if draw:
+            page.evaluate("window.drawAll()")
         yield opened
     finally:
         context.close()
+
+
+def _leaves(url: str) -> bool:
+    return not url.startswith(("file:", "data:", "blob:"))
 
 
 def drawn(page: Page) -> dict[str, str]:
@@ -100,6 +121,20 @@ def drawn(page: Page) -> dict[str, str]:
         }))"""
     )
     return found
+
+
+def unexplained(found: dict[str, str], settings: Settings) -> list[str]:
+    """The panels of `drawn` that show nothing and do not say what they need: those that must have data have none."""
+    reasons = {
+        f"{board.uid} / {panel.title}": panel.absent for board in all_dashboards(settings) for panel in board.panels
+    }
+    wrong = []
+    for name, text in found.items():
+        reason = reasons.get(name)
+        explained = text.startswith("In Grafana only: asks ") or bool(reason and text == f"No data: needs {reason}")
+        if text == "0 drawn" or not (text.endswith(" drawn") or explained):
+            wrong.append(f"{name}: {text}")
+    return wrong
 
 
 def shrink(path: Path) -> None:
@@ -118,16 +153,27 @@ def shrink(path: Path) -> None:
 def take(prometheus_url: str, settings: Settings, window: Window, folder: Path) -> list[Path]:
     """Write a picture of each dashboard, as it opens, and return the files.
 
+    Before that, a snapshot of all dashboards with everything chosen and the closed rows open must show each panel.
+
     Raises:
-        ServescopeError: there is no Chromium, Prometheus does not answer, or a page complains.
+        ServescopeError: there is no Chromium, Prometheus does not answer, a page complains, or a panel has neither
+            drawn anything nor said why not.
     """
+    boards = snapshot.load_dashboards(settings, None)
     written = []
     with Prometheus(prometheus_url) as prometheus, browser() as chrome, tempfile.TemporaryDirectory() as scratch:
-        for board in snapshot.load_dashboards(settings, None):
+        whole = Path(scratch) / "all.html"
+        report = snapshot.collect(prometheus, boards, window, settings)
+        whole.write_text(snapshot.render(report, "Ray Serve"), encoding="utf-8")
+        with open_page(chrome, whole.as_uri(), offline=True) as opened:
+            if wrong := [*opened.complaints, *unexplained(drawn(opened.page), settings)]:
+                raise ServescopeError(f"not every panel is drawn or says why not: {'; '.join(wrong)}")
+        for board in boards:
             report = snapshot.collect(prometheus, [board], window, settings, CHOSEN.get(board["uid"]))
             html, picture = Path(scratch) / f"{board['uid']}.html", Path(scratch) / f"{board['uid']}.png"
             html.write_text(snapshot.render(report, board["title"]), encoding="utf-8")
-            with open_page(chrome, html.as_uri(), all_rows=False) as opened:
+            with open_page(chrome, html.as_uri(), draw=False) as opened:
+                opened.page.evaluate("window.drawAll(false)")
                 if opened.complaints:
                     raise ServescopeError(f"{board['uid']}: {opened.complaints[0]}")
                 opened.page.locator(f"#{board['uid']}").screenshot(path=str(picture))

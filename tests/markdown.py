@@ -13,6 +13,7 @@ from markdown_it.token import Token
 
 _PARSER = MarkdownIt("commonmark").enable("table")
 _SHELL = frozenset({"sh", "bash", "shell", "console"})
+_PROGRAMS = frozenset({"make", "servescope", "pip", "docker", "ray", "serve"})  # as commands in running text
 _SEPARATORS = frozenset({"&&", "||", ";", "|", "&", "(", ")"})
 
 _REDIRECTIONS = frozenset({">", ">>", "<"})
@@ -66,7 +67,7 @@ class Page:
             if language in _SHELL:
                 yield from commands(content)
         for code in self.inline_code:
-            if code.split(" ")[0] in ("make", "servescope"):
+            if code.split(" ")[0] in _PROGRAMS:
                 yield from commands(code)
 
 

@@ -129,7 +129,8 @@ def trace(
         raise ServescopeError(f"{logs}: is no folder of logs")
     found = traces.read(folder)
     if request is None:
-        listed = traces.failed(found) if errors else traces.slowest(found, slowest or 1)
+        every = found.values()
+        listed = traces.failed(every) if errors else traces.slowest(every, slowest or 1)
         for one in listed:
             _out.print(traces.summary(one))
         if not listed:
@@ -187,14 +188,17 @@ def snapshot(
 ) -> None:
     """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
     from servescope import report as report_module
+    from servescope.errors import ServescopeError
 
     chosen = report_module.read_choices(var or [])
     request = report_module.Request(
         *(prometheus, from_, to, dashboard or [], dashboards, chosen, title),
         *(tempo, traces, loki, loki_query, logs, logs_around),
     )
-    size, seconds = report_module.write(request, settings_module.load(settings), output, Console(stderr=True))
-    _out.print(f"{output}: {size / 1e6:.1f} MB in {seconds:.1f} s")
+    written = report_module.write(request, settings_module.load(settings), output, Console(stderr=True))
+    _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
+    if written.problems:
+        raise ServescopeError(f"{output} was written, but not all of it: {'; '.join(written.problems)}")
 
 
 @app.command()

@@ -5,11 +5,10 @@ Everything read here comes from the watched programs and is hostile text to a pa
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +24,13 @@ TIMEOUT_S = 15.0
 
 @dataclass(frozen=True)
 class Trace:
-    """One trace: when it began (unix ms), how long it took (ms), and whether a span of it failed."""
+    """One trace: when it began (unix ns), how long it took (ms), and whether a span of it failed."""
 
     trace_id: str
     service: str
     name: str
-    start: int
-    duration_ms: float
+    start_ns: int
+    ms: float
     failed: bool
 
 
@@ -71,11 +70,7 @@ TraceReader = Callable[[float, float], list[Trace]]
 def read_traces(source: str, reader: TraceReader, start: float, end: float) -> Traces:
     """The slowest and the failing traces that a reader finds."""
     found = reader(start, end)
-    return Traces(
-        source,
-        sorted(found, key=lambda trace: -trace.duration_ms)[:MOST_TRACES],
-        sorted((t for t in found if t.failed), key=lambda trace: trace.start)[:MOST_TRACES],
-    )
+    return Traces(source, traces.slowest(found, MOST_TRACES), traces.failed(found)[:MOST_TRACES])
 
 
 def trace_files(folder: Path) -> TraceReader:
@@ -89,8 +84,7 @@ def trace_files(folder: Path) -> TraceReader:
         for trace in traces.read(folder).values():
             if start <= trace.start_ns / 1e9 <= end:
                 root = trace.roots[0]
-                start_ms = trace.start_ns // 1_000_000
-                result.append(Trace(trace.trace_id, root.service, root.name, start_ms, trace.ms, trace.failed))
+                result.append(Trace(trace.trace_id, root.service, root.name, trace.start_ns, trace.ms, trace.failed))
         return result
 
     return read
@@ -99,7 +93,7 @@ def trace_files(folder: Path) -> TraceReader:
 def tempo(url: str) -> TraceReader:
     """A reader of Tempo's search API (TraceQL).
 
-    The reader raises ServescopeError when Tempo cannot be reached or refuses the search.
+    The reader raises ServescopeError when Tempo cannot be reached, refuses the search, or something else answers.
     """
 
     def read(start: float, end: float) -> list[Trace]:
@@ -109,25 +103,29 @@ def tempo(url: str) -> TraceReader:
             slow_enough = sum(not trace.failed for trace in found.values())
             if slow_enough >= MOST_TRACES:
                 break
-            for item in _search(url, query, start, end):
-                trace = Trace(
-                    str(item["traceID"]),
-                    str(item.get("rootServiceName", "")),
-                    str(item.get("rootTraceName", "")),
-                    int(item["startTimeUnixNano"]) // 1_000_000,
-                    float(item.get("durationMs", 0)),
-                    "error" in query,
-                )
+            for trace in _search(url, query, start, end):
                 found.setdefault(trace.trace_id, trace)
         return list(found.values())
 
     return read
 
 
-def _search(url: str, query: str, start: float, end: float) -> list[dict[str, Any]]:
+def _search(url: str, query: str, start: float, end: float) -> list[Trace]:
     parameters = {"q": query, "start": f"{start:.0f}", "end": f"{end:.0f}", "limit": "100"}
     body = _get("Tempo", url, "/api/search", parameters)
-    found: list[dict[str, Any]] = body.get("traces") or []
+    found: list[Trace] = []
+    with _read_as("Tempo", url):
+        found = [
+            Trace(
+                str(item["traceID"]),
+                str(item.get("rootServiceName", "")),
+                str(item.get("rootTraceName", "")),
+                int(item["startTimeUnixNano"]),
+                float(item.get("durationMs", 0)),
+                "error" in query,
+            )
+            for item in body.get("traces") or []
+        ]
     return found
 
 
@@ -135,7 +133,7 @@ def loki(url: str, query: str, at: float, seconds: float) -> Logs:
     """The lines that Loki holds around a moment (unix seconds), errors first where they do not all fit.
 
     Raises:
-        ServescopeError: Loki cannot be reached or refuses the query.
+        ServescopeError: Loki cannot be reached, refuses the query, or something else answers.
     """
     parameters = {
         "query": query,
@@ -146,13 +144,23 @@ def loki(url: str, query: str, at: float, seconds: float) -> Logs:
     }
     body = _get("Loki", url, "/loki/api/v1/query_range", parameters)
     lines = []
-    for stream in body["data"]["result"]:
-        labels = stream["stream"]
-        source = "/".join(labels[name] for name in ("application", "deployment") if labels.get(name))
-        for entry in stream["values"]:
-            origin = source or labels.get("component", "")
-            lines.append(Line(int(entry[0]) // 1_000_000, origin, labels.get("level", ""), entry[1]))
+    with _read_as("Loki", url):
+        for stream in body["data"]["result"]:
+            labels = stream["stream"]
+            source = "/".join(labels[name] for name in ("application", "deployment") if labels.get(name))
+            for entry in stream["values"]:
+                origin = source or labels.get("component", "")
+                lines.append(Line(int(entry[0]) // 1_000_000, origin, labels.get("level", ""), str(entry[1])))
     return _kept(url, at, lines)
+
+
+@contextmanager
+def _read_as(program: str, url: str) -> Iterator[None]:
+    """What another server answers has other fields: one line says so."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ServescopeError(f"{url}: answers, but not as {program} does ({type(error).__name__}: {error})") from error
 
 
 _HEADER = re.compile(
@@ -190,7 +198,7 @@ def _records(path: Path) -> list[Line]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
             text = text.rstrip("\n")
-            record = _json_record(text) if text.startswith("{") else _text_record(text)
+            record = _json_line(text) if text.startswith("{") else _text_record(text)
             if record:
                 records.append(record)
             elif records:  # a traceback goes on
@@ -203,19 +211,16 @@ def _text_record(text: str) -> Line | None:
     match = _HEADER.match(text)
     if match is None:
         return None
-    moment = datetime.strptime(match["time"], "%Y-%m-%d %H:%M:%S,%f")
-    return Line(round(moment.timestamp() * 1000), match["component"], match["level"], match["message"])
+    at = traces.wall_clock_ns(match["time"]) // 1_000_000
+    return Line(at, match["component"], match["level"], match["message"])
 
 
-def _json_record(text: str) -> Line | None:
-    try:
-        record = json.loads(text)
-        moment = datetime.strptime(record["asctime"], "%Y-%m-%d %H:%M:%S,%f")
-        source = record.get("deployment") or record.get("component_name", "")
-        message = record["message"] + (f"\n{record['exc_text']}" if record.get("exc_text") else "")
-        return Line(round(moment.timestamp() * 1000), str(source), str(record["levelname"]), message)
-    except (ValueError, KeyError, TypeError):
+def _json_line(text: str) -> Line | None:
+    record = traces.log_record(text)
+    line = traces.line_of(record) if record else None
+    if line is None or not line.time_ns:
         return None
+    return Line(line.time_ns // 1_000_000, line.component, line.level, line.message)
 
 
 def _kept(source: str, at: float, lines: list[Line]) -> Logs:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from servescope import evidence, snapshot
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus
+from servescope.evaluate import Prometheus, Window
 from servescope.files import write_all
 from servescope.settings import Settings
 from servescope.templating import parse_time
@@ -54,16 +55,27 @@ def read_choices(texts: Sequence[str]) -> dict[str, list[str]]:
     return chosen
 
 
-def write(request: Request, settings: Settings, output: Path, console: Console) -> tuple[int, float]:
-    """Make the report and write it; returns its size in bytes and the seconds that it took.
+@dataclass(frozen=True)
+class Written:
+    """What came of it: bytes, seconds, and what is not on the page, a line each."""
+
+    size: int
+    seconds: float
+    problems: list[str]
+
+
+def write(request: Request, settings: Settings, output: Path, console: Console) -> Written:
+    """Make the report and write it. Traces or logs that cannot be had are left out: the page says so, and so does the
+    answer.
 
     Raises:
-        ServescopeError: a bad time range or variable, a server that does not answer, a file that cannot be written.
+        ServescopeError: a bad time or variable, a Prometheus that does not answer, a file that cannot be written.
     """
     begun = time.monotonic()
     now = time.time()
     start = parse_time(request.start, now, what="--from")
     end = parse_time(request.end, now, end=True, what="--to")
+    around = parse_time(request.logs_around, now, what="--logs-around") if request.logs_around else None
     window = snapshot.window_of(start, end, settings.scrape_interval_s)
     boards = snapshot.load_dashboards(settings, request.folder, request.dashboards)
     columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
@@ -75,28 +87,43 @@ def write(request: Request, settings: Settings, output: Path, console: Console) 
 
         report = snapshot.collect(prometheus, boards, window, settings, request.chosen, progress)
         bar.update(task, what="traces and logs")
-        if request.tempo:
-            reader = evidence.tempo(request.tempo)
-            report.traces = evidence.read_traces(request.tempo, reader, window.start, window.end)
-        elif request.traces:
-            reader = evidence.trace_files(request.traces)
-            report.traces = evidence.read_traces(str(request.traces), reader, window.start, window.end)
-        if request.loki or request.logs:
-            report.logs = _logs(request, report, now)
+        with _or_a_problem(report):
+            report.traces = _traces(request, window)
+        with _or_a_problem(report):
+            report.logs = _logs(request, _moment(report) if around is None else around)
         bar.update(task, what="writing")
         page = snapshot.render(report, request.title)
     write_all({output: page})
-    return len(page.encode()), time.monotonic() - begun
+    return Written(len(page.encode()), time.monotonic() - begun, report.problems)
 
 
-def _logs(request: Request, report: snapshot.Report, now: float) -> evidence.Logs:
-    if request.logs_around:
-        at = parse_time(request.logs_around, now, what="--logs-around")
-    else:
-        fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
-        # Without an alert the last lines are as good as any.
-        at = min(fired) / 1000 if fired else report.window.end
+@contextmanager
+def _or_a_problem(report: snapshot.Report) -> Iterator[None]:
+    """The figures of an incident must not be lost because a second server died in it too."""
+    try:
+        yield
+    except ServescopeError as error:
+        report.problems.append(str(error))
+
+
+def _traces(request: Request, window: Window) -> evidence.Traces | None:
+    if request.tempo:
+        return evidence.read_traces(request.tempo, evidence.tempo(request.tempo), window.start, window.end)
+    if request.traces:
+        reader = evidence.trace_files(request.traces)
+        return evidence.read_traces(str(request.traces), reader, window.start, window.end)
+    return None
+
+
+def _moment(report: snapshot.Report) -> float:
+    """When the first alert fired, in unix seconds; without an alert the last lines are as good as any."""
+    fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
+    return min(fired) / 1000 if fired else report.window.end
+
+
+def _logs(request: Request, at: float) -> evidence.Logs | None:
     if request.loki:
         return evidence.loki(request.loki, request.loki_query, at, LOGS_AROUND_S)
-    assert request.logs is not None
-    return evidence.ray_logs(request.logs, at, LOGS_AROUND_S)
+    if request.logs:
+        return evidence.ray_logs(request.logs, at, LOGS_AROUND_S)
+    return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ Chosen = Mapping[str, Sequence[str]]
 
 MOST_POINTS = 240  # on a line: as many as a panel of a third of a screen can show
 QUERIES_AT_ONCE = 4
+_RELATIVE_LINK = re.compile(r"\[([^\]\n]+)\]\((?![a-z]+:|#)[^)\n]*\)")
 
 
 @dataclass(frozen=True)
@@ -343,7 +345,8 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["markdown"] = lambda text: Markup(markdown.render(text))
+    # Links between pages of the repository lead nowhere from this one: their text stays.
+    environment.filters["markdown"] = lambda text: Markup(markdown.render(_RELATIVE_LINK.sub(r"\1", text)))
     environment.filters["script_json"] = lambda data: Markup(script_json(data))
     environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
     environment.filters["minutes"] = lambda ms: f"{ms / 60000:.0f} min" if ms >= 60000 else f"{ms / 1000:.0f} s"

@@ -121,7 +121,7 @@ _FORMATS: dict[str, Callable[[Sequence[str]], str]] = {
     "glob": lambda values: values[0] if len(values) == 1 else "{" + ",".join(values) + "}",
     "json": lambda values: json.dumps(list(values), separators=(",", ":")),
     "percentencode": lambda values: urllib.parse.quote(
-        values[0] if len(values) == 1 else "{" + ",".join(values) + "}", safe="!'()*~"
+        values[0] if len(values) == 1 else "{" + ",".join(values) + "}", safe="~"
     ),
     "pipe": lambda values: _join(values, "|"),
     "raw": lambda values: _join(values, ","),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from rich.markup import escape
 from rich.tree import Tree
@@ -197,14 +197,33 @@ def find(traces: dict[str, Trace], wanted: str) -> list[Trace]:
     return [trace for trace in traces.values() if wanted in trace.request_ids]
 
 
-def slowest(traces: dict[str, Trace], count: int) -> list[Trace]:
+class Told(Protocol):
+    """What is known of any trace: one put together here, or one that a backend has summed up."""
+
+    @property
+    def start_ns(self) -> int:
+        """When it began."""
+
+    @property
+    def ms(self) -> float:
+        """How long it took, in milliseconds."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether any span of it failed."""
+
+
+AnyTrace = TypeVar("AnyTrace", bound=Told)
+
+
+def slowest(traces: Iterable[AnyTrace], count: int) -> list[AnyTrace]:
     """The slowest traces, the slowest first."""
-    return sorted(traces.values(), key=lambda trace: trace.ms, reverse=True)[:count]
+    return sorted(traces, key=lambda trace: trace.ms, reverse=True)[:count]
 
 
-def failed(traces: dict[str, Trace]) -> list[Trace]:
+def failed(traces: Iterable[AnyTrace]) -> list[AnyTrace]:
     """The traces with a failed span, the latest first."""
-    return sorted((t for t in traces.values() if t.failed), key=lambda trace: trace.start_ns, reverse=True)
+    return sorted((t for t in traces if t.failed), key=lambda trace: trace.start_ns, reverse=True)
 
 
 @dataclass(frozen=True)
@@ -236,19 +255,48 @@ def log_lines(folder: Path, trace: Trace) -> list[LogLine]:
 
 
 def _log_line(text: str, ids: set[str]) -> LogLine | None:
+    record = log_record(text)
+    if record is None or not {record.get("trace_id"), record.get("request_id"), *_request_ids(record)} & ids:
+        return None
+    return line_of(record)
+
+
+def _request_ids(record: dict[str, Any]) -> list[str]:
+    return record.get("request_ids") or []
+
+
+def log_record(text: str) -> dict[str, Any] | None:
+    """A line of a JSON log as its fields; None for what is none, as the half-written last line of a file."""
     try:
         record = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(record, dict):
-        return None
-    own = {record.get("trace_id"), record.get("request_id"), *(record.get("request_ids") or ())}
-    if not own & ids:
-        return None
+    return record if isinstance(record, dict) else None
+
+
+def line_of(record: dict[str, Any]) -> LogLine:
+    """A record of Serve's JSON log, its traceback below its message; the time is 0 where it has none."""
     component = record.get("deployment") or record.get("component_name") or ""
-    message = " ".join(str(record.get(key, "")) for key in ("message", "exc_text") if record.get(key))
-    time_ns = int(record.get("timestamp_ns") or 0)
-    return LogLine(time_ns, str(record.get("levelname", "")), str(component), message, str(record.get("span_id", "")))
+    message = "\n".join(str(record[key]) for key in ("message", "exc_text") if record.get(key))
+    level, span_id = (str(record.get(key) or "") for key in ("levelname", "span_id"))
+    return LogLine(_time_ns(record), level, str(component), message, span_id)
+
+
+def _time_ns(record: dict[str, Any]) -> int:
+    try:
+        return int(record.get("timestamp_ns") or 0) or wall_clock_ns(str(record.get("asctime")))
+    except (TypeError, ValueError):
+        return 0
+
+
+def wall_clock_ns(text: str) -> int:
+    """The time that stands at the head of Ray's log lines, `2026-11-25 10:00:00,500`, in this machine's zone.
+
+    Raises:
+        ValueError: the text is no such time.
+    """
+    moment = datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f")
+    return int(moment.replace(microsecond=0).timestamp()) * 10**9 + moment.microsecond * 1000
 
 
 def summary(trace: Trace) -> str:

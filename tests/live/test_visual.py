@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from demo import pictures
@@ -14,6 +17,7 @@ from servescope import preview
 from servescope.dashboards import all_dashboards
 from servescope.evaluate import Prometheus, Window, check_board
 from servescope.settings import Settings
+from tests import browsing
 from tests.live.traffic import Background
 from tests.live.waiting import wait_for
 
@@ -49,13 +53,9 @@ def dead(stack: Stack, uid: str) -> set[str]:
     return {*check.missing, *(title for title, _ in check.excused)}
 
 
-@pytest.mark.parametrize("uid", BOARDS)
-def test_every_panel_draws_what_prometheus_has_or_says_why_not(uid: str, stack: Stack, address: str, chrome: Browser):
-    without_data = dead(stack, uid)
-    with pictures.open_page(chrome, f"{address}/d/{uid}?from=now-5m") as opened:
-        found = pictures.drawn(opened.page)
-        assert opened.complaints == []
-    shown = {name.removeprefix(f"{uid} / "): text for name, text in found.items()}
+def not_right(uid: str, found: dict[str, str], stack: Stack, without_data: set[str]) -> dict[str, str]:
+    """The panels of a dashboard that have drawn nothing, though Prometheus has something, or do not say why."""
+    shown = {name.removeprefix(f"{uid} / "): text for name, text in found.items() if name.startswith(f"{uid} / ")}
     panels = {panel.title: panel for panel in BOARDS[uid].panels}
     assert list(shown) == list(panels)
     empty = {title for title, text in shown.items() if panels[title].queries and not text.endswith(" drawn")}
@@ -71,13 +71,51 @@ def test_every_panel_draws_what_prometheus_has_or_says_why_not(uid: str, stack: 
         else:
             right = title in without_data and text == (f"No data: needs {panel.absent}" if panel.absent else "No data")
         if not right:
-            wrong[title] = text
-    assert wrong == {}
+            wrong[f"{uid} / {title}"] = text
+    return wrong
 
 
-def test_a_page_fits_a_phone_and_prints(address: str, chrome: Browser):
-    with pictures.open_page(chrome, f"{address}/d/servescope-slo", width=pictures.PHONE_WIDTH) as opened:
+@pytest.mark.parametrize("uid", BOARDS)
+def test_every_panel_draws_what_prometheus_has_or_says_why_not(uid: str, stack: Stack, address: str, chrome: Browser):
+    without_data = dead(stack, uid)
+    with pictures.open_page(chrome, f"{address}/d/{uid}?from=now-5m") as opened:
+        found = pictures.drawn(opened.page)
+        assert opened.complaints == []
+    assert not_right(uid, found, stack, without_data) == {}
+
+
+def test_the_snapshot_of_the_command_shows_every_panel_of_every_dashboard_without_a_network(
+    stack: Stack, address: str, chrome: Browser, tmp_path: Path
+):
+    without_data = {uid: dead(stack, uid) for uid in BOARDS}
+    output = tmp_path / "incident.html"
+    command = [*(sys.executable, "-m", "servescope", "snapshot"), "-p", stack.run.prometheus_url, "--from", "now-5m"]
+    done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith(f"{output}: ")) == (0, True), done.stderr
+    with pictures.open_page(chrome, output.as_uri(), offline=True) as opened:
+        found = pictures.drawn(opened.page)
+        assert opened.complaints == []
+    assert list(dict.fromkeys(name.split(" / ")[0] for name in found)) == list(BOARDS)
+    assert [wrong for uid in BOARDS if (wrong := not_right(uid, found, stack, without_data[uid]))] == []
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_page_fits_a_phone(uid: str, address: str, chrome: Browser):
+    with pictures.open_page(chrome, f"{address}/d/{uid}?from=now-5m", width=pictures.PHONE_WIDTH) as opened:
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= pictures.PHONE_WIDTH
-        opened.page.emulate_media(media="print")
-        assert opened.page.locator("nav").is_hidden()
+        assert opened.complaints == []
+
+
+@pytest.mark.parametrize("uid", BOARDS)
+def test_a_page_prints_what_nobody_has_scrolled_to(uid: str, address: str, chrome: Browser):
+    place = f"{address}/d/{uid}?from=now-5m"
+    with pictures.open_page(chrome, place, draw=False, theme="dark") as opened:
+        page = opened.page
+        plots = page.locator(".plot").count()
+        closed = page.locator("details.row:not([open])").count()
+        assert browsing.before_print(page) == {"theme": "light", "drawn": plots, "closed": 0, "too_wide": 0}
+        assert page.locator("nav").is_hidden()
+        browsing.after_print(page)
+        assert browsing.theme(page) == "dark"
+        assert page.locator("details.row:not([open])").count() == closed
         assert opened.complaints == []

@@ -6,15 +6,22 @@ Each checker returns what it found wrong as a list of lines; each has a case bel
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import json
 import re
 import subprocess
+import warnings
+from dataclasses import asdict
+from functools import cache
+from itertools import pairwise, takewhile
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import typer
 import yaml
+from demo.stack import Ports
 from typer.testing import CliRunner
 
 from servescope import settings as settings_module
@@ -119,8 +126,23 @@ MAKE_TARGETS = {line.split()[1] for line in MAKE_HELP.splitlines()}
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
+EXTRAS = set(importlib.metadata.metadata("servescope").get_all("Provides-Extra", []))
+OWN_PACKAGE = re.compile(r"(?:servescope|\.)\[([^\]]*)\]")
+
+
+@cache
+def _their_cli(program: str) -> Any:
+    """Ray's own commands, as click knows them; nothing is run."""
+    module = {"ray": "ray.scripts.scripts", "serve": "ray.serve.scripts"}[program]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Ray's own models
+        return importlib.import_module(module).cli
+
+
 def bad_commands(page: Page) -> list[str]:
-    """Targets that the Makefile does not list, commands and options that servescope does not know."""
+    """Targets that the Makefile does not list, commands and options that servescope or Ray do not know, extras that the
+    package does not have, compose files that are not there.
+    """
     findings = []
     try:
         found = list(page.commands())
@@ -134,7 +156,31 @@ def bad_commands(page: Page) -> list[str]:
         elif program.split("/")[-1] == "servescope" and arguments:
             problem = _refused(arguments)
             findings += [f"{' '.join(words)}: {problem}"] if problem else []
+        elif program in ("ray", "serve"):
+            problem = _unknown_to_ray(program, arguments)
+            findings += [f"{' '.join(words)}: {problem}"] if problem else []
+        elif program == "pip":
+            named = [extra.strip() for found in OWN_PACKAGE.findall(" ".join(arguments)) for extra in found.split(",")]
+            findings += [f"{' '.join(words)}: no extra {extra}" for extra in named if extra not in EXTRAS]
+        elif program == "docker":
+            files = [file for option, file in pairwise(arguments) if option in ("-f", "--file")]
+            findings += [f"{' '.join(words)}: no file {file}" for file in files if not (ROOT / file).is_file()]
     return findings
+
+
+def _unknown_to_ray(program: str, arguments: list[str]) -> str:
+    """The first subcommand or option that Ray's command line does not have."""
+    command = _their_cli(program)
+    for word in takewhile(lambda word: word != "--", arguments):
+        if word.startswith("--"):
+            option = word.partition("=")[0]
+            if option != "--help" and not any(option in (*p.opts, *p.secondary_opts) for p in command.params):
+                return f"no option {option}"
+        elif hasattr(command, "commands"):
+            if word not in command.commands:
+                return f"no command {word}"
+            command = command.commands[word]
+    return ""
 
 
 def _refused(arguments: list[str]) -> str:
@@ -170,6 +216,12 @@ def test_every_command_exists(page):
         ),
         ("```sh\n.venv/bin/servescope exporter --port many\n```", "exporter --port many: "),
         ("```sh\necho 'open\n```", "a quote that is not closed: echo 'open"),
+        ("```sh\npip install 'servescope[coffee]'\n```", "no extra coffee"),
+        ("`pip install '.[generate, coffee]'`", "no extra coffee"),
+        ("```sh\ndocker compose -f docker-compose.yml -f coffee.yml up\n```", "no file coffee.yml"),
+        ("`serve brew`", "serve brew: no command brew"),
+        ("```sh\nray start --head --coffee=1\n```", "no option --coffee"),
+        ("`ray job brew`", "no command brew"),
     ],
 )
 def test_a_command_that_does_not_exist_is_found(text, finding):
@@ -184,6 +236,9 @@ def test_a_command_that_does_not_exist_is_found(text, finding):
         "```sh\nprintf 'a: b' > settings.yml && servescope rules --settings settings.yml -o alerts > log\n```",
         "`make generate test-unit`, `servescope exporter --help`",
         "```text\nmake coffee\n```",
+        "`ray start --head`, `ray`, `serve deploy x.yaml`, `ray job submit --no-wait -- python --version`",
+        "```sh\npip install 'servescope[snapshot,generate]' && pip install -r x\n```",
+        "```sh\ndocker compose -f docker-compose.yml -f docker-compose.gpu.yml up\n```",
     ],
 )
 def test_a_good_command_is_not(text):
@@ -341,6 +396,12 @@ def test_the_upgrade_guide_names_what_ray_changed():
     changed = {m.name for m in METRICS if m.since == "2.60" or m.newer_labels or m.older_labels}
     assert "ray_serve_deployment_error_counter_total" in changed
     assert changed - code == set()
+
+
+def test_the_architecture_page_knows_every_port_of_the_demo():
+    table = re.findall(r"^\| ([0-9][0-9, ;to]*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    told = {int(port) for cell in table for port in re.findall(r"\d+", cell)}
+    assert set(asdict(Ports()).values()) - told == set()
 
 
 def test_every_page_is_reached_from_the_readme_or_the_index():

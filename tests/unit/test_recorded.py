@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import re
-import socket
 from collections.abc import Iterator
 from itertools import product
 from statistics import mean
@@ -16,7 +15,6 @@ from typing import Any
 
 import pytest
 from demo.stack import ROOT
-from mirakuru import HTTPExecutor
 
 from servescope import catalog
 from servescope.catalog import Kind
@@ -25,7 +23,8 @@ from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus, Window, panels, select_variables
 from servescope.settings import Settings
 from servescope.templating import Scope
-from tests.promtool import requires_promtool, run
+from tests import blocks
+from tests.promtool import requires_promtool
 
 SETTINGS = Settings()
 BOARDS = ("servescope-overview", "servescope-deployment")
@@ -109,32 +108,10 @@ def steady_load(chance: random.Random) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus over six hours that it has never scraped, with the recording rules filled in afterwards."""
-    folder = tmp_path_factory.mktemp("blocks")
-    text, data, config = folder / "load.txt", folder / "data", folder / "prometheus.yml"
-    with text.open("w") as out:
-        out.writelines(steady_load(random.Random(7)))
-    made = run("tsdb", "create-blocks-from", "openmetrics", "-q", text, data)
-    assert made.returncode == 0, made.stderr
-    config.write_text("global: {}\n")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-
-    def server() -> HTTPExecutor:
-        command = [
-            *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}", "--log.level=error"),
-            *("--storage.tsdb.retention.time=100y", f"--web.listen-address={url.removeprefix('http://')}"),
-        ]
-        return HTTPExecutor(command, url=f"{url}/-/ready", status=200, timeout=60)
-
-    with server():
-        span = ("--start", str(START + 300), "--end", str(END))
-        rules = ROOT / "alerts/servescope-recording.yml"
-        command = ("tsdb", "create-blocks-from", "rules", "-q", "--url", url, *span, "--output-dir", folder / "rules")
-        filled = run(*command, rules)
-        assert filled.returncode == 0, filled.stderr
-    for block in (folder / "rules").iterdir():
-        block.rename(data / block.name)
-    with server(), Prometheus(url) as client:
+    place = blocks.Place(tmp_path_factory.mktemp("blocks"))
+    place.write(steady_load(random.Random(7)))
+    place.fill([ROOT / "alerts/servescope-recording.yml"], START + 300, END)
+    with place.server() as url, Prometheus(url) as client:
         yield client
 
 

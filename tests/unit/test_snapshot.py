@@ -163,8 +163,8 @@ def test_traces_come_from_the_files_of_the_collector(tmp_path):
     lines = [span("a", 1010, 20, 0), span("b", 1020, 900, 2), span("b", 1020, 100, 0, "s1020"), span("c", 5000, 1, 2)]
     (tmp_path / "traces.json").write_text("\n".join(lines) + "\n")
     found = evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, 1060)
-    slow = evidence.Trace("b", "serve-proxy", "GET /read", 1_020_000, 900, True)
-    assert found.slowest == [slow, evidence.Trace("a", "serve-proxy", "GET /read", 1_010_000, 20, False)]
+    slow = evidence.Trace("b", "serve-proxy", "GET /read", 1_020 * 10**9, 900, True)
+    assert found.slowest == [slow, evidence.Trace("a", "serve-proxy", "GET /read", 1_010 * 10**9, 20, False)]
     assert found.failing == [slow]  # what began later is not of this window
 
 

@@ -33,6 +33,11 @@ def test_variable_formats(form, wanted):
     assert Scope({"servers": SEVERAL}, {}).promql(f"${{servers:{form}}}") == wanted
 
 
+def test_percentencode_is_strict_and_leaves_nothing_to_markdown_or_a_shell():
+    scope = Scope({"server": Selection(("it's (a*b)! ~x/y-z_1.2",))}, {})
+    assert scope.promql("${server:percentencode}") == "it%27s%20%28a%2Ab%29%21%20~x%2Fy-z_1.2"
+
+
 def test_every_syntax_of_a_variable_and_nothing_else():
     scope = Scope({"app": Selection(("a",))}, {"__range": "3600s"})
     text = 'x{app=~"$app|${app}|[[app]]"}[$__range] $1 $unknown'

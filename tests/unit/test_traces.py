@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -88,7 +89,7 @@ def test_only_one_trace_is_read(folder):
 
 
 def test_slowest_and_failed(folder):
-    found = traces.read(folder)
+    found = traces.read(folder).values()
     assert [trace.trace_id for trace in traces.slowest(found, 5)] == [A, B]
     assert [trace.trace_id for trace in traces.slowest(found, 1)] == [A]
     assert [trace.trace_id for trace in traces.failed(found)] == [A]
@@ -97,6 +98,26 @@ def test_slowest_and_failed(folder):
 def test_log_lines_are_those_of_the_request_and_of_its_batches(folder, logs):
     lines = traces.log_lines(logs, traces.read(folder)[A])
     assert [(line.message, line.span_id) for line in lines] == [("hello [x]", "a2"), ("in a batch", "")]
+
+
+@pytest.mark.parametrize(
+    ("record", "at"),
+    [
+        ({"timestamp_ns": 1_700_000_000_123_456_789, "asctime": "2000-01-01 00:00:00,000"}, 1_700_000_000_123_456_789),
+        (
+            {"asctime": "2026-11-25 10:00:00,500"},
+            int(time.mktime((2026, 11, 25, 10, 0, 0, 0, 0, -1))) * 10**9 + 5 * 10**8,
+        ),
+        ({"timestamp_ns": "soon", "asctime": "later"}, 0),
+        ({}, 0),
+    ],
+)
+def test_the_time_of_a_record(record, at):
+    assert traces.line_of(record).time_ns == at
+
+
+def test_what_is_no_record_is_none():
+    assert [traces.log_record(text) for text in ('{"a": 1}', '{"a', "[1]", "")] == [{"a": 1}, None, None, None]
 
 
 def test_the_tree(folder, logs):

@@ -92,18 +92,36 @@
     return Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
   }
 
-  const waiting = new Set(document.querySelectorAll(".plot"));
+  const waiting = new Set();
   const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) { waiting.delete(entry.target); watcher.unobserve(entry.target); draw(entry.target); }
+    for (const entry of entries) if (entry.isIntersecting) now(entry.target);
   }, { rootMargin: "300px" });
-  waiting.forEach((element) => watcher.observe(element));
+  const later = (element) => { waiting.add(element); watcher.observe(element); };
+  const now = (element) => { waiting.delete(element); watcher.unobserve(element); return draw(element); };
+  const row = (element) => element.closest("details.row");
+  document.querySelectorAll(".plot").forEach(later);
 
-  // Everything at once: for print, with the rows that are closed, and for pictures.
-  window.drawAll = async (open = true) => {
-    if (open) document.querySelectorAll("details.row").forEach((row) => { row.open = true; });
-    for (const element of [...waiting].filter((one) => one.closest("details.row").open)) { waiting.delete(element); watcher.unobserve(element); await draw(element); }
+  // Everything at once: for print, with the rows that are closed, and for pictures. It is drawn when this returns, as
+  // a browser that is about to print waits for no promise; the promise is of what Plotly does after drawing.
+  window.drawAll = (open = true) => {
+    if (open) document.querySelectorAll("details.row").forEach((one) => { one.open = true; });
+    return Promise.all([...waiting].filter((one) => row(one).open).map(now)).then(() => {});
   };
-  window.addEventListener("beforeprint", () => { paint("light"); window.drawAll(); });
+
+  let before = null;  // what was shown before print: the theme and the closed rows
+  window.addEventListener("beforeprint", () => {
+    before ??= { theme: root.dataset.theme, closed: document.querySelectorAll("details.row:not([open])") };
+    root.classList.add("printing");
+    paint("light");
+    window.drawAll();
+  });
+  window.addEventListener("afterprint", () => {
+    if (!before) return;
+    root.classList.remove("printing");
+    before.closed.forEach((one) => { one.open = false; });
+    paint(before.theme);
+    before = null;
+  });
 
   document.querySelectorAll(".legend:not(.states) button").forEach((button) => button.addEventListener("click", () => {
     const plot = button.closest(".panel").querySelector(".plot");
@@ -113,11 +131,14 @@
 
   function paint(theme) {
     root.dataset.theme = theme;
-    document.querySelectorAll(".plot[data-drawn]").forEach(draw);
+    // What is out of sight has no width to draw to.
+    document.querySelectorAll(".plot[data-drawn]").forEach((element) => (row(element).open ? draw : later)(element));
   }
+  // The choice outlives the preview's refresh. A page that was opened from a file may be refused a storage.
+  const kept = (theme) => { try { if (theme) sessionStorage.setItem("theme", theme); return sessionStorage.getItem("theme"); } catch { return null; } };
   const asked = new URLSearchParams(location.search).get("theme");
-  paint(asked ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
-  document.getElementById("theme").addEventListener("click", () => paint(dark() ? "light" : "dark"));
+  paint(kept() ?? asked ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
+  document.getElementById("theme").addEventListener("click", () => { paint(dark() ? "light" : "dark"); kept(root.dataset.theme); });
 
   const refresh = document.getElementById("refresh");
   // The page comes anew only while somebody looks at it and types nothing; a page that is slow to come is not asked twice.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from servescope.rules import alerts, slo_rules
@@ -47,7 +48,8 @@ def page(alert: Alert) -> str:
         "",
         "## How to diagnose",
         "",
-        f"Open the panel *{panel}* on the dashboard `{uid}`; the alert's `dashboard_url` leads there.",
+        f"Open the panel [{panel}](../dashboards/{uid}.md#{_anchor(panel)}) on the dashboard `{uid}`; the alert's "
+        "`dashboard_url` leads there.",
         "",
     ]
     for number, (question, query) in enumerate(alert.diagnose, 1):
@@ -64,6 +66,11 @@ def page(alert: Alert) -> str:
     while "\n\n\n" in text:
         text = text.replace("\n\n\n", "\n\n")
     return text + "\n"
+
+
+def _anchor(title: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w-]", "", title.lower().replace(" ", "-"))
 
 
 def _sentence(text: str) -> str:
