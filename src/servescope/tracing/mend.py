@@ -118,18 +118,27 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
     Serve leaves it out, and every hop decides anew. At the end: a failure becomes the span's status, and the proxy's
     span gets the template of the route, which only this process' request context knows.
     """
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import SpanKind, get_current_span
 
     manager = module.TraceContextManager
 
     def enter(self: Any) -> Any:
         if self.is_tracing_enabled:
-            kind = SpanKind.CLIENT if self.trace_name.startswith(rewrite.ROUTER) else self.span_kind or SpanKind.SERVER
             context = self.trace_context if self.trace_context else module.get_trace_context()
-            self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
-            module.set_trace_context(module.set_span_in_context(self.span))
+            above = get_current_span(context)
+            decided = above.get_span_context()
+            if decided.is_valid and not decided.trace_flags.sampled and not above.is_recording():
+                # A sampler that goes by the parent, as Serve's does, could only say the same again.
+                self.span = above
+                if self.trace_context:
+                    module.set_trace_context(self.trace_context)
+            else:
+                router = self.trace_name.startswith(rewrite.ROUTER)
+                kind = SpanKind.CLIENT if router else self.span_kind or SpanKind.SERVER
+                self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
+                module.set_trace_context(module.set_span_in_context(self.span))
+            # Serve says the name once more here, in an attribute that nothing reads.
             module._append_trace_stack(self.span)
-            module.set_span_name(self.trace_name)
         return self
 
     def leave(self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: Any) -> bool:
