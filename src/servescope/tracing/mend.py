@@ -122,6 +122,11 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
 
     manager = module.TraceContextManager
 
+    def on_stack(self: Any) -> bool:
+        # Where there is something on the stack, Serve describes the request, and a router or a replica tells the next
+        # hop of it. A proxy does not, so that of a request that is not sampled nothing has to be described there.
+        return self.span.is_recording() or not self.trace_name.startswith("proxy_")
+
     def enter(self: Any) -> Any:
         if self.is_tracing_enabled:
             context = self.trace_context if self.trace_context else module.get_trace_context()
@@ -138,15 +143,17 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
                 self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
                 module.set_trace_context(module.set_span_in_context(self.span))
             # Serve says the name once more here, in an attribute that nothing reads.
-            module._append_trace_stack(self.span)
+            if on_stack(self):
+                module._append_trace_stack(self.span)
         return self
 
     def leave(self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: Any) -> bool:
         if self.is_tracing_enabled and self.span is not None:
+            if on_stack(self):
+                module._pop_trace_stack()
             if self.span.is_recording():
                 _tell_end(self.span, self.trace_name, exc)
             self.span.end()
-            module._pop_trace_stack()
         return False
 
     manager.__enter__ = enter
