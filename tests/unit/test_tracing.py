@@ -548,7 +548,11 @@ async def main():
         return await asyncio.gather(call("A", 0.01), call("B", 0.02), call("C", 0.03))
 
 sent = asyncio.run(main())
-failure = None
+with t.TraceContextManager("proxy_http_request Gateway"):
+    described = t.is_span_recording()
+    with t.TraceContextManager("route_to_replica Gateway"):
+        sent.append(t.create_propagated_context() if t.is_span_recording() else None)
+    described = [described, t.is_span_recording()]
 try:
     with t.TraceContextManager("route_to_replica Full"):
         raise RuntimeError("\\x1b[31mfull\\x1b[0m")
@@ -559,6 +563,7 @@ print(json.dumps({
     "status": {s.name: [s.status.status_code.name, s.status.description] for s in memory.get_finished_spans()},
     "kind": {s.name: s.kind.name for s in memory.get_finished_spans()},
     # The sampled flag is bit 0 of the last two digits.
+    "described": [*described, t.is_span_recording()],
     "sent": [int(s["traceparent"][-2:], 16) & 1 if s else None for s in sent],
 }))
 """
@@ -592,8 +597,14 @@ def test_without_the_mend_they_do_not():
 
 
 def test_a_decision_not_to_sample_is_passed_on_only_with_the_mend():
-    assert run_mended(mended=True, ratio="0")["sent"] == [0, 0, 0]
-    assert run_mended(mended=False, ratio="0")["sent"] == [None, None, None]
+    assert run_mended(mended=True, ratio="0")["sent"] == [0, 0, 0, 0]
+    assert run_mended(mended=False, ratio="0")["sent"] == [None, None, None, None]
+
+
+def test_a_proxy_describes_only_what_is_sampled():
+    """Before, after the router's span, and outside: Serve builds attributes where this is true."""
+    assert run_mended(mended=True)["described"] == [True, True, False]
+    assert run_mended(mended=True, ratio="0")["described"] == [False, False, False]
 
 
 STATE = """

@@ -128,26 +128,42 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
     Serve leaves it out, and every hop decides anew. At the end: a failure becomes the span's status, and the proxy's
     span gets the template of the route, which only this process' request context knows.
     """
-    from opentelemetry.trace import SpanKind
+    from opentelemetry.trace import SpanKind, get_current_span
 
     manager = module.TraceContextManager
 
+    def on_stack(self: Any) -> bool:
+        # Where there is something on the stack, Serve describes the request, and a router or a replica tells the next
+        # hop of it. A proxy does not, so that of a request that is not sampled nothing has to be described there.
+        return self.span.is_recording() or not self.trace_name.startswith("proxy_")
+
     def enter(self: Any) -> Any:
         if self.is_tracing_enabled:
-            kind = SpanKind.CLIENT if self.trace_name.startswith(rewrite.ROUTER) else self.span_kind or SpanKind.SERVER
             context = self.trace_context if self.trace_context else module.get_trace_context()
-            self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
-            module.set_trace_context(module.set_span_in_context(self.span))
-            module._append_trace_stack(self.span)
-            module.set_span_name(self.trace_name)
+            above = get_current_span(context)
+            decided = above.get_span_context()
+            if decided.is_valid and not decided.trace_flags.sampled and not above.is_recording():
+                # A sampler that goes by the parent, as Serve's does, could only say the same again.
+                self.span = above
+                if self.trace_context:
+                    module.set_trace_context(self.trace_context)
+            else:
+                router = self.trace_name.startswith(rewrite.ROUTER)
+                kind = SpanKind.CLIENT if router else self.span_kind or SpanKind.SERVER
+                self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
+                module.set_trace_context(module.set_span_in_context(self.span))
+            # Serve says the name once more here, in an attribute that nothing reads.
+            if on_stack(self):
+                module._append_trace_stack(self.span)
         return self
 
     def leave(self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: Any) -> bool:
         if self.is_tracing_enabled and self.span is not None:
+            if on_stack(self):
+                module._pop_trace_stack()
             if self.span.is_recording():
                 _tell_end(self.span, self.trace_name, exc)
             self.span.end()
-            module._pop_trace_stack()
         return False
 
     manager.__enter__ = enter
