@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,11 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
 from servescope.templating import Scope
-from tests import log_faults
+from tests import blocks, log_faults
 from tests.live.waiting import wait_for
 from tests.log_agents import ROOT
 from tests.running import free_port
@@ -154,3 +157,20 @@ def test_every_panel_is_answered_and_a_request_is_found_across_proxy_and_replica
         ("Request failed.", "1"),
         ("Request dropped due to backpressure (num_queued_requests=<n>).", "1"),
     }
+
+
+def test_the_snapshot_holds_the_lines_of_a_request(loki, tmp_path):
+    output = tmp_path / "incident.html"
+    asks = ("--loki", str(loki.base_url), "--loki-query", f'{EVERYTHING} | request_id="{REQUEST}"')
+    (tmp_path / "prometheus").mkdir()
+    with blocks.Place(tmp_path / "prometheus").server() as prometheus:
+        result = CliRunner().invoke(app, ["snapshot", "-p", prometheus, "-d", "slo", *asks, "-o", str(output)])
+    assert result.exit_code == 0, result.exception
+    _, _, logs = output.read_text().partition('id="logs"')
+    found = re.findall(r"<em>(\w*)</em> <span>(.*?)</span> <code>(.*?)</code>", logs, re.DOTALL)
+    assert sorted((level, source, text.splitlines()[0]) for level, source, text in found) == [
+        ("ERROR", "main/Scaler", "Request failed."),
+        ("INFO", "main/Gateway", "GET /embed 500 1290.1ms"),
+        ("INFO", "serve_proxy", "GET /embed 500 1300.5ms"),
+        ("WARNING", "main/Gateway", "Request dropped due to backpressure (num_queued_requests=4)."),
+    ]
