@@ -2,10 +2,78 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+from demo.stack import ROOT
+
+from tests.live.versions import ray_folder
+
+LINKED = """
+import asyncio, json
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from ray import __version__, serve
+from ray.serve import batching, context
+from servescope.tracing import trace_batch
+from servescope.tracing.batch import batch_requests
+
+memory = InMemorySpanExporter()
+provider = TracerProvider()
+provider.add_span_processor(SimpleSpanProcessor(memory))
+trace.set_tracer_provider(provider)
+# There is no replica around this script, whose limit it would ask.
+batching._BatchQueue._warn_if_max_batch_size_exceeds_max_ongoing_requests = lambda self: None
+
+@serve.batch(max_batch_size=2, batch_wait_timeout_s=60)
+async def embed(texts):
+    with trace_batch("embed"):
+        return texts
+
+async def request(number):
+    carrier = {"traceparent": f"00-{number:032d}-00f067aa0ba902b7-01"}
+    context._serve_request_context.set(context._RequestContext(request_id=f"r{number}", _ray_trace_ctx=carrier))
+    await embed(number)
+    return len(batch_requests())
+
+async def main():
+    return await asyncio.gather(request(1), request(2))
+
+outside = asyncio.run(main())
+(span,) = memory.get_finished_spans()
+print(json.dumps({
+    "ray": __version__,
+    "outside": outside,
+    "attributes": dict(span.attributes),
+    "links": [[link.context.trace_id, link.attributes["request_id"]] for link in span.links],
+}))
+"""
+
+
+def test_the_span_of_a_batch_is_linked_to_its_requests():
+    """By that Ray's own Python and batching."""
+    done = subprocess.run(
+        [f"{ray_folder()}/python", "-c", LINKED],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert told.pop("ray") == (os.environ.get("RAY_VERSION") or importlib.metadata.version("ray"))
+    assert told == {
+        "outside": [0, 0],
+        "attributes": {"serve.batch.size": 2, "serve.batch.request_ids": ["r1", "r2"]},
+        "links": [[1, "r1"], [2, "r2"]],
+    }
 
 
 def test_a_batch_knows_its_requests_and_nobody_else_does(stack):
