@@ -124,7 +124,8 @@ class Run:
             # A token file of an earlier Ray on this machine would otherwise switch token authentication on.
             "RAY_AUTH_MODE": "disabled",
             "RAY_USAGE_STATS_ENABLED": "0",
-            # On two busy cores a module of the dashboard takes longer than the 30 s that Ray gives it.
+            # On two busy cores the dashboard takes longer than the 60 s that Ray gives it, a module of it than 30 s.
+            "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "150",
             "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
             "RAY_ADDRESS": f"{LOOPBACK}:{self.ports.gcs}",
             "RAY_PROMETHEUS_HOST": self.prometheus_url,
