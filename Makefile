@@ -57,8 +57,17 @@ LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py expo
 test: setup tools lint test-unit ## what CI runs: lint, unit, and the live tests of metrics, traces and exporter
 	$(RUN)/python -m pytest $(LIVE_CORE) -q
 
+# Half of the time is promtool's, so the two halves run side by side.
+PROMTOOL_TESTS := $(addprefix tests/unit/test_,alerts.py promql.py recorded.py slo.py)
+
 test-unit: setup tools ## the tests that need no Ray
-	$(RUN)/python -m pytest tests/unit -q
+	@$(MAKE) --no-print-directory -j2 -Oline unit-promtool unit-rest
+
+unit-promtool:
+	$(RUN)/python -m pytest $(PROMTOOL_TESTS) -q
+
+unit-rest:
+	$(RUN)/python -m pytest tests/unit $(addprefix --ignore=,$(PROMTOOL_TESTS)) -q
 
 test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus; RAY_VERSION=2.54.1 takes that Ray
 	@scripts/setup.sh ray

@@ -198,7 +198,7 @@ def test_the_error_budget_counts_what_the_client_counted(truth):
     def said(figure: str) -> float:
         title, ref, _ = checks[figure]
         now = Window(time.time() - 5, time.time(), 5)
-        return truth.one(SLO, title, now, {"slo": "truth"}, ref, slo="truth", sli="availability")[-1][1]
+        return truth.one(SLO, title, now, {"slo": ["truth"]}, ref, slo="truth", sli="availability")[-1][1]
 
     def wrong() -> list[str]:
         figures = {figure: (said(figure), client) for figure, (_, _, client) in checks.items()}
