@@ -5,7 +5,7 @@ DURATION ?=
 export DURATION
 # The demo brings its own Ray; what depends on the version is held by these.
 LIVE_TESTS := $(if $(RAY_VERSION),$(addprefix tests/live/test_,batch.py contract.py truth.py),tests/live)
-BENCHES ?= exporter snapshot
+BENCHES ?= exporter snapshot tracing
 # What demo/Dockerfile installs: the versions of requirements/dev.txt.
 IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	-q -c requirements/dev.txt
@@ -76,7 +76,7 @@ test-live: setup tools ## the tests against a live Ray Serve and a live Promethe
 truth: setup tools ## hold the panels against a client's own count and write docs/truth.md
 	TRUTH_TABLE=docs/truth.md $(RUN)/python -m pytest tests/live/test_truth.py -q -s
 
-bench: setup ## measure what docs/benchmarks.md says, and write it; BENCHES="exporter snapshot" names the sections
+bench: setup tools ## measure what docs/benchmarks.md says, and write it; BENCHES="exporter tracing" names the sections
 	@for bench in $(BENCHES); do $(RUN)/python -m tests.bench.$$bench || exit 1; done
 
 drill-logs: setup tools ## every fault that loses lines against both log agents, and what a line costs; writes docs/logs.md

@@ -54,6 +54,11 @@ class Collector:
     def otlp(self) -> str:
         return f"http://{LOOPBACK}:{self.ports.otlp_grpc}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Collector:
         p = self.ports
         self.data.mkdir(parents=True, exist_ok=True)

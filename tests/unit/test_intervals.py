@@ -1,0 +1,39 @@
+"""The interval of a median against the tables of the sign test."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from tests.bench.intervals import Median, median
+
+
+@pytest.mark.parametrize(
+    ("number", "low", "high"),
+    # Ranks that every table of the sign test has for 95 %.
+    [(6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (12, 3, 10), (15, 4, 12), (20, 6, 15), (25, 8, 18)],
+)
+def test_the_ranks_are_those_of_the_tables(number, low, high):
+    values = list(range(1, number + 1))
+    random.Random(1).shuffle(values)
+    assert median(values) == Median((number + 1) / 2, low, high)
+
+
+def test_it_holds_what_it_says():
+    """Of a skewed distribution, whose median is known: the interval misses it in at most 5 % of the cases."""
+    chance = random.Random(2)
+    found = [median([chance.expovariate(1) for _ in range(10)]) for _ in range(4000)]
+    true = math.log(2)
+    missed = sum(not interval.low <= true <= interval.high for interval in found) / len(found)
+    assert 0.012 < missed < 0.032  # 2.15 % by the binomial
+
+
+def test_too_few_are_refused():
+    with pytest.raises(ValueError, match="5 values have no interval of 95 %; it takes 6"):
+        median([1, 2, 3, 4, 5])
+
+
+def test_it_is_shown_with_its_interval():
+    assert Median(0.0312, -0.004, 0.05).shown("+.1%") == "+3.1% (-0.4% to +5.0%)"
