@@ -13,6 +13,8 @@ from pathlib import Path
 
 from demo.stack import LOOPBACK, ROOT, Component, Run, answers, find
 
+SYNCHRONOUS = "--feature-gates=stanza.synchronousLogEmitter"  # the head of otel/logs.yaml tells why
+
 
 def agent() -> Callable[[Run], Component] | None:
     """The agent that is installed."""
@@ -87,7 +89,7 @@ def collector(run: Run) -> Component:
     return Component(
         "log-collector",
         [
-            *(find("otelcol") or "otelcol", "--config", str(ROOT / "otel/logs.yaml")),
+            *(find("otelcol") or "otelcol", SYNCHRONOUS, "--config", str(ROOT / "otel/logs.yaml")),
             *(() if find("loki") else ("--config", count_only)),
         ],
         lambda: answers(metrics),

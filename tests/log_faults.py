@@ -25,6 +25,7 @@ from typing import Any
 
 import httpx
 import psutil
+from demo.logs import SYNCHRONOUS
 from demo.stack import find
 
 from tests.live.waiting import wait_for
@@ -185,7 +186,7 @@ class Agent:
                 "FLB_METRICS_PORT": str(self.events_port),
             }
         else:
-            command = [path, "--config", str(ROOT / "otel/logs.yaml")]
+            command = [path, SYNCHRONOUS, "--config", str(ROOT / "otel/logs.yaml")]
             env |= {
                 "OTEL_STATE": str(self.state),
                 "LOGS_ENDPOINT": f"{self.sink.url}/otlp",

@@ -234,7 +234,7 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
     gauges.declare("deployment_replicas", "Replicas by state, from Serve's REST API.", *both, "state")
     gauges.declare(
         "deployment_unplaced_replicas",
-        "Starting replicas that no node has taken yet, whose node_id is null in Serve's REST API.",
+        "Starting replicas that no node has taken yet: those without node_id in Serve's REST API.",
         *both,
     )
     gauges.declare(
@@ -293,7 +293,7 @@ def _deployment(gauges: _Gauges, labels: tuple[str, str], fingerprint: str, depl
 
 def _unplaced(replica: Json) -> bool:
     """Whether no worker runs the replica yet; once one does, Ray names its node, and the constructor's time begins."""
-    return replica.get("state") == "STARTING" and "node_id" in replica and replica["node_id"] is None
+    return replica.get("state") == "STARTING" and replica.get("node_id") is None  # Ray leaves out what is not set
 
 
 def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[str, Any]]) -> None:

@@ -172,7 +172,10 @@ def test_a_starting_replica_without_a_node_is_unplaced():
     document = sample()
     replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
     told = [("STARTING", None), ("STARTING", None), ("STARTING", "n"), ("STOPPING", None), ("RUNNING", "n")]
-    replicas[:] = [{**replicas[0], "state": state, "node_id": node} for state, node in told]
+    somewhere = replicas[0]
+    nowhere = {key: value for key, value in somewhere.items() if key != "node_id"}  # as Ray tells it
+    replicas[:] = [{**(somewhere if node else nowhere), "state": state} for state, node in told]
+    replicas[0]["node_id"] = None
     del document["applications"]["other"]["deployments"]["Plain"]["replicas"]
     found = of(samples(document), "deployment_unplaced_replicas")
     assert (found["main", "Multi"], found["main", "Scaler"]) == (2, 0)
@@ -457,7 +460,7 @@ def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -
         tell_states("deployment_replicas", "state", states, STATES_OF_REPLICAS, **names)
         if type(one.get("replicas")) is list:
             waiting = [replica for replica in replicas if replica.get("state") == "STARTING"]
-            without = sum(replica.get("node_id", "not told") is None for replica in waiting)
+            without = sum(replica.get("node_id") is None for replica in waiting)
             tell("deployment_unplaced_replicas", without, **names)
         tell_markets([replica.get("node_id") for replica in replicas], **names)
         if detail.each_replica:
