@@ -44,12 +44,13 @@ dashboards: setup ## regenerate dashboards/*.json
 alerts: setup ## regenerate alerts/*.yml
 	@$(RUN)/servescope rules
 
-lint: setup ## ruff, mypy, that what is committed is what would be generated, and Fluent Bit's configuration
+lint: setup ## ruff, mypy, that what is committed is what would be generated, Fluent Bit's configuration, and that all live tests load
 	@$(RUN)/ruff check -q .
 	@$(RUN)/ruff format -q --check .
 	@$(RUN)/mypy --no-error-summary
 	@$(RUN)/python scripts/check_generated.py
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
+	@told=$$($(RUN)/python -m pytest tests/live --collect-only -q 2>&1) || { echo "$$told"; exit 1; }
 
 # The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
 LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)

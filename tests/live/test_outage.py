@@ -23,7 +23,7 @@ from tests.live.versions import ray_folder
 from tests.live.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
-    stack.collector_program() is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
+    stack.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
 )
 
 PORTS = Ports.from_base(23000)
