@@ -98,7 +98,7 @@ def open_page(
         if answer and not answer.ok:
             raise ServescopeError(f"{address}: {answer.status} {answer.text().strip()}")
         if draw:
-            page.evaluate("window.drawAll()")
+            page.evaluate("window.fillAll().then(() => window.drawAll())")
         yield opened
     finally:
         context.close()

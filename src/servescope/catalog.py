@@ -1113,6 +1113,11 @@ _SCHEDULING = _group(
     ),
 )
 
+_GAVE_UP = (
+    "The GCS looks for its node's agent for the first 30 s and then gives up for good: where the agent starts slower, it "
+    "exports nothing until it is restarted."
+)
+
 _GCS = _group(
     "GCS",
     Metric(
@@ -1132,7 +1137,14 @@ _GCS = _group(
         (),
         "Time that nodes took to answer the GCS' health check.",
     ),
-    Metric("ray_gcs_actors_count", GAUGE, "actors", ("State",), "Actors by state, as the GCS counts them."),
+    Metric(
+        "ray_gcs_actors_count",
+        GAUGE,
+        "actors",
+        ("State",),
+        "Actors by state, as the GCS counts them.",
+        trap=_GAVE_UP,
+    ),
     Metric("ray_gcs_placement_group_count", GAUGE, "groups", ("State",), "Placement groups by state."),
     Metric(
         "ray_gcs_storage_operation_count_total",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,17 +13,22 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from servescope import snapshot
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, variable_options
+from servescope.evaluate import Prometheus, Window, variable_options
 from servescope.settings import Settings
 from servescope.templating import Scope, parse_time
 
 LOOPBACK = "127.0.0.1"
 KEPT_S = 10  # Ray's data change every 10 s: a page younger than that is given again
-MOST_KEPT = 32
+MOST_KEPT = 64
+
+Query = Mapping[str, list[str]]
 
 
 class Pages:
-    """Makes pages and keeps them for a moment. One round of queries at a time: a second reader waits for the first."""
+    """Makes pages and keeps them for a moment. One round of queries at a time: a second reader waits for the first.
+
+    A page comes without the panels, whose rows are asked for when they come into view, as Grafana does it.
+    """
 
     def __init__(self, prometheus: Prometheus, boards: list[snapshot.Json], settings: Settings) -> None:
         self.boards = {board["uid"]: board for board in boards}
@@ -31,27 +37,48 @@ class Pages:
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, str]] = {}
 
-    def page(self, uid: str, query: dict[str, list[str]]) -> str:
+    def page(self, uid: str, query: Query) -> str:
         """The page of one dashboard; `query` is that of its address, as Grafana's (`from`, `to`, `var-...`).
 
         Raises:
             ServescopeError: a bad time range, or Prometheus does not answer.
         """
-        key = f"{uid}?{urlencode(sorted(query.items()), doseq=True)}"
+        return self._given_again(uid, query, lambda: self._make(uid, query))
+
+    def row(self, uid: str, number: int, query: Query) -> str:
+        """A row of a page as JSON; `query` is that of the page, and `at` is when it was made (whole unix seconds).
+
+        Raises:
+            ServescopeError: a bad time, no such row, or Prometheus does not answer.
+        """
+
+        def make() -> str:
+            try:
+                at = int(query["at"][0])
+            except (KeyError, ValueError) as error:
+                raise ServescopeError("at: the time of the page is missing") from error
+            window, chosen, live = self._asked(uid, query, at)
+            section = snapshot.collect_row(self._prometheus, self.boards[uid], number, window, chosen)
+            return snapshot.script_json(snapshot.render_row(section, uid, live))
+
+        return self._given_again(f"{uid}/{number}", query, make)
+
+    def _given_again(self, name: str, query: Query, make: Callable[[], str]) -> str:
+        key = f"{name}?{urlencode(sorted(query.items()), doseq=True)}"
         with self._lock:
             made, text = self._kept.get(key, (0.0, ""))
             if time.monotonic() - made < KEPT_S and text:
                 return text
-            text = self._make(uid, query)
+            text = make()
             while len(self._kept) >= MOST_KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = (time.monotonic(), text)
             return text
 
-    def _make(self, uid: str, query: dict[str, list[str]]) -> str:
+    def _asked(self, uid: str, query: Query, now: int) -> tuple[Window, dict[str, list[str]], snapshot.Live]:
+        """The time range, the chosen values, and what the page says of itself."""
         board = self.boards[uid]
         start, end = (query.get(name, [board["time"][name]])[0] for name in ("from", "to"))
-        now = time.time()
         window = snapshot.window_of(
             parse_time(start, now, what="from"),
             parse_time(end, now, end=True, what="to"),
@@ -63,13 +90,6 @@ class Pages:
             for name, values in query.items()
             if name.startswith("var-") and name.removeprefix("var-") in names and any(values)
         }
-        report = snapshot.collect(self._prometheus, [board], window, self._settings, chosen)
-        selections = report.boards[0].selections
-        scope = Scope(selections, window.macros())
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                options = variable_options(variable, self._prometheus, window, scope)
-                report.boards[0].options[variable["name"]] = options
         refresh = board.get("refresh") or "0s"
         live = snapshot.Live(
             start,
@@ -77,7 +97,19 @@ class Pages:
             [(name, other["title"]) for name, other in self.boards.items()],
             int(refresh[:-1]) * {"s": 1, "m": 60, "h": 3600}[refresh[-1]],
             f"from={quote(start)}&to={quote(end)}",
+            urlencode({**query, "at": int(now)}, doseq=True),
         )
+        return window, chosen, live
+
+    def _make(self, uid: str, query: Query) -> str:
+        board = self.boards[uid]
+        window, chosen, live = self._asked(uid, query, int(time.time()))
+        report = snapshot.collect(self._prometheus, [board], window, self._settings, chosen, with_panels=False)
+        scope = Scope(report.boards[0].selections, window.macros())
+        for variable in board["templating"]["list"]:
+            if variable["type"] == "query":
+                options = variable_options(variable, self._prometheus, window, scope)
+                report.boards[0].options[variable["name"]] = options
         return snapshot.render(report, board["title"], live)
 
 
@@ -100,14 +132,16 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
                 return self._answer(HTTPStatus.OK, snapshot.plotly_js(), "text/javascript", "max-age=86400")
             if parts.path == "/":
                 return self._answer(HTTPStatus.FOUND, "", "text/plain", location=f"/d/{next(iter(pages.boards))}")
-            uid = parts.path.removeprefix("/d/")
-            if not parts.path.startswith("/d/") or uid not in pages.boards:
+            uid, _, number = parts.path.removeprefix("/d/").partition("/")
+            if not parts.path.startswith("/d/") or uid not in pages.boards or not (number or "0").isdecimal():
                 return self._answer(HTTPStatus.NOT_FOUND, "no such page\n", "text/plain")
+            query = parse_qs(parts.query)
             try:
-                text = pages.page(uid, parse_qs(parts.query))
+                if number:
+                    return self._answer(HTTPStatus.OK, pages.row(uid, int(number), query), "application/json")
+                return self._answer(HTTPStatus.OK, pages.page(uid, query), "text/html")
             except ServescopeError as error:
                 return self._answer(HTTPStatus.BAD_GATEWAY, f"{error}\n", "text/plain")
-            return self._answer(HTTPStatus.OK, text, "text/html")
 
         def _answer(
             self, status: HTTPStatus, text: str, kind: str, cache: str = "no-store", location: str = ""

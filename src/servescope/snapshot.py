@@ -10,10 +10,10 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
@@ -156,8 +156,11 @@ def collect(
     settings: Settings,
     chosen: Chosen | None = None,
     progress: Progress = lambda done, total, what: None,
+    with_panels: bool = True,
 ) -> Report:
     """Ask Prometheus for everything on the dashboards. `progress` hears of panels done, of how many, and the latest.
+
+    `with_panels=False` leaves the rows empty: `collect_row` fills one.
 
     Raises:
         ServescopeError: Prometheus does not answer, or refuses a query.
@@ -177,7 +180,7 @@ def collect(
         progress(done, max(total, done), what)
 
     with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
-        boards = [_board(prometheus, board, window, chosen, pool, one_done) for board in dashboards]
+        boards = [_board(prometheus, board, window, chosen, pool, one_done, with_panels) for board in dashboards]
     return Report(
         window,
         time.time(),
@@ -188,6 +191,23 @@ def collect(
     )
 
 
+def collect_row(
+    prometheus: Prometheus, dashboard: Json, number: int, window: Window, chosen: Chosen | None = None
+) -> Section:
+    """Ask Prometheus for one row of a dashboard, counted from 0 with each repeated row by itself.
+
+    Raises:
+        ServescopeError: Prometheus does not answer, refuses a query, or the dashboard has fewer rows.
+    """
+    selections = select_variables(dashboard, prometheus, window, chosen)
+    scope = Scope(selections, window.macros())
+    rows = list(templating.rows(dashboard, selections))
+    if not 0 <= number < len(rows):
+        raise ServescopeError(f"{dashboard['uid']}: no row {number}; there are {len(rows)}")
+    with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+        return _section(prometheus, dashboard, number, *rows[number], window, scope, pool, lambda what: None)()
+
+
 def _board(
     prometheus: Prometheus,
     dashboard: Json,
@@ -195,9 +215,38 @@ def _board(
     chosen: Chosen | None,
     pool: ThreadPoolExecutor,
     one_done: Callable[[str], None],
+    with_panels: bool,
 ) -> Board:
     selections = select_variables(dashboard, prometheus, window, chosen)
     scope = Scope(selections, window.macros())
+    marks = pool.submit(_marks, prometheus, dashboard, window, scope)
+    waiting = [
+        _section(prometheus, dashboard, number, row, panels if with_panels else [], window, scope, pool, one_done)
+        for number, (row, panels) in enumerate(templating.rows(dashboard, selections))
+    ]
+    return Board(
+        dashboard["uid"],
+        dashboard["title"],
+        dashboard.get("description", ""),
+        [section() for section in waiting],
+        marks.result(),
+        selections,
+        {},
+    )
+
+
+def _section(
+    prometheus: Prometheus,
+    dashboard: Json,
+    number: int,
+    row: templating.Placed,
+    panels: Sequence[templating.Placed],
+    window: Window,
+    scope: Scope,
+    pool: ThreadPoolExecutor,
+    one_done: Callable[[str], None],
+) -> Callable[[], Section]:
+    """Start on the queries of a row; what is returned waits for them."""
 
     def draw(placed: templating.Placed, identity: str) -> View:
         local = scope.narrowed(placed.chosen)
@@ -205,22 +254,9 @@ def _board(
         one_done(f"{dashboard['title']} / {view.title}")
         return view
 
-    marks = pool.submit(_marks, prometheus, dashboard, window, scope)
-    waiting = []
-    for r, (row, panels) in enumerate(templating.rows(dashboard, selections)):
-        ids = [f"{dashboard['uid']}-{r}-{p}" for p in range(len(panels))]
-        drawn = [pool.submit(draw, placed, identity) for placed, identity in zip(panels, ids, strict=True)]
-        waiting.append((scope.narrowed(row.chosen).title(row.model["title"]), drawn, bool(row.model.get("collapsed"))))
-    sections = [Section(title, [view.result() for view in views], collapsed) for title, views, collapsed in waiting]
-    return Board(
-        dashboard["uid"],
-        dashboard["title"],
-        dashboard.get("description", ""),
-        sections,
-        marks.result(),
-        selections,
-        {},
-    )
+    drawn = [pool.submit(draw, placed, f"{dashboard['uid']}-{number}-{p}") for p, placed in enumerate(panels)]
+    title = scope.narrowed(row.chosen).title(row.model["title"])
+    return lambda: Section(title, [view.result() for view in drawn], bool(row.model.get("collapsed")))
 
 
 def _marks(prometheus: Prometheus, dashboard: Json, window: Window, scope: Scope) -> list[Mark]:
@@ -331,7 +367,7 @@ def asset(name: str) -> str:
 
 
 @cache
-def _template() -> Any:
+def _environment() -> Any:
     import jinja2
     from markdown_it import MarkdownIt
     from markupsafe import Markup
@@ -350,7 +386,7 @@ def _template() -> Any:
     environment.filters["script_json"] = lambda data: Markup(script_json(data))
     environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
     environment.filters["minutes"] = lambda ms: f"{ms / 60000:.0f} min" if ms >= 60000 else f"{ms / 1000:.0f} s"
-    return environment.get_template("report.html.j2")
+    return environment
 
 
 @dataclass(frozen=True)
@@ -362,30 +398,40 @@ class Live:
     boards: Sequence[tuple[str, str]]
     refresh_s: int
     query: str = ""
+    row_query: str = ""  # asks for the rows of this very page
 
 
 def render(report: Report, title: str, live: Live | None = None) -> str:
     """The page. A snapshot carries the plotting library in itself; the preview serves it at /plotly.js."""
-    plots = {
-        view.id: view.figure
-        for board in report.boards
-        for section in board.sections
-        for view in section.panels
-        if view.figure
-    }
-    text: str = _template().render(
-        report=report,
-        title=title,
-        live=live,
-        css=_markup(asset("report.css")),
-        js=_markup(asset("report.js")),
-        plotly=_markup(plotly_js()) if live is None else "",
-        plots=plots,
-        marks={board.uid: [vars(mark) for mark in board.marks] for board in report.boards},
-        link=lambda item, fields, labels: _link(item, fields, labels, report, live),
-        digest=hashlib.sha256(plotly_js().encode()).hexdigest()[:12],
+    plots = _plots([section for board in report.boards for section in board.sections])
+    text: str = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=title,
+            live=live,
+            css=_markup(asset("report.css")),
+            js=_markup(asset("report.js")),
+            plotly=_markup(plotly_js()) if live is None else "",
+            plots=plots,
+            marks={board.uid: [vars(mark) for mark in board.marks] for board in report.boards},
+            link=partial(_link, uids={board.uid for board in report.boards}, live=live),
+            digest=hashlib.sha256(plotly_js().encode()).hexdigest()[:12],
+        )
     )
     return text
+
+
+def render_row(section: Section, uid: str, live: Live) -> Json:
+    """A row for a page of the preview: `html` of its panels, and what the page's script draws in them (`plots`)."""
+    template = _environment().get_template("panels.html.j2")
+    html = template.render(section=section, uid=uid, link=partial(_link, uids=(), live=live))
+    return {"html": html, "plots": _plots([section])}
+
+
+def _plots(sections: Sequence[Section]) -> Json:
+    return {view.id: view.figure for section in sections for view in section.panels if view.figure}
 
 
 def _markup(text: str) -> Any:
@@ -395,7 +441,11 @@ def _markup(text: str) -> Any:
 
 
 def _link(
-    item: Mapping[str, Any], fields: Mapping[str, Any], labels: Mapping[str, str], report: Report, live: Live | None
+    item: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    labels: Mapping[str, str],
+    uids: Collection[str],
+    live: Live | None,
 ) -> str:
     """Where a data link leads: to the other dashboard's preview, or to its place on this page; "" for nowhere."""
     url = figures.fill_link(item["url"], fields, labels)
@@ -408,4 +458,4 @@ def _link(
     if live is not None:
         kept = [part for part in query.split("&") if part.startswith("var-") and "$" not in part]
         return f"/d/{uid}?" + "&".join([*kept, f"from={quote(live.start)}", f"to={quote(live.end)}"])
-    return f"#{uid}" if any(board.uid == uid for board in report.boards) else ""
+    return f"#{uid}" if uid in uids else ""

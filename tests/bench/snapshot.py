@@ -10,6 +10,7 @@ and the preview run over it as their user would run them. A promise that does no
 from __future__ import annotations
 
 import gzip
+import html
 import json
 import random
 import re
@@ -51,6 +52,7 @@ START = 1_760_400_000  # unix seconds; any time will do
 END = START + 6 * 3600 + 600  # the first windows look back before the range
 BLOCK_S = 7200  # as long as a block of Prometheus; START is where one begins
 RUNS, ROUNDS = 3, 5
+FIRST_ROWS = 2  # that a screen of 900 pixels shows: a page asks for the others when somebody scrolls to them
 MOST_BYTES, MOST_S, MOST_PAGE_S = 10_000_000, 20.0, 2.0
 STANDING = re.compile("^servescope|status|healthy|max_|min_|target_|count$|model_id")  # gauges that are no measurement
 
@@ -61,6 +63,14 @@ class Metric:
 
     counts: bool  # whether it only grows
     samples: list[tuple[dict[str, str], float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Seconds until a page stood with as many rows as the first screen shows, and with all of them."""
+
+    first: float
+    whole: float
 
 
 # How each counter or histogram grows from scrape to scrape, by its labels.
@@ -162,10 +172,10 @@ def reports(url: str, folder: Path) -> list[tuple[int, float]]:
     return result
 
 
-def pages(url: str) -> dict[str, list[float]]:
-    """Seconds that each dashboard's page took over the time that it opens with. Each is asked at ends of its own, so
-    that the preview has none to give again; the first round, which warms Prometheus up, is left out."""
-    result: dict[str, list[float]] = {}
+def pages(url: str) -> dict[str, list[Page]]:
+    """What each dashboard's page took over the time that it opens with. Each is asked at ends of its own, so that the
+    preview has none to give again; the first round, which warms Prometheus up, is left out."""
+    result: dict[str, list[Page]] = {}
     ends = (END * 1000 - 60_000 * number for number in count())
     with (
         Prometheus(url) as prometheus,
@@ -178,9 +188,14 @@ def pages(url: str) -> dict[str, list[float]]:
                 length_ms = int(_opens_with(board.to_json()["time"]["from"]) * 1000)
                 end = next(ends)
                 begun = time.monotonic()
-                client.get(f"/d/{board.uid}?from={end - length_ms}&to={end}").raise_for_status()
+                page = client.get(f"/d/{board.uid}?from={end - length_ms}&to={end}").raise_for_status().text
+                rows = [html.unescape(found) for found in re.findall(r'data-from="([^"]*)"', page)]
+                took = []
+                for row in rows:
+                    client.get(row).raise_for_status()
+                    took.append(time.monotonic() - begun)
                 if number:
-                    result.setdefault(board.uid, []).append(time.monotonic() - begun)
+                    result.setdefault(board.uid, []).append(Page(took[min(len(took), FIRST_ROWS) - 1], took[-1]))
     return result
 
 
@@ -221,8 +236,12 @@ def measure(place: blocks.Place, folder: Path) -> list[str]:
         ],
     )
     preview_pages = sections.table(
-        ("page", "seconds, median", "seconds, longest"),
-        [(uid, f"{statistics.median(took):.2f}", f"{max(took):.2f}") for uid, took in asked.items()],
+        ("page", "first screen: seconds, median", "longest", "every row: seconds, median", "longest"),
+        [
+            (uid, *(f"{figure(part):.2f}" for part in parts for figure in (statistics.median, max)))
+            for uid, took in asked.items()
+            for parts in [([page.first for page in took], [page.whole for page in took])]
+        ],
     )
     sections.write(
         "snapshot",
@@ -230,8 +249,8 @@ def measure(place: blocks.Place, folder: Path) -> list[str]:
 
 {DEPLOYMENTS} deployments, {series:,} series that the dashboards read, a scrape every {SCRAPE_S} s
 over 6 h, the series of the objectives included, {ALERTS} alerts that fired. Promised: a report of the five main
-dashboards over 6 h below {MOST_BYTES // 10**6} MB and {MOST_S:g} s on 2 cores, a page of the preview below
-{MOST_PAGE_S:g} s from a warm Prometheus.
+dashboards over 6 h below {MOST_BYTES // 10**6} MB and {MOST_S:g} s on 2 cores, the first screen of a page of the
+preview below {MOST_PAGE_S:g} s from a warm Prometheus.
 
 {about} Prometheus {version}, on the same cores.
 
@@ -242,12 +261,14 @@ dashboards over 6 h below {MOST_BYTES // 10**6} MB and {MOST_S:g} s on 2 cores, 
 {preview_pages}
 
 `servescope preview`, {ROUNDS} times each after one to warm up, over the time that a dashboard opens with, 6 h at most.
+The first screen is the page with its first {FIRST_ROWS} rows; the others are asked for when they come into view.
 """,
     )
     print(report, preview_pages, sep="\n\n")
     broken = [f"a report of {size:,} bytes" for size, _ in made if size >= MOST_BYTES]
     broken += [f"a report took {took:.1f} s" for _, took in made if took >= MOST_S]
-    broken += [f"{uid} took {max(took):.2f} s" for uid, took in asked.items() if max(took) >= MOST_PAGE_S]
+    slowest = {uid: max(page.first for page in took) for uid, took in asked.items()}
+    broken += [f"{uid} took {took:.2f} s" for uid, took in slowest.items() if took >= MOST_PAGE_S]
     return broken
 
 

@@ -104,6 +104,7 @@ def test_a_page_prints_what_nobody_has_scrolled_to_and_fits_a_phone(uid: str, ad
     place = f"{address}/d/{uid}?from=now-5m"
     with pictures.open_page(chrome, place, draw=False, theme="dark", width=pictures.PHONE_WIDTH) as opened:
         page = opened.page
+        page.evaluate("window.fillAll()")
         plots = page.locator(".plot").count()
         closed = page.locator("details.row:not([open])").count()
         assert browsing.before_print(page) == {"theme": "light", "drawn": plots, "closed": 0, "too_wide": 0}

@@ -49,3 +49,15 @@ def newer_metrics(expression: str, version: str, settings: Settings) -> list[str
         if older(version, metric.since):
             found.add(metric.name)
     return sorted(found)
+
+
+def newer_labels(expression: str, version: str) -> set[str]:
+    """The labels that the metrics of an expression do not have in this version yet."""
+    found = set()
+    for name in _NAME.findall(expression):
+        try:
+            metric = catalog.metric_of_sample(name)
+        except ServescopeError:
+            continue
+        found |= {label for label, since in metric.newer_labels.items() if older(version, since)}
+    return found

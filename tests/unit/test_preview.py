@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +15,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psutil
 import pytest
+from demo import pictures
 from typer.testing import CliRunner
 
 from servescope import preview
 from servescope.cli import app
+from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus
 from servescope.settings import Settings
@@ -31,6 +35,7 @@ class Answers:
     def __init__(self) -> None:
         self.paths: list[str] = []
         self.expressions: list[str] = []
+        self.figure = "7"
         self.running = 0
         self.most = 0
         self._lock = threading.Lock()
@@ -62,11 +67,14 @@ class Answers:
             def _data(self, path: str, asked: dict[str, list[str]]) -> object:
                 metric = {"application": "shop", "deployment": "Front"}
                 if path == "/api/v1/query":
-                    return {"resultType": "vector", "result": [{"metric": metric, "value": [time.time(), "7"]}]}
+                    return {
+                        "resultType": "vector",
+                        "result": [{"metric": metric, "value": [time.time(), outer.figure]}],
+                    }
                 if path == "/api/v1/query_range":
                     if asked["query"] == ["ALERTS"]:
                         return {"resultType": "matrix", "result": []}
-                    values = [[float(asked[name][0]), "7"] for name in ("start", "end")]
+                    values = [[float(asked[name][0]), outer.figure] for name in ("start", "end")]
                     return {"resultType": "matrix", "result": [{"metric": metric, "values": values}]}
                 if path == "/api/v1/rules":
                     return {"groups": []}
@@ -98,6 +106,63 @@ def pages(answers: Answers) -> Iterator[httpx.Client]:
         yield client
 
 
+def rows_of(page: str) -> list[str]:
+    """The addresses of a page's rows."""
+    return [html.unescape(address) for address in re.findall(r'data-from="([^"]*)"', page)]
+
+
+def test_a_page_asks_for_no_panel_and_its_rows_ask_for_all_of_them_over_one_time(pages: httpx.Client, answers: Answers):
+    page = pages.get("/d/servescope-deployment?from=now-30m").text
+    board = next(board for board in all_dashboards(Settings()) if board.uid == "servescope-deployment")
+    assert not any("ray_serve_deployment_processing_latency_ms_bucket" in e for e in answers.expressions)
+    found = [pages.get(address).json() for address in rows_of(page)]
+    shown = [title for row in found for title in re.findall(r'data-title="([^"]*)"', row["html"])]
+    assert [html.unescape(title) for title in shown] == [panel.title for panel in board.panels]
+    times = {(figure["t0"], figure["n"]) for row in found for figure in row["plots"].values() if "t0" in figure}
+    assert len(times) == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("servescope-slo/99?at=1760000000", "servescope-slo: no row 99; there are "),
+        ("servescope-slo/0", "at: the time of the page is missing"),
+        ("servescope-slo/0?at=noon", "at: the time of the page is missing"),
+        ("servescope-slo/0?at=nan", "at: the time of the page is missing"),
+    ],
+)
+def test_a_row_that_cannot_be_is_one_line(pages: httpx.Client, address: str, line: str):
+    answer = pages.get(f"/d/{address}")
+    assert (answer.status_code, answer.text.count("\n")) == (502, 1)
+    assert answer.text.startswith(line)
+
+
+@pytest.mark.skipif(pictures.chromium() is None, reason=pictures.MISSING)
+def test_rows_come_when_they_come_into_view_and_a_refresh_renews_them_in_place(
+    pages: httpx.Client, answers: Answers, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(preview, "KEPT_S", 0)
+    with pictures.browser() as chrome, pictures.open_page(chrome, "about:blank", draw=False) as opened:
+        page = opened.page
+        page.clock.install()
+        page.goto(f"{pages.base_url}/d/servescope-deployment?from=now-15m")
+        rows, closed = page.locator("details.row"), page.locator("details.row:not([open])")
+        rows.first.locator(".panel").first.wait_for()
+        assert rows.last.locator(".panel").count() == 0
+        count = closed.count()
+        closed.first.scroll_into_view_if_needed()
+        closed.first.locator("summary").click()
+        page.locator("details.row[open]:not([data-from])").last.locator(".panel").first.wait_for()
+        page.evaluate("scrollTo(0, 0)")
+        assert "7" in page.locator(".stat b").first.inner_text()
+        answers.figure = "8"
+        page.clock.fast_forward(60_000)
+        page.wait_for_function("document.querySelector('.stat b').textContent.includes('8')")
+        assert closed.count() == count - 1
+        assert answers.most <= QUERIES_OF_A_PAGE
+        assert opened.complaints == []
+
+
 def test_it_listens_on_loopback_only(pages: httpx.Client):
     port = pages.base_url.port
     own = [c for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN]
@@ -109,14 +174,16 @@ def test_the_first_page_is_the_overview_with_figures_links_and_choices(pages: ht
     assert (moved.status_code, moved.headers["location"]) == (302, "/d/servescope-overview")
     page = pages.get("/d/servescope-overview?from=now-15m&var-application=shop")
     assert page.status_code == 200
-    assert "<b>7 req/s</b>" in page.text
+    first = pages.get(rows_of(page.text)[0])
+    assert (first.status_code, first.headers["content-type"]) == (200, "application/json; charset=utf-8")
+    assert "<b>7 req/s</b>" in first.json()["html"]
     assert "<option selected>shop</option>" in page.text
     assert 'href="/d/servescope-cluster?from=now-15m&amp;to=now"' in page.text
     assert pages.get("/plotly.js").text.startswith("/**")
 
 
 def test_a_chosen_value_reaches_prometheus(pages: httpx.Client, answers: Answers):
-    pages.get("/d/servescope-overview?var-application=sh.op")
+    pages.get(rows_of(pages.get("/d/servescope-overview?var-application=sh.op").text)[0])
     asked = [e for e in answers.expressions if "ray_serve_num_http_requests_total" in e]
     assert asked
     assert all(r'application=~"sh\\.op"' in e for e in asked if 'application=""' not in e)

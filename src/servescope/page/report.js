@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const plots = JSON.parse(document.getElementById("plots").textContent);
-  const marks = JSON.parse(document.getElementById("marks").textContent);
+  let marks = JSON.parse(document.getElementById("marks").textContent);
   const root = document.documentElement;
   const dark = () => root.dataset.theme === "dark";
   // Plotly reads a little HTML in its texts; what comes from series must stay text.
@@ -101,6 +101,46 @@
   const row = (element) => element.closest("details.row");
   document.querySelectorAll(".plot").forEach(later);
 
+  // The preview's rows come when they come into view, one after the other, and anew after a refresh. `data-from` of a
+  // row tells where from, until it has come.
+  const near = new Set();
+  let coming = null;
+  const come = () => coming ??= (async () => {
+    for (let one; (one = [...near].find((grid) => row(grid).dataset.from)); ) await fill(row(one));
+  })().finally(() => { coming = null; });
+  async function fill(one) {
+    const grid = one.querySelector(".grid");
+    const from = one.dataset.from;
+    let answer;
+    try {
+      const told = await fetch(from);
+      answer = told.ok ? await told.json() : { problem: await told.text() };
+    } catch (error) {
+      answer = { problem: `the preview does not answer (${error.message})` };
+    }
+    if (one.dataset.from === from) delete one.dataset.from;  // else a refresh came between, and it will come again
+    grid.querySelectorAll(".plot").forEach((plot) => { waiting.delete(plot); watcher.unobserve(plot); Plotly.purge(plot); });
+    if (answer.problem) {
+      const line = Object.assign(document.createElement("p"), { className: "problem", textContent: answer.problem });
+      grid.replaceChildren(line);
+      return;
+    }
+    grid.innerHTML = answer.html;
+    grid.classList.remove("blank");
+    Object.assign(plots, answer.plots);
+    grid.querySelectorAll(".plot").forEach(later);
+  }
+  const sight = new IntersectionObserver((entries) => {
+    for (const entry of entries) near[entry.isIntersecting ? "add" : "delete"](entry.target);
+    come();
+  }, { rootMargin: "300px" });
+  document.querySelectorAll(".row[data-from] .grid").forEach((grid) => sight.observe(grid));
+
+  // Every row at once, as far as it has not come yet.
+  window.fillAll = async () => {
+    for (const one of document.querySelectorAll("details.row[data-from]")) if (one.dataset.from) await fill(one);
+  };
+
   // Everything at once: for print, with the rows that are closed, and for pictures. It is drawn when this returns, as
   // a browser that is about to print waits for no promise; the promise is of what Plotly does after drawing.
   window.drawAll = (open = true) => {
@@ -123,11 +163,13 @@
     before = null;
   });
 
-  document.querySelectorAll(".legend:not(.states) button").forEach((button) => button.addEventListener("click", () => {
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest(".legend:not(.states) button");
+    if (!button) return;
     const plot = button.closest(".panel").querySelector(".plot");
     const off = button.classList.toggle("off");
     Plotly.restyle(plot, { visible: !off }, [Number(button.dataset.trace)]);
-  }));
+  });
 
   function paint(theme) {
     root.dataset.theme = theme;
@@ -140,9 +182,32 @@
   paint(kept() ?? asked ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   document.getElementById("theme").addEventListener("click", () => { paint(dark() ? "light" : "dark"); kept(root.dataset.theme); });
 
+  // A new page is put into this one, so that nothing jumps: what stands above the rows now, each row as it comes.
+  async function renew() {
+    const told = await fetch(location.href);
+    const text = await told.text();
+    if (!told.ok) throw new Error(text);
+    const page = new DOMParser().parseFromString(text, "text/html");
+    const rows = document.querySelectorAll("details.row"), renewed = page.querySelectorAll("details.row");
+    if (rows.length !== renewed.length) return location.reload();  // a repeated row came or went
+    document.querySelectorAll(".fresh").forEach((old) => {
+      const part = page.getElementById(old.id);
+      const open = new Set([...old.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
+      part.querySelectorAll("summary").forEach((one) => { one.parentElement.open = open.has(one.textContent); });
+      old.replaceWith(part);
+    });
+    marks = JSON.parse(page.getElementById("marks").textContent);
+    rows.forEach((one, i) => { one.dataset.from = renewed[i].dataset.from; });
+    await come();
+  }
   const refresh = document.getElementById("refresh");
-  // The page comes anew only while somebody looks at it and types nothing; a page that is slow to come is not asked twice.
-  if (refresh) setInterval(() => {
-    if (refresh.checked && document.visibilityState === "visible" && !document.activeElement.matches("input:not([type=checkbox]), select")) location.reload();
+  const trouble = document.getElementById("trouble");
+  // Only while somebody looks at it, and never before the last one has come.
+  const soon = () => setTimeout(async () => {
+    if (refresh.checked && document.visibilityState === "visible") {
+      await renew().then(() => "", (error) => `not renewed: ${error.message}`).then((line) => { trouble.textContent = line; });
+    }
+    soon();
   }, 1000 * Number(refresh.dataset.seconds));
+  if (refresh) soon();
 })();

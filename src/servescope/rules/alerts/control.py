@@ -255,6 +255,12 @@ def build(settings: Settings) -> Group:
                 (
                     ("Does it answer? `curl <head>:8265/api/gcs_healthz`.", ""),
                     (
+                        "It answers and has just been restarted: `Failed to establish connection to the event+metrics "
+                        "exporter agent` in `logs/gcs_server.out` tells that the node's agent took longer than 30 s to "
+                        "start. Ray then exports nothing of the GCS until its next start.",
+                        "",
+                    ),
+                    (
                         "Storage operations before it went:",
                         "sum by (Operation) (rate(ray_gcs_storage_operation_count_total[5m]))",
                     ),
