@@ -1114,8 +1114,8 @@ _SCHEDULING = _group(
 )
 
 _GAVE_UP = (
-    "The GCS looks for its node's agent for the first 30 s and then gives up for good: where the agent starts slower, it "
-    "exports nothing until it is restarted."
+    "The GCS looks for its node's agent for the first 30 s and then gives up for good: where the agent starts slower, "
+    "it exports nothing until it is restarted."
 )
 
 _GCS = _group(

@@ -36,11 +36,11 @@ CONFIG = Path(__file__).parent / "noop_config.yaml"
 PORTS = 25_000
 PORTS_OF_A_RAY = 180
 STARTING_AT_ONCE = 2
-ROUNDS = 20
+ROUNDS = 24
 AT_ONCE = 8
 WARM_S, WINDOW_S = 0.7, 4.0
-# The Collector is through when it used less than this share of a core for so long: longer than the second for which a
-# process of Serve collects spans before it sends them.
+# The Collector is through when it used less than this share of a core for so long: longer than it waits for the rest of
+# a trace.
 IDLE_S, IDLE_SHARE = 1.2, 0.05
 BEFORE_S, OUTAGE_S = 30, 60
 
@@ -208,10 +208,10 @@ def change(found: dict[Way, list[Sample]], pair: tuple[Way, Way], of: Callable[[
 
 
 def verdict(cost: Median, limit: float) -> str:
-    """Whether a cost is within its limit; what lies on both sides of it, this run does not tell."""
+    """Whether a cost is within its limit; what lies on both sides of it, this run does not tell apart."""
     if cost.high <= limit:
         return "kept"
-    return "not kept" if cost.low > limit else "not decided by this run"
+    return "not kept" if cost.low > limit else f"no difference found, {cost.shown('+.1%')}"
 
 
 def costs(found: dict[Way, list[Sample]], pair: tuple[Way, Way]) -> dict[Measure, Median]:

@@ -8,6 +8,7 @@ import random
 import pytest
 
 from tests.bench.intervals import Median, median
+from tests.bench.tracing import verdict
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,15 @@ def test_too_few_are_refused():
 
 def test_it_is_shown_with_its_interval():
     assert Median(0.0312, -0.004, 0.05).shown("+.1%") == "+3.1% (-0.4% to +5.0%)"
+
+
+@pytest.mark.parametrize(
+    ("cost", "said"),
+    [
+        (Median(-0.1, -0.2, 0.0), "kept"),
+        (Median(0.1, 0.001, 0.2), "not kept"),
+        (Median(0.01, -0.05, 0.08), "no difference found, +1.0% (-5.0% to +8.0%)"),
+    ],
+)
+def test_a_cost_is_kept_or_not_only_where_the_whole_interval_says_so(cost, said):
+    assert verdict(cost, 0) == said

@@ -17,7 +17,9 @@ from servescope.tracing.rewrite import rewritten
 OUTAGE_S = 90.0  # how long a batch is tried again: a Collector that is restarted or moved is back by then
 PAUSE_S = 2.0
 FLUSH_S = 5.0
-SCHEDULE_DELAY_MS = 1000  # a proxy ends without a word, so what waits is lost; the SDK's own delay is 5 s
+# Small batches: while one is encoded the requests of this process wait for the interpreter, and what waits here when a
+# proxy ends is lost. The SDK's own delay is 5 s.
+SCHEDULE_DELAY_MS = 200
 EXPORTERS = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",

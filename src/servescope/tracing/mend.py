@@ -229,7 +229,7 @@ def _pass_trace_state_on() -> None:
 def flush_at_shutdown(processor: Any) -> None:
     """Send what is queued when Serve stops this replica: Serve kills the process right after.
 
-    Where Ray has another way of stopping a replica, what was recorded in the last second is lost.
+    Where Ray has another way of stopping a replica, what was recorded last is lost.
     """
     try:
         from ray.serve._private import replica
@@ -237,7 +237,7 @@ def flush_at_shutdown(processor: Any) -> None:
         serve_replica: Any = replica.Replica
         original = serve_replica._perform_graceful_shutdown
     except (ImportError, AttributeError):
-        log.warning("servescope: this Ray stops replicas in another way; spans of the last second may be lost")
+        log.warning("servescope: this Ray stops replicas in another way; the last spans may be lost")
         return
 
     @functools.wraps(original)
