@@ -36,7 +36,7 @@ CONFIG = Path(__file__).parent / "noop_config.yaml"
 PORTS = 25_000
 PORTS_OF_A_RAY = 180
 STARTING_AT_ONCE = 2
-ROUNDS = 24
+ROUNDS = 12
 AT_ONCE = 8
 WARM_S, WINDOW_S = 0.7, 4.0
 # The Collector is through when it used less than this share of a core for so long: longer than it waits for the rest of

@@ -26,6 +26,8 @@ from tests.live.waiting import wait_for
 SETTINGS = Settings()
 OVERVIEW, DEPLOYMENT, SLO = "servescope-overview", "servescope-deployment", "servescope-slo"
 WITHIN = 0.05
+# Both look at the same minutes, but for a few requests at their ends: of 54 in three minutes, three are 5 %.
+RECORDED_WITHIN = 0.1
 # What a request of 25 s ago has reached: Ray exports every 10 s and Prometheus scrapes every 15 s.
 ARRIVES_WITHIN_S = 25
 Points = list[tuple[float, float]]
@@ -332,19 +334,22 @@ def test_queue_in_flight_and_replicas_while_requests_are_held(truth):
     accepted = len(waiting) - turned_away
     assert accepted == 1 + HOLD_CALLERS * HOLD_QUEUE  # one at work, and each caller's queue full
 
-    def check(figure: str, client: float, title: str, deployment: str, ref: int = 0) -> None:
+    def check(figure: str, client: float, title: str, deployment: str, ref: int = 0, climbs: bool = False) -> None:
         points = truth.one(DEPLOYMENT, title, window, {"application": ["held"], "deployment": [deployment]}, ref)
-        assert len(points) >= 4
-        values = {v for _, v in points}
+        values = [v for _, v in points]
+        assert len(values) >= 4
+        if climbs:  # how long a replica takes to start is the machine's affair
+            assert client in values[:-1], f"{title}, {figure}: {points}"
+            values = values[values.index(client) :]
         truth.add(title, figure, client, mean(values), "g")
-        assert values == {client}, f"{title}, {figure}: {points}"
+        assert set(values) == {client}, f"{title}, {figure}: {points}"
 
     check("Held, two full queues", accepted - 1, "Waiting requests", "Held")
     check("Held, one caller", HOLD_QUEUE, "Waiting requests of the fullest caller", "Held")
     check("Held, hanging for 60 s", 1, "In progress", "Held")
     check("Grow, hanging for 60 s", 3, "In progress", "Grow")
-    check("Grow, healthy after the scale-up", 3, "Replicas wanted and healthy", "Grow")
-    check("Grow, wanted after the scale-up", 3, "Replicas wanted and healthy", "Grow", 1)
+    check("Grow, healthy after the scale-up", 3, "Replicas wanted and healthy", "Grow", climbs=True)
+    check("Grow, wanted after the scale-up", 3, "Replicas wanted and healthy", "Grow", 1, climbs=True)
 
 
 def test_requests_turned_away_are_counted(truth):
@@ -396,7 +401,7 @@ def test_recorded_panels_say_what_plain_ones_say(truth):
                 apart |= {
                     f"{board.uid} / {panel.title} / {ref} {dict(labels)}": (value, recorded.get(labels))
                     for labels, value in plain.items()
-                    if labels not in recorded or abs(recorded[labels] - value) > WITHIN * abs(value)
+                    if labels not in recorded or abs(recorded[labels] - value) > RECORDED_WITHIN * abs(value)
                 }
     assert compared > 30
     assert apart == {}

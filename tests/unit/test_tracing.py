@@ -240,6 +240,21 @@ def test_spans_arrive_and_shutdown_flushes(monkeypatch):
         assert server.spans[0].kind == 3  # CLIENT: what is sent is rewritten
 
 
+@pytest.mark.parametrize(("spans", "sent"), [(export.BATCH_SIZE - 1, 0), (export.BATCH_SIZE, export.BATCH_SIZE)])
+def test_a_full_batch_does_not_wait_for_its_time(monkeypatch, spans, sent):
+    with OtlpServer() as server:
+        use(monkeypatch, server.port, OTEL_BSP_SCHEDULE_DELAY="60000")
+        provider = provider_with(export.processor(mended=True))
+        for number in range(spans):
+            provider.get_tracer("t").start_span(f"span {number}").end()
+        deadline = time.monotonic() + (10 if sent else 0.5)
+        while len(server.spans) < export.BATCH_SIZE and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(server.spans) == sent
+        provider.shutdown()
+        assert len(server.spans) == spans
+
+
 def test_an_outage_loses_nothing_that_the_queue_holds(monkeypatch):
     port = free_port()
     use(monkeypatch, port, OTEL_BSP_SCHEDULE_DELAY="50", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="4")

@@ -17,9 +17,10 @@ from servescope.tracing.rewrite import rewritten
 OUTAGE_S = 90.0  # how long a batch is tried again: a Collector that is restarted or moved is back by then
 PAUSE_S = 2.0
 FLUSH_S = 5.0
-# Small batches: while one is encoded the requests of this process wait for the interpreter, and what waits here when a
-# proxy ends is lost. The SDK's own delay is 5 s.
-SCHEDULE_DELAY_MS = 200
+SCHEDULE_DELAY_MS = 1000  # a proxy ends without a word, so what waits is lost; the SDK's own delay is 5 s
+# A busy process sends small batches instead of one a second: while a batch is encoded, the requests wait for the
+# interpreter. One that has little to tell sends once a second, since a batch costs as much as a dozen spans.
+BATCH_SIZE = 32
 EXPORTERS = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
@@ -105,7 +106,8 @@ class Processor(SpanProcessor):
     def __init__(self, exporter: Patient) -> None:
         delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_DELAY_MS
         self._exporter = exporter
-        self._batches = BatchSpanProcessor(exporter, schedule_delay_millis=delay)
+        size = None if os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") else BATCH_SIZE
+        self._batches = BatchSpanProcessor(exporter, schedule_delay_millis=delay, max_export_batch_size=size)
         self._ended = threading.Lock()
         self._down = False
 
