@@ -97,7 +97,7 @@ class Pages:
             [(name, other["title"]) for name, other in self.boards.items()],
             int(refresh[:-1]) * {"s": 1, "m": 60, "h": 3600}[refresh[-1]],
             f"from={quote(start)}&to={quote(end)}",
-            urlencode({**query, "at": int(now)}, doseq=True),
+            urlencode({**query, "at": now}, doseq=True),
         )
         return window, chosen, live
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -42,22 +43,18 @@ def newer_metrics(expression: str, version: str, settings: Settings) -> list[str
     for name in _NAME.findall(expression):
         if name in rules:
             found |= set(newer_metrics(rules[name], version, settings))
-        try:
-            metric = catalog.metric_of_sample(name)
-        except ServescopeError:
-            continue  # a function, a label, a keyword
-        if older(version, metric.since):
-            found.add(metric.name)
-    return sorted(found)
+    return sorted(found | {metric.name for metric in _metrics(expression) if older(version, metric.since)})
 
 
 def newer_labels(expression: str, version: str) -> set[str]:
     """The labels that the metrics of an expression do not have in this version yet."""
-    found = set()
+    newer = [metric.newer_labels for metric in _metrics(expression)]
+    return {label for labels in newer for label, since in labels.items() if older(version, since)}
+
+
+def _metrics(expression: str) -> list[catalog.Metric]:
+    found = []
     for name in _NAME.findall(expression):
-        try:
-            metric = catalog.metric_of_sample(name)
-        except ServescopeError:
-            continue
-        found |= {label for label, since in metric.newer_labels.items() if older(version, since)}
+        with contextlib.suppress(ServescopeError):  # a function, a label, a keyword
+            found.append(catalog.metric_of_sample(name))
     return found

@@ -119,6 +119,7 @@
       answer = { problem: `the preview does not answer (${error.message})` };
     }
     if (one.dataset.from === from) delete one.dataset.from;  // else a refresh came between, and it will come again
+    grid.classList.remove("blank");
     grid.querySelectorAll(".plot").forEach((plot) => { waiting.delete(plot); watcher.unobserve(plot); Plotly.purge(plot); });
     if (answer.problem) {
       const line = Object.assign(document.createElement("p"), { className: "problem", textContent: answer.problem });
@@ -126,7 +127,6 @@
       return;
     }
     grid.innerHTML = answer.html;
-    grid.classList.remove("blank");
     Object.assign(plots, answer.plots);
     grid.querySelectorAll(".plot").forEach(later);
   }
