@@ -86,7 +86,7 @@ def smoke_addresses(run: Run) -> smoke.Addresses:
         exporter=True,
         blackbox=True,
         load=True,
-        loki=logs.url(run) if logs.components() else None,
+        loki=logs.url(run) if logs.loki in logs.components() else None,
         trace_files=stack.trace_files(run) if run.traces else None,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from demo import logs
+from demo import local, logs
 from demo.stack import Ports, Run
 
 ALL = {"loki", "fluent-bit", "otelcol"}
@@ -37,6 +37,7 @@ def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, part
     assert missing in logs.missing()
     assert bool(missing) == bool(logs.missing())
     assert len(logs.scrape_jobs(run)) == jobs
+    assert (local.smoke_addresses(run).loki is not None) == ("loki" in parts)  # else the demo waits for it and fails
 
 
 def test_without_loki_nothing_is_sent_and_events_are_counted(installed, tmp_path):
