@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastapi import FastAPI, HTTPException
 from ray import serve
@@ -14,20 +16,40 @@ steady_web = FastAPI()
 held_web = FastAPI()
 
 
+class Counts:
+    """Counts its own failed calls: on a slow machine a client may be gone before its call gets here."""
+
+    _failed = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the call in hand if it raises or is cancelled."""
+        try:
+            yield
+        except BaseException:
+            self._failed += 1
+            raise
+
+    async def failed(self) -> int:
+        """How many of its calls have failed."""
+        return self._failed
+
+
 @serve.deployment
-class Worker:
+class Worker(Counts):
     """Takes as long as it is told, or fails."""
 
     async def __call__(self, ms: int) -> str:
-        if ms < 0:
-            raise ValueError("as asked")
-        await asyncio.sleep(ms / 1000)
-        return "done"
+        with self.counted():
+            if ms < 0:
+                raise ValueError("as asked")
+            await asyncio.sleep(ms / 1000)
+            return "done"
 
 
 @serve.deployment
 @serve.ingress(steady_web)
-class Front:
+class Front(Counts):
     """The ingress of the steady load."""
 
     def __init__(self, worker: DeploymentHandle) -> None:
@@ -35,8 +57,9 @@ class Front:
 
     @steady_web.get("/work")
     async def work(self, ms: int) -> str:
-        answer: str = await self._worker.remote(ms)
-        return answer
+        with self.counted():
+            answer: str = await self._worker.remote(ms)
+            return answer
 
     @steady_web.get("/status/{code}")
     async def status(self, code: int) -> str:
@@ -95,6 +118,12 @@ class Door:
     @held_web.get("/die")
     async def die(self) -> str:
         answer: str = await self._mortal.remote()
+        return answer
+
+    @held_web.get("/failed/{deployment}")
+    async def failed(self, deployment: str) -> int:
+        """What a deployment of the steady load has counted; asked here, so that no request is added to that load."""
+        answer: int = await serve.get_deployment_handle(deployment, "truth").failed.remote()
         return answer
 
 
