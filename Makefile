@@ -55,19 +55,21 @@ lint: setup ## ruff, mypy, that what is committed is what would be generated, Fl
 # The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
 LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)
 
-test: setup tools lint test-unit ## what CI runs: lint, unit, and the live tests of metrics, traces and exporter
+test: setup lint test-unit ## what CI runs: lint, unit, and the live tests of metrics, traces and exporter
 	$(RUN)/python -m pytest $(LIVE_CORE) -q
 
-# Half of the time is promtool's, so the two halves run side by side.
+# Half of the time is promtool's, so the two halves run side by side; its half needs no Collector, which is built meanwhile.
 PROMTOOL_TESTS := $(addprefix tests/unit/test_,alerts.py promql.py recorded.py slo.py)
 
-test-unit: setup tools ## the tests that need no Ray
+test-unit: setup ## the tests that need no Ray
+	@scripts/setup.sh tools compose browser
 	@$(MAKE) --no-print-directory -j2 -Oline unit-promtool unit-rest
 
 unit-promtool:
 	$(RUN)/python -m pytest $(PROMTOOL_TESTS) -q
 
 unit-rest:
+	@scripts/setup.sh collector
 	$(RUN)/python -m pytest tests/unit $(addprefix --ignore=,$(PROMTOOL_TESTS)) -q
 
 test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus; RAY_VERSION=2.54.1 takes that Ray

@@ -147,6 +147,11 @@ class Run:
         }
 
 
+# Before the command of an agent: Ray runs its workers at nice 15 (RAY_worker_niceness), so one at the usual priority
+# would come before the proxies and replicas that it watches.
+YIELDING = ("nice", "-n", "19")
+
+
 @dataclass(frozen=True)
 class Component:
     """One thing to run: `ready` tells when it is; `once` means that the command ends and its effect stays."""
@@ -499,7 +504,7 @@ def collector(run: Run) -> Component:
 
     return Component(
         "collector",
-        [find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        [*YIELDING, find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
         lambda: answers(url),
         f"http://{LOOPBACK}:{p.otlp_grpc}",
         (p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),

@@ -265,7 +265,8 @@ def section(about: str, found: dict[Way, list[Sample]], recorded: dict[Way, floa
 A deployment that does nothing, behind one proxy. A Ray for each way stands there all the time, and each of {ROUNDS}
 rounds measures all of them in an order of its own: {WINDOW_S:g} s with {AT_ONCE} requests at once, then {WINDOW_S:g} s
 one after the other. The load client and the Collector (the configuration that ships: it samples 10 %; decisions after
-1 s, traces into files) run on the same cores. Medians, with the interval of 95 % that the sign test gives.
+1 s, traces into files) run on the same cores, the Collector at nice 19, below Ray's workers, as `make demo` runs it.
+Medians, with the interval of 95 % that the sign test gives.
 
 {about}
 

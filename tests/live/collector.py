@@ -80,7 +80,7 @@ class Collector:
         assert program is not None
         with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [program, f"--config={self.config}"], env=environment, stdout=log, stderr=log
+                [*stack.YIELDING, program, f"--config={self.config}"], env=environment, stdout=log, stderr=log
             )
         wait_for(self._ready, 60, lambda: f"the Collector is not up: {self.log()[-500:]}", pause_s=0.2)
         return self

@@ -63,8 +63,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         rules=rule_pattern,
         ray=ray_folder(),
         traces=TRACES,
-        # Ray's own way to tell how a node is paid for; no test machine says it by itself.
-        env={"RAY_NODE_MARKET_TYPE": "spot"},
+        env={
+            # Ray's own way to tell how a node is paid for; no test machine says it by itself.
+            "RAY_NODE_MARKET_TYPE": "spot",
+            # Else the replicas (nice 15) come after all else that a slow machine has to do, and the counted load waits.
+            "RAY_worker_niceness": "0",
+        },
     )
 
 
