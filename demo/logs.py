@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from demo.stack import LOOPBACK, ROOT, YIELDING, Component, Run, answers, find
+from demo.stack import LOOPBACK, ROOT, Component, Run, answers, find
 
 SYNCHRONOUS = "--feature-gates=stanza.synchronousLogEmitter"  # the head of otel/logs.yaml tells why
 
@@ -64,7 +64,7 @@ def fluent_bit(run: Run) -> Component:
     address = f"http://{LOOPBACK}:{run.ports.log_agent}"
     return Component(
         "fluent-bit",
-        [*YIELDING, find("fluent-bit") or "fluent-bit", "-c", str(ROOT / "fluentbit/fluent-bit.yaml")],
+        [find("fluent-bit") or "fluent-bit", "-c", str(ROOT / "fluentbit/fluent-bit.yaml")],
         lambda: answers(f"{address}/api/v1/health"),
         address,
         (run.ports.log_agent, run.ports.log_events),
@@ -78,6 +78,7 @@ def fluent_bit(run: Run) -> Component:
             "CLUSTER": run.cluster,
         },
         prepare=lambda: _empty(state),
+        yields=True,
     )
 
 
@@ -89,7 +90,7 @@ def collector(run: Run) -> Component:
     return Component(
         "log-collector",
         [
-            *(*YIELDING, find("otelcol") or "otelcol", SYNCHRONOUS, "--config", str(ROOT / "otel/logs.yaml")),
+            *(find("otelcol") or "otelcol", SYNCHRONOUS, "--config", str(ROOT / "otel/logs.yaml")),
             *(() if find("loki") else ("--config", count_only)),
         ],
         lambda: answers(metrics),
@@ -106,6 +107,7 @@ def collector(run: Run) -> Component:
             "NODE_NAME": os.uname().nodename,
         },
         prepare=lambda: _empty(state),
+        yields=True,
     )
 
 

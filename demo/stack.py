@@ -167,6 +167,7 @@ class Component:
     public: bool = False  # listens on all interfaces
     stop_signal: int = signal.SIGTERM
     prepare: Callable[[], None] | None = None
+    yields: bool = False  # to Ray's workers, when both have work
 
 
 def _last_words(text: str) -> str:
@@ -504,7 +505,7 @@ def collector(run: Run) -> Component:
 
     return Component(
         "collector",
-        [*YIELDING, find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        [find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
         lambda: answers(url),
         f"http://{LOOPBACK}:{p.otlp_grpc}",
         (p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),
@@ -520,6 +521,7 @@ def collector(run: Run) -> Component:
             "TRACES_TO": "[file/traces]",
         },
         prepare=prepare,
+        yields=True,
     )
 
 
@@ -630,7 +632,7 @@ class _Process(Executor):
 
     def __init__(self, component: Component, log: IO[bytes]) -> None:
         super().__init__(
-            list(component.command),
+            [*(YIELDING if component.yields else ()), *component.command],
             timeout=component.timeout_s,
             stop_signal=component.stop_signal,
             envvars=component.env,

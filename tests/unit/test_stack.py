@@ -94,6 +94,17 @@ def test_a_command_that_does_not_end(tmp_path):
         pytest.fail("it has started")
 
 
+@pytest.mark.parametrize("yields", [False, True])
+def test_what_yields_comes_after_rays_workers(tmp_path, yields):
+    told = tmp_path / "nice"
+    script = f"nice > {told}; exec sleep 600"
+    with stack(
+        tmp_path,
+        Component("agent", ["sh", "-c", script], lambda: told.exists() and told.read_text() != "", yields=yields),
+    ):
+        assert int(told.read_text()) == (19 if yields else psutil.Process().nice())
+
+
 def test_what_has_died_says_its_last_words(tmp_path):
     with stack(tmp_path, shell("mortal", "echo out of memory; sleep 0.2; exit 1")) as running:
         (process,) = [process for _, process in running._processes]
