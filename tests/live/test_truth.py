@@ -27,8 +27,6 @@ from tests.live.waiting import wait_for
 SETTINGS = Settings()
 OVERVIEW, DEPLOYMENT, SLO = "servescope-overview", "servescope-deployment", "servescope-slo"
 WITHIN = 0.05
-# Both look at the same minutes, but for a few requests at their ends: of 54 in three minutes, three are 5 %.
-RECORDED_WITHIN = 0.1
 RECORDED_AGE_S = 30  # the interval of the rules, twice: one may build on another
 # What a request of 25 s ago has reached: Ray exports every 10 s and Prometheus scrapes every 15 s.
 ARRIVES_WITHIN_S = 25
@@ -436,7 +434,7 @@ def test_recorded_panels_say_what_plain_ones_say(truth):
                 compared += len(aged[0])
                 for labels in aged[0]:
                     values = [by_labels[labels] for by_labels in aged]
-                    low, high = (1 - RECORDED_WITHIN) * min(values), (1 + RECORDED_WITHIN) * max(values)
+                    low, high = (1 - WITHIN) * min(values), (1 + WITHIN) * max(values)
                     if labels not in now or not low <= now[labels] <= high:
                         where = f"{board.uid} / {panel.title} / {ref} {dict(labels)}"
                         apart[where] = (now.get(labels), low, high)
