@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import log_faults
 from tests.live.waiting import wait_for
@@ -40,6 +41,12 @@ from tests.running import free_port
 KINDS = ("fluent-bit", "fluent-bit-otlp", "otelcol")
 # What an agent adds for its backend; the table is about the record.
 ADDED = ("job", "cluster", "service.name", "ray.cluster")
+# How the controller's lines of each event begin.
+EVENTS = {
+    "replica_crash": r'"message": "Actor for Replica.* crashed',
+    "upscale": r'"message": "Upscaling Deployment',
+    "downscale": r'"message": "Downscaling Deployment',
+}
 YOUNG_BYTES = 250_000  # of one file: some 8 MB in all
 SECRETS_SESSION, TEXT_SESSION, JSON_SESSION = (f"session_2026-02-0{day}_00-00-00_000000_1" for day in (1, 2, 3))
 
@@ -187,9 +194,18 @@ def test_every_record_of_this_serve_is_sent_once(kind, traffic_done, place):
     assert len(came) == len(written)
     # the same number again of different ones: none came for another that was lost
     assert len({json.dumps(record, sort_keys=True) for record in came}) == len(set(written))
-    # what the logs tell beside Ray's metrics: the test's crash and its scaling
-    for event in ("replica_crash", "upscale", "downscale"):
-        assert re.search(rf'servescope_log_events_total{{[^}}]*event="{event}"[^}}]*}} [1-9]', events), event
+    # What the logs tell beside Ray's metrics: the test's crash and its scaling, each line of them counted once.
+    logged = {
+        event: sum(line.startswith("controller_") and bool(re.search(words, line)) for line in written)
+        for event, words in EVENTS.items()
+    }
+    counted = dict.fromkeys(EVENTS, 0.0)
+    for family in text_string_to_metric_families(events):
+        for sample in family.samples:
+            if sample.name == "servescope_log_events_total" and sample.labels["event"] in counted:
+                counted[sample.labels["event"]] += sample.value
+    assert counted == logged
+    assert logged["replica_crash"] > 0 < logged["upscale"]
 
 
 @pytest.mark.parametrize("kind", ["fluent-bit", "otelcol"])
