@@ -813,7 +813,8 @@ _LOOPS = _group(
         ("namespace",),
         "Time from a change in the controller until a client had it.",
         "first update of a namespace",
-        "One namespace for each deployment unless RAY_SERVE_COMPACT_LONG_POLL_METRIC_TAGS=1.",
+        "One namespace for each deployment unless RAY_SERVE_COMPACT_LONG_POLL_METRIC_TAGS=1. A new client is told what "
+        "changed up to two minutes before, and that counts as latency.",
         since="2.54",
     ),
     Metric(
@@ -903,7 +904,14 @@ _HAPROXY_METRICS = _group(
 
 _NODES = _group(
     "Nodes",
-    Metric("ray_node_cpu_utilization", GAUGE, "percent", (), "CPU time in use, 0 to 100."),
+    Metric(
+        "ray_node_cpu_utilization",
+        GAUGE,
+        "percent",
+        (),
+        "CPU time in use, 0 to 100.",
+        trap="As every ray_node_* it stops on all nodes while the GCS is away.",
+    ),
     Metric("ray_node_cpu_count", GAUGE, "cores", (), "CPUs of the node."),
     Metric("ray_node_mem_used", GAUGE, "bytes", (), "Memory in use, of the container where there is a limit."),
     Metric("ray_node_mem_total", GAUGE, "bytes", (), "Memory of the node, or the container's limit."),

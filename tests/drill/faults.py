@@ -448,7 +448,8 @@ FAULTS = (
         "kill -9 the controller each time that it comes back",
         kill_controller,
         must=(Expect("RayServeControllerStalled", 60),),
-        may=("RayServeProxyMissing",),
+        # The proxy that has just been killed comes back without routes while there is no controller to tell them.
+        may=("RayServeProxyMissing", "RayServeHealthzFailing"),
         phase=6,
     ),
     Fault(

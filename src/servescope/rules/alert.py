@@ -136,9 +136,18 @@ class Terms:
         fast = self.events(f"{family}_bucket", window, *labels, le=bound(bound_ms), **extra)
         return f"1 - {fast} / ({self.events(f'{family}_count', window, *labels, **extra)} > 0)"
 
+    def controller_turns(self, window: str) -> str:
+        """The clusters whose controller has finished rounds in the window; its counter is a gauge."""
+        return self.total(
+            "group", f"changes({self.scope.select('ray_serve_controller_num_control_loops')}[{window}]) > 0"
+        )
+
     def cluster_lives(self) -> str:
-        """The clusters that report: what another series' absence is held against."""
-        return self.total("group", self.now("ray_node_cpu_utilization"))
+        """The clusters that report: what another series' absence is held against.
+
+        What an agent measures of its node stops everywhere while the GCS is away; what the raylets tell goes on.
+        """
+        return self.total("group", f"{self.now('ray_node_cpu_utilization')} or {self.now('ray_object_store_memory')}")
 
 
 def bound(milliseconds: int) -> str:

@@ -237,6 +237,15 @@ def _worlds() -> dict[str, tuple[Series, str]]:
             },
             "27m",
         ),
+        "a crowd of new clients is told what is old": (
+            {
+                **BASE,
+                **healthy,
+                _series("ray_serve_long_poll_latency_ms_count", namespace="a"): "20x100 60x",
+                _series("ray_serve_long_poll_latency_ms_bucket", namespace="a", le="5000"): "20x100 20x",
+            },
+            "32m",
+        ),
         "Prometheus has just started and finds old counters": (
             {
                 **BASE,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from servescope.rules.alert import Alert, Case, Group, Terms
 from servescope.rules.alerts.saturation import of
+from servescope.rules.alerts.users import STATUS, http
 from servescope.settings import Settings
 
 LOOPS = 'ray_serve_controller_num_control_loops{actor_id="c1"}'
@@ -17,8 +18,7 @@ def build(settings: Settings) -> Group:
     """The group."""
     t = Terms(settings)
     cluster = settings.cluster_label
-    loop_count = t.scope.select("ray_serve_controller_num_control_loops")
-    turning = t.total("group", f"changes({loop_count}[2m]) > 0")
+    turning = t.controller_turns("2m")
     proxies_alive = t.total(
         "group", t.scope.rate("ray_serve_event_loop_monitoring_iterations_total", "2m", component='="proxy"') + " > 0"
     )
@@ -27,8 +27,8 @@ def build(settings: Settings) -> Group:
     lag = t.slow_share("ray_serve_event_loop_scheduling_latency_ms", 500, "5m", *lag_labels)
     proxy_labels = ("node_ip_address",)
     node_alive = f'label_replace({t.now("ray_node_cpu_utilization")}, "node_ip_address", "$1", "ip", "(.*)")'
-    late_news = t.slow_share("ray_serve_long_poll_latency_ms", 5000, "10m")
-    news = t.events("ray_serve_long_poll_latency_ms_count", "10m")
+    late_news = t.slow_share("ray_serve_long_poll_latency_ms", 5000, "5m")
+    news = t.events("ray_serve_long_poll_latency_ms_count", "5m")
     head = {"IsHeadNode": '="true"'}
     seen = "30m"
     return Group(
@@ -60,8 +60,9 @@ def build(settings: Settings) -> Group:
                 ("servescope-cluster", "Control loops per second"),
                 Case(
                     "15m",
-                    {LOOPS: "0+100x20", HEARTBEAT: "0+3x"},
-                    {'ray_serve_controller_num_control_loops{actor_id="c2"}': "_x16 0+90x"},
+                    # What only the controller reports goes with it: its applications are not gone.
+                    {LOOPS: "0+100x20", HEARTBEAT: "0+3x", STATUS: "6x20", http("404", "", ""): "0+5x"},
+                    {'ray_serve_controller_num_control_loops{actor_id="c2"}': "_x16 0+90x", STATUS: "6x"},
                 ),
                 drill="kill-controller",
             ),
@@ -181,9 +182,12 @@ def build(settings: Settings) -> Group:
             Alert(
                 "RayServeLongPollSlow",
                 "warning",
-                "5m",
+                "10m",
                 (),
-                f"{late_news} > 0.1\n# few updates are no share\nand {news} >= 20",
+                f"{late_news} > 0.25\n"
+                "# few updates are no share; a client that comes new counts as late: such a burst has left the window "
+                "in time\n"
+                f"and {news} >= 10",
                 "News from the controller reaches proxies and handles late.",
                 "{{ $value | humanizePercentage }} of the controller's updates took longer than 5 s to arrive.",
                 "Proxies and handles learn of new and dead replicas by long poll; a busy controller or network delays "
@@ -202,10 +206,10 @@ def build(settings: Settings) -> Group:
                 Case(
                     "20m",
                     {
-                        'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.8x",
+                        'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.7x",
                         'ray_serve_long_poll_latency_ms_count{namespace="a"}': "0+1x",
                     },
-                    {'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.95x"},
+                    {'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.8x"},
                 ),
                 no_drill="a controller that is late by five seconds stands still for longer before it is late: the "
                 "unit test carries it",
@@ -221,7 +225,8 @@ def build(settings: Settings) -> Group:
                 f"and {t.cluster_lives()}",
                 "The head node reports nothing any more.",
                 "The head's metrics stopped within the last 30 minutes, while other nodes still report.",
-                "The head is down or cut off. Without GCS fault tolerance the other nodes end within about a minute.",
+                "The head is down or cut off; or the GCS alone is, without which no node tells of itself. Without GCS "
+                "fault tolerance the other nodes end within about a minute.",
                 "With fault tolerance none at first: proxies and replicas on workers go on, nothing scales or heals. "
                 "Without it everything stops.",
                 (
@@ -267,7 +272,12 @@ def build(settings: Settings) -> Group:
                 ),
                 ("Read `logs/gcs_server.out` on the head; restart the head, or let GCS fault tolerance do so.",),
                 ("servescope-cluster", "GCS storage operations"),
-                Case("20m", {GCS: "5x20"}, {GCS: "5x20 _x3 5x"}),
+                Case(
+                    "20m",
+                    {GCS: "5x20", NODE: "10x20", 'ray_object_store_memory{instance="n2"}': "1x"},
+                    {GCS: "5x20 _x3 5x", NODE: "10x"},
+                    also=("RayClusterHeadGone",),
+                ),
                 drill="kill-head-ft",
             ),
             Alert(
@@ -303,7 +313,8 @@ def build(settings: Settings) -> Group:
                 "critical",
                 "5m",
                 (),
-                f"absent({t.scope.select('ray_node_cpu_utilization')})",
+                f"absent({t.scope.select('ray_node_cpu_utilization')})\n"
+                f"and absent({t.scope.select('ray_object_store_memory')})",
                 "Prometheus has no metrics of Ray at all.",
                 "No series of any Ray cluster has arrived for five minutes.",
                 "No target is found or none answers: the discovery file, the PodMonitor or the network.",

@@ -316,8 +316,8 @@ def build(settings: Settings) -> Group:
                 f"({vanished})\n"
                 "# an application deleted on purpose is nobody's loss: callers who still ask for it are\n"
                 f"and on ({settings.cluster_label}) ({unmatched} >= {settings.alert_min_events})\n"
-                f"# silence of the whole cluster has an alert of its own\n"
-                f"and on ({settings.cluster_label}) {t.cluster_lives()}",
+                "# silence of the controller or of the whole cluster has an alert of its own\n"
+                f"and on ({settings.cluster_label}) {t.controller_turns(t.hold)}",
                 "An application is gone and its callers get 404.",
                 "{{ $labels.application }} was there within the last hour and is no longer, while the proxies answer "
                 "404 to paths that match no route.",
@@ -338,6 +338,7 @@ def build(settings: Settings) -> Group:
                         STATUS: "6x20",
                         'ray_serve_application_status{application="other"}': "6x",
                         http("404", "", ""): "0+5x",
+                        'ray_serve_controller_num_control_loops{actor_id="a"}': "0+10x",
                     },
                     {http("404", "", ""): "0+0.1x"},
                     APP,
