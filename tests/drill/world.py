@@ -431,6 +431,20 @@ class World:
                 raise ServescopeError(f"not running after {seconds:g} s: {states}")
             time.sleep(1)
 
+    def await_second_node(self, seconds: float) -> None:
+        """Wait until Prometheus hears the second node: Ray lists it some seconds after its start.
+
+        Raises:
+            ServescopeError: the time is up.
+        """
+        heard = f'ray_node_cpu_utilization and on (instance) up{{instance="{WORKER_IP}:{self.run.ports.metrics}"}} == 1'
+        deadline = time.monotonic() + seconds
+        with Prometheus(self.run.prometheus_url) as prometheus:
+            while not prometheus.query(heard):
+                if time.monotonic() > deadline:
+                    raise ServescopeError(f"Prometheus does not hear the second node after {seconds:g} s")
+                time.sleep(1)
+
     def replica_pids(self, name: str) -> list[int]:
         """The processes of an application's running replicas."""
         deployment = stack.serve_applications(self.run)[name]["deployments"]["Service"]
