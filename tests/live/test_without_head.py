@@ -1,4 +1,4 @@
-"""The exporter while the head dies. It needs a Ray of its own, and runs last, so that it disturbs no other test."""
+"""The exporter while the head dies. It needs a Ray of its own, which ends before the shared one starts."""
 
 from __future__ import annotations
 
