@@ -18,6 +18,7 @@ from rich.console import Console
 
 from servescope.errors import ServescopeError
 from servescope.files import write_all
+from tests.bench.sections import machine
 from tests.drill import world
 from tests.drill.faults import DESIGNS, FAULTS, Fault, Heal
 from tests.drill.judge import Trial, false_alarms, median_detection_s
@@ -26,6 +27,7 @@ from tests.drill.watch import Watch
 from tests.drill.world import World
 
 DEFAULT_BASE = 29000
+SETTLED_WITHIN_S = 180
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -48,7 +50,7 @@ def chosen(names: str) -> list[Fault]:
 def run_once(faults: Sequence[Fault], base: int, say: Callable[[str], None]) -> Result:
     """Every world that these faults need, one after another."""
     began = time.monotonic()
-    result = Result()
+    result = Result(machine(["ray"]))
     for name, design in DESIGNS.items():
         own = [fault for fault in faults if fault.world == name]
         if not own:
@@ -89,6 +91,9 @@ def run_phases(faults: Sequence[Fault], place: World, watch: Watch, say: Callabl
         for trial, heal in ending:
             say(f"heals: {trial.fault.name}; missed: {', '.join(trial.missed) or 'nothing'}")
             heal()
+        place.calm(app.name for trial, _ in ending for app in trial.fault.apps)
+        if not any(trial.fault.everywhere for trial, _ in broken):
+            place.await_running(SETTLED_WITHIN_S)
         for trial, _ in ending:
             if trial.fault.resolves_s:
                 trial.unresolved = _await_end(trial, watch)
@@ -158,16 +163,16 @@ def main() -> int:
         with lock:
             out.print(f"[{time.monotonic() - began:5.0f} s] {line}")
 
-    results: list[Result] = []
-    for number in range(1, runs + 1):
-        say(f"run {number} of {runs}")
-        results.append(run_once(faults, base, say))
     whole = len(faults) == len(FAULTS)
     target = ROOT / ("docs/drill.md" if whole else ".servescope/drill/part.md")
     command = "make drill" + (f" RUNS={runs}" if runs > 1 else "")
     if not whole:
         command += f" FAULTS={','.join(fault.name for fault in faults)}"
-    write_all({target: page(results, command, whole)})
+    results: list[Result] = []
+    for number in range(1, runs + 1):
+        say(f"run {number} of {runs}")
+        results.append(run_once(faults, base, say))
+        write_all({target: page(results, command, whole)})  # a later run that breaks off loses no earlier one
     out.print(f"the matrix is in {target.relative_to(ROOT)}")
     return _summary(results)
 

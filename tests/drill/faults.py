@@ -370,7 +370,7 @@ FAULTS = (
         flooded("flood", 30),
         must=(Expect("RayServeTrafficFlood", 90),),
         apps=app("flood", replicas=1),
-        phase=4,
+        phase=5,
     ),
     Fault(
         "flapping-load",

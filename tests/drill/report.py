@@ -12,12 +12,13 @@ from tests.drill.judge import ALWAYS, Trial, median_detection_s
 
 @dataclass
 class Result:
-    """One run: its trials, false alarms, and how Prometheus kept up, by world."""
+    """One run: its trials, its false alarms, how Prometheus kept up, by world, and the machine."""
 
     trials: list[Trial] = field(default_factory=list)
     false_alarms: list[str] = field(default_factory=list)
     figures: dict[str, dict[str, float]] = field(default_factory=dict)
     minutes: float = 0
+    machine: str = ""
 
     @property
     def good(self) -> bool:
@@ -47,6 +48,8 @@ def page(results: Sequence[Result], command: str, whole: bool) -> str:
         f"Runs: {len(results)}, {' and '.join(f'{result.minutes:.0f}' for result in results)} minutes. Expected alerts "
         f"seen: {expected - missed} of {expected}. False alarms: {wrong}. Median time to detect: "
         f"{'-' if median is None else f'{median:.0f} s'}.",
+        "",
+        *(f"- run {i}: {result.machine}" for i, result in enumerate(results, 1)),
         "",
         "| fault | what really breaks | expected | seen after, s | in time | may also fire, and did |",
         "|---|---|---|---|---|---|",

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from servescope.errors import ServescopeError
 from servescope.evaluate import Prometheus
 from servescope.settings import Settings
 from tests.drill import SWITCHES
-from tests.drill.load import Load, Rate
+from tests.drill.load import Load
 
 SCALE = 7.5  # divides every duration: 15 s between scrapes are 2 s, five minutes are 40 s
 SETTINGS = Settings(
@@ -41,6 +41,7 @@ HEAD_IP, WORKER_IP = "10.77.0.1", "10.77.0.2"
 WORKER_DISK = "1g"
 READY_WITHIN_S = 300
 NODE_TRIES = 3
+CALM_RATE = 0.2  # requests per second
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class App:
     """An application of one deployment. It takes the default for whatever the drill does not need to choose."""
 
     name: str
-    rate: Rate = 1.0
+    rate: float = 1.0
     work_s: float = 0.0
     replicas: int = 1
     autoscaling: Mapping[str, Any] | None = None
@@ -465,6 +466,11 @@ class World:
         return f"http://{host}:{self.run.ports.serve}/{application.name}"
 
     # -- faults
+
+    def calm(self, names: Iterable[str]) -> None:
+        """Send these only as much as shows that they stay quiet: two cores must carry what breaks next."""
+        for name in names:
+            self.load.rates[name] = min(self.applications[name].rate, CALM_RATE)
 
     def switch(self, name: str, mode: str = "") -> None:
         """Turn an application's fault on, or off."""

@@ -190,7 +190,13 @@ _FIRST_EVENTS: Series = {
 def _worlds() -> dict[str, tuple[Series, str]]:
     """Series and the time at which no alert but the watchdog may fire."""
     healthy = _healthy()
-    replaced = {text: f"{values}100" if 'replica="r1"' in text else values for text, values in healthy.items()} | {
+
+    def ended(values: str) -> str:
+        """A replica's series after its end: gauges go, counters and histograms stay with its node's agent."""
+        growth = re.fullmatch(r"0\+(\d+)x", values)
+        return f"{values}100 {100 * int(growth.group(1))}x" if growth else f"{values}100"
+
+    replaced = {text: ended(values) if 'replica="r1"' in text else values for text, values in healthy.items()} | {
         text: values for text, values in _healthy("r2", born="_x104 ").items() if 'replica="r2"' in text
     }
     old = _healthy(ends="x100")
@@ -211,6 +217,14 @@ def _worlds() -> dict[str, tuple[Series, str]]:
         "healthy, after three scrapes failed": (_with_gap(healthy, 100), "29m"),
         "the first failure of each kind": ({**BASE, **healthy, **_FIRST_EVENTS}, "26m"),
         "a replica died and was replaced": ({**BASE, **replaced, **_FIRST_EVENTS}, "28m"),
+        "a new version whose caller bears with its failures replaces the one replica": (
+            {
+                **BASE,
+                **replaced,
+                _series("ray_serve_deployment_error_counter_total", **_D, replica="r2", route="/"): "_x104 0+10x",
+            },
+            "33m",
+        ),
         "a new session after a restart, three minutes in": ({**BASE, **old, **young}, "30m"),
         "a new session after a restart, an hour in": ({**BASE, **old, **young}, "90m"),
         "scaled to zero on purpose": ({**BASE, **zero}, "40m"),

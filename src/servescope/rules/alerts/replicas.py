@@ -42,11 +42,14 @@ def build(settings: Settings) -> Group:
     def calls(*labels: str) -> str:
         return t.events("ray_serve_deployment_processing_latency_ms_count", "10m", *labels)
 
-    failing = f"({errors(*REPLICA)} or 0 * {calls(*REPLICA)}) / ({calls(*REPLICA)} > 0)"
-    replica_p95 = promql.quantile(
+    # A replica that a rollout took away is no sibling. Ray keeps its counters; its gauges go.
+    there = t.total("group", t.now("ray_serve_replica_processing_queries"), *REPLICA)
+    failing = f"({errors(*REPLICA)} or 0 * {calls(*REPLICA)}) / ({calls(*REPLICA)} > 0 and {there})"
+    p95 = promql.quantile(
         0.95,
         t.total("sum", t.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", "10m"), *REPLICA, "le"),
     )
+    replica_p95 = f"({p95} and {there})"
 
     def siblings(expression: str) -> str:
         # The lower quartile: with two replicas, one of them bad, a median would be half of the bad one's figure.
@@ -232,6 +235,7 @@ def build(settings: Settings) -> Group:
                         of("ray_serve_deployment_processing_latency_ms_count", replica="r2", route="/"): "0+10x",
                         of("ray_serve_deployment_processing_latency_ms_count", replica="r3", route="/"): "0+10x",
                         of("ray_serve_deployment_processing_latency_ms_count", replica="r4", route="/"): "0+10x",
+                        **{of("ray_serve_replica_processing_queries", replica=f"r{i}"): "1x" for i in (1, 2, 3, 4)},
                     },
                     {
                         of("ray_serve_deployment_error_counter_total", replica=f"r{i}", route="/"): "0+5x"
@@ -277,7 +281,8 @@ def build(settings: Settings) -> Group:
                     | {
                         of("ray_serve_deployment_processing_latency_ms_count", replica=replica, route="/"): "0+10x"
                         for replica in ("r1", "r2", "r3")
-                    },
+                    }
+                    | {of("ray_serve_replica_processing_queries", replica=f"r{i}"): "1x" for i in (1, 2, 3)},
                     {of("ray_serve_deployment_processing_latency_ms_bucket", replica="r2", route="/", le="100"): "0x"},
                     {**WHO, "replica": "r1"},
                 ),
