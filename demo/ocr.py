@@ -87,6 +87,7 @@ class Model:
     """What both model deployments share: one engine, loaded before the first request, and a health check."""
 
     warm_up: Any  # a function of the engine that loads the model by using it
+    session: Any  # a function of the engine: the model's session of ONNX Runtime
 
     def __init__(self) -> None:
         self._ocr: RapidOCR | None = None
@@ -96,6 +97,9 @@ class Model:
         """Load the models; Serve calls this before the first request and after a change of user_config."""
         ocr = engine(bool(config.get("cuda", False)), int(config.get("side", 320)))
         type(self).warm_up(ocr)
+        if config.get("cuda", False) and "CUDAExecutionProvider" not in self.session(ocr).get_providers():
+            # Else the models would run on the CPU, beside a GPU that is reserved and idle.
+            raise RuntimeError("ONNX Runtime cannot use the GPU: see its warnings in this replica's log")
         self._ocr = ocr
 
     async def run(self, function: Any, *args: Any) -> Any:
@@ -114,6 +118,7 @@ class Detector(Model):
     """Finds the lines of text in an image."""
 
     warm_up = staticmethod(lambda ocr: find_lines(ocr, BLANK))
+    session = staticmethod(lambda ocr: ocr.text_det.session.session)
 
     async def __call__(self, image: Image) -> list[Image]:
         """Parts of the image, one for each line."""
@@ -126,6 +131,7 @@ class Recogniser(Model):
     """Reads lines; those of concurrent requests go through the model together."""
 
     warm_up = staticmethod(lambda ocr: read_lines(ocr, [BLANK]))
+    session = staticmethod(lambda ocr: ocr.text_rec.session.session)
 
     @serve.batch(max_batch_size=8, batch_wait_timeout_s=0.02)
     async def read(self, requests: list[list[Image]]) -> list[list[str]]:

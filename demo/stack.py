@@ -95,6 +95,7 @@ class Run:
     ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)
     traces: bool = False  # whether a Collector runs and Serve sends it spans
+    gpus: int = 0  # how many Ray may hand out
     extra_scrapes: Sequence[dict[str, Any]] = ()  # jobs of Prometheus beside those of every stack
 
     @property
@@ -193,7 +194,7 @@ def ray(run: Run) -> Component:
     p = run.ports
     command = [
         *(f"{run.ray}/ray", "start", "--head", "--block", "--disable-usage-stats", "--include-dashboard=true"),
-        *("--num-cpus=8", "--num-gpus=0", f"--temp-dir={run.temp_dir}", f"--dashboard-host={LOOPBACK}"),
+        *("--num-cpus=8", f"--num-gpus={run.gpus}", f"--temp-dir={run.temp_dir}", f"--dashboard-host={LOOPBACK}"),
         f"--port={p.gcs}",
         f"--ray-client-server-port={p.client_server}",
         f"--object-manager-port={p.object_manager}",

@@ -1001,15 +1001,15 @@ _PROCESSES = _group(
             f"ray_component_{name}",
             GAUGE,
             unit,
-            (*_PROCESS, *_GPU_LABELS),
+            ("Component",),
             text,
-            "processes on a GPU",
+            appears,
             needs=_GPU,
-            newer_labels={"GpuUuid": "2.60"},
+            trap="Ray declares the labels of the GPU for it and never sets them.",
         )
-        for name, unit, text in (
-            ("gpu_percentage", "percent", "GPU time of a process, 100 is one GPU."),
-            ("gpu_memory_mb", "MB", "GPU memory of a process."),
+        for name, unit, text, appears in (
+            ("gpu_percentage", "percent", "GPU time of a process, 100 is one GPU.", "processes while they use a GPU"),
+            ("gpu_memory_mb", "MB", "GPU memory of a process.", "processes on a GPU"),
         )
     ),
     origin=Origin.PROCESS,

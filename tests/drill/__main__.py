@@ -27,7 +27,6 @@ from tests.drill.watch import Watch
 from tests.drill.world import World
 
 DEFAULT_BASE = 29000
-SETTLED_WITHIN_S = 180
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -57,8 +56,9 @@ def run_once(faults: Sequence[Fault], base: int, say: Callable[[str], None]) -> 
             continue
         say(f"world {name}: {', '.join(fault.name for fault in own)}")
         applications = [app for fault in own for app in fault.apps]
+        first = {app.name for fault in own if not fault.arrives for app in fault.apps if app.at_once}
         with (
-            World(design, applications, base, say) as place,
+            World(design, applications, first, base, say) as place,
             Watch(place.alertmanager_url, say) as watch,
         ):
             trials = run_phases(own, place, watch, say)
@@ -71,13 +71,17 @@ def run_once(faults: Sequence[Fault], base: int, say: Callable[[str], None]) -> 
 
 
 def run_phases(faults: Sequence[Fault], place: World, watch: Watch, say: Callable[[str], None]) -> list[Trial]:
-    """Break what belongs to a phase side by side, watch until all was seen or the time is up, heal, and go on."""
+    """Break what belongs to a phase side by side, heal each when all was seen or its time is up, and go on."""
     begun = time.monotonic()
+    came: dict[str, float] = {}
     trials: list[Trial] = []
     broken: list[tuple[Trial, Heal]] = []
     for phase in sorted({fault.phase for fault in faults}):
+        arriving = [fault for fault in faults if came.get(fault.name) is None and 0 < fault.arrives <= phase]
+        place.arrive(app.name for fault in arriving for app in fault.apps)
+        came.update({fault.name: time.monotonic() for fault in arriving})
         own = [fault for fault in faults if fault.phase == phase]
-        quiet = max(fault.before_s for fault in own) - (time.monotonic() - begun)
+        quiet = max(came.get(fault.name, begun) + fault.before_s for fault in own) - time.monotonic()
         if quiet > 0:
             say(f"{quiet:.0f} s more of quiet time first")
             time.sleep(quiet)
@@ -87,33 +91,43 @@ def run_phases(faults: Sequence[Fault], place: World, watch: Watch, say: Callabl
             trials.append(trial)
             broken.append((trial, fault.breaks(place)))
         ending = [(trial, heal) for trial, heal in broken if (trial.fault.until or trial.fault.phase) <= phase]
-        _watch([trial for trial, _ in ending], watch)
-        for trial, heal in ending:
-            say(f"heals: {trial.fault.name}; missed: {', '.join(trial.missed) or 'nothing'}")
-            heal()
-        place.calm(app.name for trial, _ in ending for app in trial.fault.apps)
-        if not any(trial.fault.everywhere for trial, _ in broken):
-            place.await_running(SETTLED_WITHIN_S)
+        _heal_in_turn(ending, trials, watch, say)
+        broken = [pair for pair in broken if pair not in ending]
+        _tidy([trial.fault for trial, _ in ending], place)
         for trial, _ in ending:
             if trial.fault.resolves_s:
                 trial.unresolved = _await_end(trial, watch)
-        broken = [pair for pair in broken if pair not in ending]
-    _watch([trial for trial, _ in broken], watch)  # in a part of the drill, the phase that would end it may be missing
+    _heal_in_turn(broken, trials, watch, say)  # in a part of the drill, the phase that would end it may be missing
     for trial in trials:
         trial.look(watch.seen())
     return trials
 
 
-def _watch(trials: Sequence[Trial], watch: Watch) -> None:
+def _heal_in_turn(
+    open_: Sequence[tuple[Trial, Heal]], trials: Sequence[Trial], watch: Watch, say: Callable[[str], None]
+) -> None:
     def over(trial: Trial) -> bool:
         passed = time.monotonic() - trial.broke
         longest = max([expect.within_s for expect in trial.fault.must], default=0)
         return passed >= trial.fault.watch_s and (not trial.missed or passed > longest)
 
-    while not all(over(trial) for trial in trials):
+    left = list(open_)
+    while left:
         time.sleep(1)
         for trial in trials:
             trial.look(watch.seen())
+        for trial, heal in [pair for pair in left if over(pair[0])]:
+            say(f"heals: {trial.fault.name}; missed: {', '.join(trial.missed) or 'nothing'}")
+            heal()
+            left.remove((trial, heal))
+
+
+def _tidy(faults: Sequence[Fault], place: World) -> None:
+    """Let settle what was healed; two cores must carry what breaks next."""
+    if any(fault.everywhere for fault in faults):
+        return
+    place.calm(app.name for fault in faults if fault.stays for app in fault.apps)
+    place.leave([app.name for fault in faults if not fault.stays for app in fault.apps])
 
 
 def _await_end(trial: Trial, watch: Watch) -> list[str]:

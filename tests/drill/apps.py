@@ -45,7 +45,7 @@ class Service:
         if start == "raise":
             raise RuntimeError("the model's file is missing")
         if start == "slow":
-            time.sleep(30)
+            time.sleep(70)
         self._release = start
         if self._mode() == "exit-at-start":
             os._exit(1)

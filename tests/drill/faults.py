@@ -43,7 +43,12 @@ class Fault:
     phase: int = 1
     until: int = 0  # the phase at whose end it heals, where not its own
     watch_s: float = 0  # how long to look on at least
-    # How much must have been recorded before: first events count only where the start of their window was watched.
+    # Its applications are there from this phase on, and are deleted when the phase is over in which the fault heals, so
+    # that two cores carry them.
+    arrives: int = 0
+    stays: bool = False
+    # How much must have been recorded of them before: first events count only where the start of their window was
+    # watched.
     before_s: float = 80
     resolves_s: float = 0  # within how long after healing its alerts must have ended by themselves; 0 does not wait
     lasts: tuple[str, ...] = ()  # but for these, which the world's configuration keeps on
@@ -112,7 +117,8 @@ def released(name: str, start: str, **changes: object) -> Callable[[World], Heal
 
     def breaks(world: World) -> Heal:
         world.deploy(name, start=start, **changes)
-        return lambda: world.deploy(name, start="healed", resources={})
+        world.load.rates[name] = world.applications[name].rate
+        return lambda: None  # the application leaves
 
     return breaks
 
@@ -207,6 +213,7 @@ FAULTS = (
         phase=0,
         watch_s=300,
         before_s=0,
+        stays=True,
     ),
     Fault(
         "kill-replica",
@@ -224,6 +231,7 @@ FAULTS = (
         apps=app("crash-loop", rate=0.5),
         phase=2,
         before_s=120,
+        arrives=2,
     ),
     Fault(
         "exit-at-start",
@@ -233,6 +241,7 @@ FAULTS = (
         may=(*WITHOUT_REPLICAS, "RayServeReplicaCrashLooping", "RayServeReplicasNotPlaced"),
         apps=app("exit-at-start"),
         phase=3,
+        arrives=2,
     ),
     Fault(
         "failing-constructor",
@@ -246,6 +255,7 @@ FAULTS = (
         may=(*WITHOUT_REPLICAS, "RayServeRolloutStuck"),
         apps=app("failing-constructor"),
         phase=3,
+        arrives=2,
     ),
     Fault(
         "raising-handler",
@@ -275,6 +285,7 @@ FAULTS = (
         switched("hang", "hung-requests"),
         must=(Expect("RayServeRequestsHung", 150),),
         apps=app("hung-requests", rate=0.5, max_ongoing=1000),
+        stays=True,
     ),
     Fault(
         "burst",
@@ -288,6 +299,7 @@ FAULTS = (
         may=(*SLOW, "RayServeRouterWaitHigh", "RayServeReplicasSaturated", "RayServeErrorsAfterDeploy"),
         apps=app("burst", work_s=0.5, max_ongoing=2, max_queued=10),
         phase=2,
+        arrives=2,
     ),
     Fault(
         "beyond-max-replicas",
@@ -308,6 +320,7 @@ FAULTS = (
             autoscaling={**AUTOSCALING, "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2},
         ),
         phase=4,
+        arrives=4,
     ),
     Fault(
         "hours-at-max",
@@ -337,6 +350,7 @@ FAULTS = (
         may=WITHOUT_REPLICAS,
         apps=app("no-resources", rate=0.2),
         phase=3,
+        arrives=2,
     ),
     Fault(
         "blocked-loop",
@@ -346,6 +360,7 @@ FAULTS = (
         may=(*SLOW, "RayServeRouterWaitHigh", "RayServeQueueGrowing"),
         apps=app("blocked-loop", rate=0.4),
         phase=2,
+        arrives=2,
     ),
     Fault(
         "bad-rollout",
@@ -371,6 +386,7 @@ FAULTS = (
         must=(Expect("RayServeTrafficFlood", 90),),
         apps=app("flood", replicas=1),
         phase=5,
+        arrives=4,
     ),
     Fault(
         "flapping-load",
@@ -392,12 +408,13 @@ FAULTS = (
             },
         ),
         phase=4,
+        arrives=4,
     ),
     Fault(
         "slow-start",
-        "a constructor that takes half a minute",
+        "a constructor that takes more than a minute",
         released("slow-start", "slow"),
-        must=(Expect("RayServeReplicaSlowStart", 120),),
+        must=(Expect("RayServeReplicaSlowStart", 150),),
         may=("RayServeReplicasMissing",),
         apps=app("slow-start", rate=0, at_once=False),
         phase=2,
@@ -426,6 +443,7 @@ FAULTS = (
         may=("RayServeProxyMissing",),
         apps=app("kill-proxy", on_worker=True, rate=0.2),
         phase=5,
+        stays=True,
     ),
     Fault(
         "full-disk",
@@ -434,6 +452,7 @@ FAULTS = (
         must=(Expect("RayClusterDiskFilling", 75), Expect("RayClusterDiskFull", 45)),
         apps=app("full-disk", on_worker=True, rate=0.2),
         phase=6,
+        stays=True,
     ),
     Fault(
         "kill-node",
@@ -447,6 +466,7 @@ FAULTS = (
         apps=app("kill-node", on_worker=True, rate=0.2),
         everywhere=True,
         phase=7,
+        stays=True,
     ),
     Fault(
         "kill-controller",
@@ -501,6 +521,7 @@ FAULTS = (
             autoscaling={**AUTOSCALING, "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 4},
         ),
         world="redis",
+        stays=True,
     ),
     Fault(
         "oom-kill",
@@ -510,6 +531,7 @@ FAULTS = (
         may=("RayServeLatencyBoundMissing", "RayClusterMemoryHigh"),
         apps=app("oom-kill"),
         world="redis",
+        stays=True,
     ),
     Fault(
         "spill",
@@ -519,6 +541,7 @@ FAULTS = (
         may=("RayServeLatencyBoundMissing",),
         apps=app("spill"),
         world="redis",
+        stays=True,
     ),
     Fault(
         "kill-head-ft",
@@ -536,5 +559,6 @@ FAULTS = (
         phase=2,
         resolves_s=180,
         lasts=("RayServeLatencyBoundMissing",),
+        stays=True,
     ),
 )

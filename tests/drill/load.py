@@ -19,6 +19,7 @@ class Load:
     def __init__(self) -> None:
         self.rates: dict[str, Rate] = {}
         self.counts: Counter[tuple[str, int]] = Counter()
+        self.in_flight: Counter[str] = Counter()
         self._urls: dict[str, str] = {}
         self._loop = asyncio.new_event_loop()
         self._stopping = False
@@ -64,9 +65,12 @@ class Load:
             await asyncio.sleep(1 / rate)
 
     async def _get(self, session: aiohttp.ClientSession, name: str, url: str) -> None:
+        self.in_flight[name] += 1
         try:
             async with session.get(url) as response:
                 await response.read()
                 self.counts[name, response.status] += 1
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
             self.counts[name, 0] += 1  # nobody there
+        finally:
+            self.in_flight[name] -= 1

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,13 @@ from tests.drill.load import Load
 
 SCALE = 7.5  # divides every duration: 15 s between scrapes are 2 s, five minutes are 40 s
 SETTINGS = Settings(
-    slow_start_ms=20_000,  # the bucket bound above 120 s / SCALE
+    slow_start_ms=60_000,  # a bucket bound that no healthy start reaches, however busy the cores
 )
 HEAD_IP, WORKER_IP = "10.77.0.1", "10.77.0.2"
 WORKER_DISK = "1g"
 READY_WITHIN_S = 300
 NODE_TRIES = 3
+SETTLED_WITHIN_S = 180
 CALM_RATE = 0.2  # requests per second
 
 
@@ -58,7 +59,7 @@ class App:
     graceful_shutdown_s: float = 20
     resources: Mapping[str, float] = field(default_factory=dict)
     start: str = ""
-    at_once: bool = True  # deployed before Prometheus starts, or only by its fault
+    at_once: bool = True  # deployed before its fault, or only by it
     on_worker: bool = False  # its replicas and its traffic are on the second node
 
     def config(self) -> dict[str, Any]:
@@ -94,23 +95,24 @@ class Design:
     memory_left: int = 0  # bytes above what is in use now at which Ray kills for memory; 0 leaves Ray's 95 %
 
 
-def scaled(seconds: float) -> float:
+def scaled(seconds: float, scale: float = SCALE) -> float:
     """A duration of the real world in this one, seconds."""
-    return seconds / SCALE
+    return seconds / scale
 
 
-def ray_environment() -> dict[str, str]:
+def ray_environment(scale: float = SCALE) -> dict[str, str]:
     """Ray's own intervals, shortened by the same factor."""
+    ten, five, thirty = (scaled(seconds, scale) for seconds in (10, 5, 30))
     return {
-        "RAY_metrics_report_interval_ms": str(round(scaled(10_000))),
-        "REPORTER_UPDATE_INTERVAL_MS": str(round(scaled(10_000))),
+        "RAY_metrics_report_interval_ms": str(round(1000 * ten)),
+        "REPORTER_UPDATE_INTERVAL_MS": str(round(1000 * ten)),
         "RAY_worker_niceness": "0",  # else whatever else the machine does starves the replicas
-        "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": f"{scaled(10):.3f}",
-        "RAY_SERVE_REPLICA_UTILIZATION_REPORT_INTERVAL_S": f"{scaled(10):.3f}",
-        "RAY_SERVE_REPLICA_MAX_PROCESSING_LATENCY_REPORT_INTERVAL_S": f"{scaled(10):.3f}",
-        "RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S": f"{scaled(5):.3f}",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": f"{scaled(10):.3f}",
-        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": f"{scaled(30):.3f}",
+        "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": f"{ten:.3f}",
+        "RAY_SERVE_REPLICA_UTILIZATION_REPORT_INTERVAL_S": f"{ten:.3f}",
+        "RAY_SERVE_REPLICA_MAX_PROCESSING_LATENCY_REPORT_INTERVAL_S": f"{ten:.3f}",
+        "RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S": f"{five:.3f}",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": f"{ten:.3f}",
+        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": f"{thirty:.3f}",
         # Fewer buckets, with every bound that an alert reads: the node agent renders each of them at every scrape.
         "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "5,20,50,100,200,500,1000,2000,5000,10000,60000",
     }
@@ -135,12 +137,14 @@ def impossible() -> str:
 class World:
     """A running world; a context manager, which leaves nothing behind."""
 
-    def __init__(self, design: Design, applications: list[App], base: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, design: Design, applications: list[App], first: set[str], base: int, say: Callable[[str], None]
+    ) -> None:
         self.design = design
         self.say = say
         self.load = Load()
         self.applications = {application.name: application for application in applications}
-        self.present = {application.name for application in applications if application.at_once}
+        self.present = set(first)
         directory = ROOT / ".servescope/drill" / design.name
         shutil.rmtree(directory, ignore_errors=True)
         self.switches = directory / "switches"
@@ -178,7 +182,7 @@ class World:
             self._closing.callback(self.load.stop)
             self.load.start(
                 {name: self._url(application) for name, application in self.applications.items()},
-                {name: a.rate if a.at_once else 0 for name, a in self.applications.items()},
+                {name: a.rate if name in self.present else 0 for name, a in self.applications.items()},
             )
             self.start("exporter", self._exporter)
             self.start("blackbox", self._blackbox)
@@ -468,9 +472,30 @@ class World:
     # -- faults
 
     def calm(self, names: Iterable[str]) -> None:
-        """Send these only as much as shows that they stay quiet: two cores must carry what breaks next."""
+        """Send these only as much as shows that they stay quiet."""
         for name in names:
             self.load.rates[name] = min(self.applications[name].rate, CALM_RATE)
+
+    def leave(self, names: Collection[str]) -> None:
+        """Delete these on purpose, when nobody asks for them any more."""
+        for name in names:
+            self.load.rates[name] = 0
+        deadline = time.monotonic() + SETTLED_WITHIN_S
+        while any(self.load.in_flight[name] for name in names if self._serves(name)) and time.monotonic() < deadline:
+            time.sleep(1)
+        self.delete(*names)
+        self.await_running(SETTLED_WITHIN_S)
+
+    def _serves(self, name: str) -> bool:
+        application = stack.serve_applications(self.run).get(name, {})
+        return application.get("status") == "RUNNING"
+
+    def arrive(self, names: Iterable[str]) -> None:
+        """Deploy these, one after another lest they starve each other, and begin to ask for them."""
+        for name in names:
+            self.deploy(name)
+            self.await_running(SETTLED_WITHIN_S)
+            self.load.rates[name] = self.applications[name].rate
 
     def switch(self, name: str, mode: str = "") -> None:
         """Turn an application's fault on, or off."""

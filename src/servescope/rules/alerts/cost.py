@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from servescope.promql import DEPLOYMENT
 from servescope.rules.alert import Alert, Case, Group, Terms
-from servescope.rules.alerts.nodes import GPU, node
+from servescope.rules.alerts.nodes import GPU, GPU_TEST, node
 from servescope.rules.alerts.saturation import HEALTHY, TARGET, WHO, of
 from servescope.rules.alerts.users import http
 from servescope.settings import Settings
@@ -119,7 +119,7 @@ def build(settings: Settings) -> Group:
                     {node("ray_node_gpus_utilization", GPU): f"0x300 {settings.gpu_idle_percent} 0x"},
                     {"instance": "n1"},
                 ),
-                no_drill="needs a GPU: the unit test carries it",
+                no_drill=GPU_TEST,
             ),
             Alert(
                 "RayServeTrafficFlood",

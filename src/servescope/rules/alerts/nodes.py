@@ -6,6 +6,7 @@ from servescope.rules.alert import Alert, Case, Group, Terms
 from servescope.settings import Settings
 
 GPU_LABELS = ("instance", "GpuIndex")
+GPU_TEST = "needs a GPU: where there is one, tests/live/test_gpu.py fills and idles it; the unit test carries it"
 GPU = 'GpuIndex="0",GpuDeviceName="H100"'
 
 
@@ -242,7 +243,7 @@ def build(settings: Settings) -> Group:
                     {node("ray_node_gram_used", GPU): "97x", node("ray_node_gram_available", GPU): "3x"},
                     {"instance": "n1", "GpuIndex": "0"},
                 ),
-                no_drill="needs a GPU: the unit test carries it",
+                no_drill=GPU_TEST,
             ),
             Alert(
                 "RayGpuHot",
