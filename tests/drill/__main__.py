@@ -27,6 +27,7 @@ from tests.drill.watch import Watch
 from tests.drill.world import World
 
 DEFAULT_BASE = 29000
+STAGGER_S = 15
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
@@ -85,7 +86,8 @@ def run_phases(faults: Sequence[Fault], place: World, watch: Watch, say: Callabl
         if quiet > 0:
             say(f"{quiet:.0f} s more of quiet time first")
             time.sleep(quiet)
-        for fault in own:
+        for number, fault in enumerate(own):
+            time.sleep(STAGGER_S if number else 0)  # what starts replicas must not do so all at once
             say(f"breaks: {fault.name}: {fault.how}")
             trial = Trial(fault, time.monotonic())
             trials.append(trial)
