@@ -50,7 +50,7 @@ def chosen(names: str) -> list[Fault]:
 def run_once(faults: Sequence[Fault], base: int, say: Callable[[str], None]) -> Result:
     """Every world that these faults need, one after another."""
     began = time.monotonic()
-    result = Result(machine(["ray"]))
+    result = Result(machine=machine(["ray"]))
     for name, design in DESIGNS.items():
         own = [fault for fault in faults if fault.world == name]
         if not own:

@@ -10,7 +10,7 @@ from tests.drill import world
 from tests.drill.judge import ALWAYS, Trial, median_detection_s
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Result:
     """One run: its trials, its false alarms, how Prometheus kept up, by world, and the machine."""
 

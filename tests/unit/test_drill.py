@@ -100,13 +100,14 @@ def test_an_alert_that_nothing_explains_is_a_false_alarm() -> None:
 
 def test_the_page_tells_what_was_missed() -> None:
     trial = Trial(FAULT, 0, detected={"RayServeNoReplicas": 12.4})
-    result = Result([trial], ["RayClusterOomKills{} after 3 s"])
+    result = Result(trials=[trial], false_alarms=["RayClusterOomKills{} after 3 s"], machine="2 cores")
     text = page([result], "make drill", whole=False)
     assert not result.good
     assert "| f | breaks | RayServeNoReplicas (within 30) | 12 | yes |" in text
     assert "RayServeRouteFailing (within 30) | missed | **no** |" in text
     assert "Expected alerts seen: 1 of 2. False alarms: 1. Median time to detect: 12 s." in text
     assert "- run 1: RayClusterOomKills{} after 3 s" in text
+    assert "- run 1: 2 cores" in text
 
 
 def test_a_part_is_chosen_by_name() -> None:
