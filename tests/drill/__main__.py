@@ -134,7 +134,7 @@ def _tidy(faults: Sequence[Fault], place: World) -> None:
 
 def _await_end(trial: Trial, watch: Watch) -> list[str]:
     """What of the fault's own alerts still fires when its time to resolve is up."""
-    own = {*trial.fault.may, *(expect.alert for expect in trial.fault.must)} - set(trial.fault.lasts)
+    own = {*trial.fault.may, *(expect.alert for expect in trial.fault.must)}
     deadline = time.monotonic() + trial.fault.resolves_s
     while True:
         left = [str(seen) for seen in watch.firing() if seen.alert in own and seen.begun[-1] >= trial.broke]

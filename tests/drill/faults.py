@@ -52,8 +52,8 @@ class Fault:
     # watched.
     before_s: float = 80
     resolves_s: float = 0  # within how long after healing its alerts must have ended by themselves; 0 does not wait
-    lasts: tuple[str, ...] = ()  # but for these, which the world's configuration keeps on
     everywhere: bool = False
+    anywhere: tuple[str, ...] = ()  # those of its alerts that may name any application
 
 
 DESIGNS = {
@@ -109,6 +109,16 @@ def flooded(name: str, rate: float) -> Callable[[World], Heal]:
         usual = world.load.rates[name]
         world.load.rates[name] = rate
         return lambda: world.load.rates.update({name: usual})
+
+    return breaks
+
+
+def overwhelmed(name: str, rate: float) -> Callable[[World], Heal]:
+    """Send more, and make each take long: after short ones the router is late to fill a free place."""
+
+    def breaks(world: World) -> Heal:
+        heals = [switched("slow", name)(world), flooded(name, rate)(world)]
+        return lambda: [heal() for heal in heals]
 
     return breaks
 
@@ -379,11 +389,11 @@ FAULTS = (
     ),
     Fault(
         "beyond-max-replicas",
-        "14 requests per second to a deployment whose two replicas, the most it may have, finish ten",
-        flooded("beyond-max-replicas", 14),
+        "6.5 slow requests per second to a deployment whose two replicas, the most it may have, finish four",
+        overwhelmed("beyond-max-replicas", 6.5),
         must=(
             Expect("RayServeQueueGrowing", 240),
-            Expect("RayServeReplicasSaturated", 180),
+            Expect("RayServeReplicasSaturated", 240),
             Expect("RayServeRouterWaitHigh", 180),
             Expect("RayServeCappedByMaxReplicas", 240),
         ),
@@ -391,9 +401,9 @@ FAULTS = (
         apps=app(
             "beyond-max-replicas",
             work_s=1,
-            max_ongoing=5,
+            max_ongoing=15,
             max_queued=5000,
-            autoscaling={**AUTOSCALING, "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 2},
+            autoscaling={**AUTOSCALING, "min_replicas": 1, "max_replicas": 2, "target_ongoing_requests": 6},
         ),
         phase=4,
         arrives=4,
@@ -523,13 +533,15 @@ FAULTS = (
         ),
         world="redis",
         stays=True,
+        anywhere=("RayServeLatencyBoundMissing",),
     ),
     Fault(
         "oom-kill",
         "a task takes memory until Ray's memory monitor ends it",
         switched("hog", "oom-kill"),
         must=(Expect("RayClusterOomKills", 120),),
-        may=("RayServeLatencyBoundMissing", "RayClusterMemoryHigh"),
+        # With the task Ray ends what else it chooses: it has taken the controller, and a proxy.
+        may=("RayClusterMemoryHigh", "RayServeProbeFailing", *WITHOUT_CONTROLLER),
         apps=app("oom-kill"),
         world="redis",
         stays=True,
@@ -539,7 +551,6 @@ FAULTS = (
         "a replica keeps more objects than the object store holds",
         switched("keep", "spill"),
         must=(Expect("RayClusterObjectStoreSpilling", 180),),
-        may=("RayServeLatencyBoundMissing",),
         apps=app("spill"),
         world="redis",
         stays=True,
@@ -554,12 +565,11 @@ FAULTS = (
             Expect("ServescopeExporterStale", 200),
             Expect("RayServeProbeFailing", 60),
         ),
-        may=(*WITHOUT_CONTROLLER, "RayServeLatencyBoundMissing", "ServescopeTargetDown", "ServescopeExporterDown"),
+        may=(*WITHOUT_CONTROLLER, "ServescopeTargetDown", "ServescopeExporterDown"),
         apps=app("kill-head-ft", on_worker=True),
         world="redis",
         phase=2,
         resolves_s=180,
-        lasts=("RayServeLatencyBoundMissing",),
         stays=True,
     ),
 )

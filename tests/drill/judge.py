@@ -48,7 +48,8 @@ class Trial:
 def of(fault: Fault, seen: Seen) -> bool:
     """Whether the alert speaks of the fault's own applications, or of the cluster."""
     application = seen.labels.get("application")
-    return application is None or fault.everywhere or application in {app.name for app in fault.apps}
+    own = application is None or application in {app.name for app in fault.apps}
+    return own or fault.everywhere or seen.alert in fault.anywhere
 
 
 def fits(fault: Fault, expect: Expect, seen: Seen) -> bool:

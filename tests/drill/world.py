@@ -267,7 +267,8 @@ class World:
             f"--min-worker-port={run.ports.worker_min}",
             f"--max-worker-port={run.ports.worker_max}",
         ]
-        env = {**run.ray_env, "RAY_ADDRESS": f"{HEAD_IP}:{run.ports.gcs}"}
+        # The memory is the head's too, which watches it.
+        env = {**run.ray_env, "RAY_ADDRESS": f"{HEAD_IP}:{run.ports.gcs}", "RAY_memory_monitor_refresh_ms": "0"}
 
         def ready() -> bool:
             try:
