@@ -565,7 +565,7 @@ FAULTS = (
             Expect("ServescopeExporterStale", 200),
             Expect("RayServeProbeFailing", 60),
         ),
-        may=(*WITHOUT_CONTROLLER, "ServescopeTargetDown", "ServescopeExporterDown"),
+        may=(*WITHOUT_CONTROLLER, "ServescopeTargetDown", "ServescopeExporterDown", "RayClusterMetricsGone"),
         apps=app("kill-head-ft", on_worker=True),
         world="redis",
         phase=2,
