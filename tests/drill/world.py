@@ -42,7 +42,7 @@ WORKER_DISK = "1g"
 READY_WITHIN_S = 300
 NODE_TRIES = 3
 # The priority of what watches: what it has fifteen seconds for outside must be done in two here, beside the load.
-FIRST = -10
+WATCHING_NICE = -10
 SETTLED_WITHIN_S = 180
 CALM_RATE = 0.2  # requests per second
 
@@ -108,7 +108,7 @@ def ray_environment(scale: float = SCALE) -> dict[str, str]:
     return {
         "RAY_metrics_report_interval_ms": str(round(1000 * ten)),
         "REPORTER_UPDATE_INTERVAL_MS": str(round(1000 * ten)),
-        "RAY_worker_niceness": str(-FIRST),  # from there on: the usual priority
+        "RAY_worker_niceness": str(-WATCHING_NICE),  # from there on: the usual priority
         "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": f"{ten:.3f}",
         "RAY_SERVE_REPLICA_UTILIZATION_REPORT_INTERVAL_S": f"{ten:.3f}",
         "RAY_SERVE_REPLICA_MAX_PROCESSING_LATENCY_REPORT_INTERVAL_S": f"{ten:.3f}",
@@ -560,7 +560,7 @@ class World:
 
 def ahead(command: Sequence[str]) -> list[str]:
     """The command at the priority of what watches."""
-    return ["nice", "-n", str(FIRST), *command]
+    return ["nice", "-n", str(WATCHING_NICE), *command]
 
 
 def kill_all(processes: list[psutil.Process]) -> None:

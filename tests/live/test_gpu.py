@@ -123,7 +123,7 @@ def busy(run: Run, seconds: float) -> Iterator[None]:
 
 
 def figures(prometheus: Prometheus) -> dict[tuple[str, str], list[float]]:
-    """The last figure of each series of each GPU panel, by dashboard and title, plain and recorded alike."""
+    """The last figure of each series of each GPU panel, by dashboard and title."""
     window = Window.last(30, 1)
     found: dict[tuple[str, str], list[float]] = {}
     for board in all_dashboards(SETTINGS):

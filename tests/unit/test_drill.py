@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from servescope.errors import ServescopeError
@@ -125,3 +127,10 @@ def test_a_number_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv("RUNS", text)
         with pytest.raises(ServescopeError, match=f"RUNS: '{text}' is no number between 1 and 100"):
             number_of("RUNS", 1, 1, 100)
+
+
+def test_what_holds_for_a_whole_world_may_name_any_application() -> None:
+    of_all = Trial(replace(FAULT, anywhere=("RayServeNoReplicas",)), broke=100)
+    others = [seen("RayServeNoReplicas", 120, application="g"), seen("RayServeUnavailable", 120, application="g")]
+    assert [line.split("{")[0] for line in false_alarms([of_all], others)] == ["RayServeUnavailable"]
+    assert len(false_alarms([Trial(FAULT, broke=100)], others)) == 2
