@@ -344,7 +344,7 @@ FAULTS = (
         "deploy a version that asks for a resource that no node has",
         released("no-resources", "", resources={"nowhere": 1}),
         must=(
-            Expect("RayServeReplicasNotPlaced", 90),
+            Expect("RayServeReplicasNotPlaced", 120),
             Expect("RayServeReplicasMissing", 180),
             Expect("RayServeRolloutStuck", 300),
         ),

@@ -43,6 +43,7 @@ READY_WITHIN_S = 300
 NODE_TRIES = 3
 # The priority of what watches: what it has fifteen seconds for outside must be done in two here, beside the load.
 WATCHING_NICE = -10
+USUAL_NICE = 0
 SETTLED_WITHIN_S = 180
 CALM_RATE = 0.2  # requests per second
 
@@ -108,7 +109,7 @@ def ray_environment(scale: float = SCALE) -> dict[str, str]:
     return {
         "RAY_metrics_report_interval_ms": str(round(1000 * ten)),
         "REPORTER_UPDATE_INTERVAL_MS": str(round(1000 * ten)),
-        "RAY_worker_niceness": str(-WATCHING_NICE),  # from there on: the usual priority
+        "RAY_worker_niceness": str(USUAL_NICE),  # on top of the raylet's
         "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": f"{ten:.3f}",
         "RAY_SERVE_REPLICA_UTILIZATION_REPORT_INTERVAL_S": f"{ten:.3f}",
         "RAY_SERVE_REPLICA_MAX_PROCESSING_LATENCY_REPORT_INTERVAL_S": f"{ten:.3f}",
@@ -219,6 +220,7 @@ class World:
             part = Stack(replace(self.run, directory=self.run.directory / name), [factory], self.say)
             try:
                 self._parts[name] = part.__enter__()
+                put_ahead(part.processes())
                 return
             except ServescopeError as error:
                 if not left:
@@ -275,7 +277,8 @@ class World:
                 nodes = httpx.get(f"{run.dashboard_url}/nodes?view=summary", timeout=5).json()["data"]["summary"]
             except (httpx.HTTPError, ValueError, KeyError):
                 return False
-            alive = {node["ip"] for node in nodes if node["raylet"].get("state") == "ALIVE"}
+            # A node that has just come has no address until its agent has reported.
+            alive = {node.get("ip") for node in nodes if node["raylet"].get("state") == "ALIVE"}
             return WORKER_IP in alive and stack.answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
 
         return Component("worker", ahead(command), ready, env=env, timeout_s=180)
@@ -561,6 +564,21 @@ class World:
 def ahead(command: Sequence[str]) -> list[str]:
     """The command at the priority of what watches."""
     return ["nice", "-n", str(WATCHING_NICE), *command]
+
+
+def put_ahead(leaders: Sequence[psutil.Process]) -> None:
+    """Let a part come before the load, but no worker of Ray's.
+
+    A worker begins at the priority of the raylet's main thread, which starts it, and imports for seconds. Where Linux
+    groups processes by session, priorities count within one only: Ray's nodes stay equals, and the others come first.
+    """
+    for leader in leaders:
+        raylets = [child for child in leader.children(recursive=True) if child.name() == "raylet"]
+        for raylet in raylets:
+            raylet.nice(USUAL_NICE)
+        group = Path(f"/proc/{leader.pid}/autogroup")
+        if not raylets and group.exists():
+            group.write_text(str(WATCHING_NICE))
 
 
 def kill_all(processes: list[psutil.Process]) -> None:

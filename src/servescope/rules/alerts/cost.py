@@ -9,19 +9,22 @@ from servescope.rules.alerts.saturation import HEALTHY, TARGET, WHO, of
 from servescope.rules.alerts.users import http
 from servescope.settings import Settings
 
+# How long the last sample counts where an alert waits for an hour or two: minutes without metrics do not begin it anew.
+HOLD = "5m"
+
 
 def build(settings: Settings) -> Group:
     """The group."""
     t = Terms(settings)
-    target = t.total("max", t.now("ray_serve_autoscaling_target_replicas"), *DEPLOYMENT)
+    target = t.total("max", t.over("last", "ray_serve_autoscaling_target_replicas", HOLD), *DEPLOYMENT)
     usual = t.total(
         "max", f"avg_over_time({t.scope.select('ray_serve_autoscaling_target_replicas')}[1d] offset 1h)", *DEPLOYMENT
     )
     known = t.total("group", t.ago("ray_serve_autoscaling_target_replicas", "1d"), *DEPLOYMENT)
-    least = t.total("max", t.now("servescope_deployment_min_replicas"), *DEPLOYMENT)
-    most = t.total("max", t.now("servescope_deployment_max_replicas"), *DEPLOYMENT)
+    least = t.total("max", t.over("last", "servescope_deployment_min_replicas", HOLD), *DEPLOYMENT)
+    most = t.total("max", t.over("last", "servescope_deployment_max_replicas", HOLD), *DEPLOYMENT)
     gpu_use = t.total("max", t.over("max", "ray_node_gpus_utilization", "15m"), "instance")
-    reserved = t.total("sum", t.now("ray_resources", Name='="GPU"', State='="USED"'), "instance")
+    reserved = t.total("sum", t.over("last", "ray_resources", HOLD, Name='="GPU"', State='="USED"'), "instance")
     traffic = t.requests("5m", "application")
     requests = t.scope.select("ray_serve_num_http_requests_total", application='!=""')
     now = t.total("sum", f"rate({requests}[5m])", "application")
@@ -81,7 +84,7 @@ def build(settings: Settings) -> Group:
                 Case(
                     "3h",
                     {
-                        TARGET: "4x",
+                        TARGET: "4x310 _x16 4x",
                         HEALTHY: "4x",
                         of("servescope_deployment_max_replicas"): "4x",
                         of("servescope_deployment_min_replicas"): "1x",
@@ -114,7 +117,7 @@ def build(settings: Settings) -> Group:
                     "90m",
                     {
                         node("ray_node_gpus_utilization", GPU): f"{settings.gpu_idle_percent - 1}x",
-                        'ray_resources{Name="GPU",State="USED",instance="n1"}': "1x",
+                        'ray_resources{Name="GPU",State="USED",instance="n1"}': "1x150 _x12 1x",
                     },
                     {node("ray_node_gpus_utilization", GPU): f"0x300 {settings.gpu_idle_percent} 0x"},
                     {"instance": "n1"},
