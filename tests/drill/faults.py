@@ -372,7 +372,8 @@ FAULTS = (
         "deploy a version that is slow and fails now and then",
         released("bad-rollout", "worse"),
         must=(Expect("RayServeErrorsAfterDeploy", 120), Expect("RayServeSlowerAfterDeploy", 180)),
-        may=FAILING,
+        # Its one replica is replaced: requests wait until the new one is there.
+        may=(*FAILING, *SLOW),
         apps=app("bad-rollout", rate=3),
         before_s=300,
         phase=3,
@@ -435,6 +436,7 @@ FAULTS = (
         "30 times the usual traffic",
         flooded("flood", 30),
         must=(Expect("RayServeTrafficFlood", 90),),
+        may=SLOW,
         apps=app("flood", replicas=1),
         phase=5,
         arrives=4,

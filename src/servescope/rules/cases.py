@@ -227,6 +227,18 @@ def _worlds() -> dict[str, tuple[Series, str]]:
         ),
         "a new session after a restart, three minutes in": ({**BASE, **old, **young}, "30m"),
         "a new session after a restart, an hour in": ({**BASE, **old, **young}, "90m"),
+        "a slow application is deleted": (
+            {
+                **BASE,
+                **healthy,
+                _series(
+                    "ray_serve_http_request_latency_ms_bucket", **_HTTP, status_code="200", le="100", SessionName="s1"
+                ): "0+30x260 7800x",
+                _series("ray_serve_application_status", application="main", SessionName="s1"): "6x250 4x8",
+                _series("ray_serve_deployment_status", **_D, SessionName="s1"): "6x250 3x8",
+            },
+            "75m",
+        ),
         "scaled to zero on purpose": ({**BASE, **zero}, "40m"),
         "without the replica label on the controller's metrics": ({**BASE, **high_cardinality_off}, "40m"),
         "a cluster without Serve": (dict(BASE), "40m"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servescope import promql
-from servescope.catalog import DEPLOYMENT_STATUS
+from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS
 from servescope.promql import DEPLOYMENT
 from servescope.rules.alert import Alert, Case, Group, Terms
 from servescope.rules.alerts.saturation import WHO, of
@@ -11,6 +11,7 @@ from servescope.rules.alerts.users import http
 from servescope.settings import Settings
 
 UPDATING = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
+DELETING = next(code for code, name in APPLICATION_STATUS.items() if name == "DELETING")
 STATUS = of("ray_serve_deployment_status")
 
 
@@ -18,7 +19,10 @@ def build(settings: Settings) -> Group:
     """The group."""
     t = Terms(settings)
     status = t.scope.select("ray_serve_deployment_status")
-    deployed = t.total("group", f"max_over_time(({status} == {UPDATING})[30m:30s])", "application")
+    # What is being deleted is told as UPDATING too.
+    deleted = f"{t.scope.select('ray_serve_application_status')} == {DELETING}"
+    deploying = f"{status} == {UPDATING} unless on ({', '.join(t.by('application'))}) {deleted}"
+    deployed = t.total("group", f"max_over_time(({deploying})[30m:30s])", "application")
     codes = f'=~"{promql.ERROR_CODES}"'
 
     def ratio(offset: str) -> str:
