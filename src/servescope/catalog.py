@@ -700,7 +700,8 @@ _LIFECYCLE = _group(
         _REPLICA,
         "Replicas started, one new series for each.",
         "first start of a replica",
-        f"{_BORN_AT_1} sum(increase()) was 0 after three starts.",
+        f"{_BORN_AT_1} sum(increase()) was 0 after three starts. The replica tells it: one that dies within the report "
+        "interval is never counted (of 48 starts 2 were), so count ray_serve_replica_startup_latency_ms_count.",
     ),
     Metric(
         "ray_serve_replica_startup_latency_ms",

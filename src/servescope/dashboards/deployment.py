@@ -430,7 +430,7 @@ def _lifecycle(r: Reader) -> list[Panel]:
             "Replica starts",
             "Replicas started in each interval. Expected at a deploy or a scale-up; anything else replaced a dead one.",
             "short",
-            [panels.query(_counted(r, "ray_serve_deployment_replica_starts_total"), DEPLOYMENT_LEGEND)],
+            [panels.query(_counted(r, "ray_serve_replica_startup_latency_ms_count"), DEPLOYMENT_LEGEND)],
             bars=True,
         ),
         panels.timeseries(

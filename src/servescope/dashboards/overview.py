@@ -402,7 +402,7 @@ def _events(r: Reader) -> list[Panel]:
             "Replicas started in each interval, first starts counted. Expected at a deploy or a scale-up; anything "
             "else is a replica that died and was replaced.",
             "short",
-            [panels.query(counted("ray_serve_deployment_replica_starts_total"), common.DEPLOYMENT_LEGEND)],
+            [panels.query(counted("ray_serve_replica_startup_latency_ms_count"), common.DEPLOYMENT_LEGEND)],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),

@@ -142,6 +142,16 @@ class Terms:
             "group", f"changes({self.scope.select('ray_serve_controller_num_control_loops')}[{window}]) > 0"
         )
 
+    def controller_lasts(self) -> str:
+        """The clusters where one controller has turned for a minute or two.
+
+        One that has just come back knows how many replicas and proxies there should be before it knows which there
+        are; what it tells until then is no news.
+        """
+        loops = self.scope.select("ray_serve_controller_num_control_loops")
+        before = f"changes({loops}[{self.hold}] offset {self.hold}) > 0"
+        return self.total("group", f"changes({loops}[{self.hold}]) > 0 and {before}")
+
     def cluster_lives(self) -> str:
         """The clusters that report: what another series' absence is held against.
 

@@ -239,6 +239,25 @@ def _worlds() -> dict[str, tuple[Series, str]]:
             },
             "75m",
         ),
+        # Each of them tells what it read from its checkpoint, and is killed before it has met the replicas.
+        "a controller that is killed again and again": (
+            {
+                **BASE,
+                **healthy,
+                _series("ray_serve_controller_num_control_loops", actor_id="cs1", SessionName="s1"): "0+130x20",
+                **{
+                    _series(name, WorkerId=f"w{n}", SessionName="s1", **labels): f"_x{16 + 5 * n} {values}"
+                    for n in range(2, 20)
+                    for name, labels, values in (
+                        ("ray_serve_controller_num_control_loops", {"actor_id": "cs1"}, "0+130x1 130x2"),
+                        ("ray_serve_proxy_status", {"node_id": "n1", "node_ip_address": "10.0.0.1"}, "1x3"),
+                    )
+                },
+                _series("ray_serve_proxy_status", node_id="x", node_ip_address="10.0.0.1", SessionName="s1"): "2x20",
+                _series("ray_serve_deployment_replica_healthy", **_D, replica="r1", SessionName="s1"): "1x20",
+            },
+            "15m",
+        ),
         "scaled to zero on purpose": ({**BASE, **zero}, "40m"),
         "without the replica label on the controller's metrics": ({**BASE, **high_cardinality_off}, "40m"),
         "a cluster without Serve": (dict(BASE), "40m"),

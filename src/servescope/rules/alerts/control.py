@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from servescope.rules.alert import Alert, Case, Group, Terms
 from servescope.rules.alerts.saturation import of
-from servescope.rules.alerts.users import STATUS, http
+from servescope.rules.alerts.users import LOOPS, STATUS, http
 from servescope.settings import Settings
 
-LOOPS = 'ray_serve_controller_num_control_loops{actor_id="c1"}'
 PROXY = 'ray_serve_proxy_status{node_id="x",node_ip_address="10.0.0.1"}'
 HEARTBEAT = 'ray_serve_event_loop_monitoring_iterations_total{component="proxy",loop_type="main",actor_id="p1"}'
 NODE = 'ray_node_cpu_utilization{ip="10.0.0.1",IsHeadNode="true",RayNodeType="head"}'
@@ -127,9 +126,11 @@ def build(settings: Settings) -> Group:
                 "critical",
                 "1m",
                 proxy_labels,
-                f"{t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} < 2\n"
+                f"({t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} < 2\n"
                 "# UNHEALTHY is replaced at once and seldom seen: what lasts is a proxy that does not come up\n"
-                f"or {t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} == 3",
+                f"or {t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} == 3)\n"
+                "# a controller that has just come back calls each proxy STARTING\n"
+                f"and on ({cluster}) {t.controller_lasts()}",
                 "A proxy is unhealthy, or does not start.",
                 "The controller has reported the proxy on {{ $labels.node_ip_address }} as STARTING or UNHEALTHY for a "
                 "minute.",
@@ -146,7 +147,12 @@ def build(settings: Settings) -> Group:
                 ),
                 ("Serve replaces it; if it stays, kill the proxy actor and read `logs/serve/proxy_<ip>.log`.",),
                 ("servescope-cluster", "Proxy status"),
-                Case("10m", {PROXY: "2x10 3 1x3 3 1x"}, {PROXY: "2x30 1x3 2x"}, {"node_ip_address": "10.0.0.1"}),
+                Case(
+                    "10m",
+                    {PROXY: "2x10 3 1x3 3 1x", LOOPS: "0+100x"},
+                    {PROXY: "2x30 1x3 2x"},
+                    {"node_ip_address": "10.0.0.1"},
+                ),
                 drill="kill-proxy",
             ),
             Alert(

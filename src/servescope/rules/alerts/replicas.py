@@ -12,7 +12,8 @@ from servescope.settings import Settings
 def build(settings: Settings) -> Group:
     """The group."""
     t = Terms(settings)
-    starts = t.events("ray_serve_deployment_replica_starts_total", "15m", *DEPLOYMENT)
+    # As the controller counts them: a replica that dies at once never gets to tell of its own start.
+    starts = t.events("ray_serve_replica_startup_latency_ms_count", "15m", *DEPLOYMENT)
     failed_checks = t.events("ray_serve_health_check_failures_total", "15m", *DEPLOYMENT)
     missing_for_long = (
         f"{t.total('max', t.over('min', 'ray_serve_autoscaling_target_replicas', '5m'), *DEPLOYMENT)} > "
@@ -76,9 +77,8 @@ def build(settings: Settings) -> Group:
                 "Requests on a dying replica fail; capacity comes and goes.",
                 (
                     (
-                        "Replica starts in the last 15 minutes (first ones of a new replica count in full):",
-                        "sum by (application, deployment) ((ray_serve_deployment_replica_starts_total unless "
-                        "ray_serve_deployment_replica_starts_total offset 15m))",
+                        "Replica starts in the last 15 minutes:",
+                        starts,
                     ),
                     (
                         "Did they crash, or did the controller take them down as unhealthy? Counted from its log, "
@@ -93,10 +93,7 @@ def build(settings: Settings) -> Group:
                 Case(
                     "20m",
                     {
-                        **{
-                            of("ray_serve_deployment_replica_starts_total", replica=f"r{i}"): f"_x{20 + 4 * i} 1x"
-                            for i in range(4)
-                        },
+                        of("ray_serve_replica_startup_latency_ms_count"): "1x20 2x3 3x3 4x",
                         **{
                             of("ray_serve_health_check_failures_total", replica=f"r{i}"): f"_x{24 + 4 * i} 1x"
                             for i in range(3)

@@ -22,7 +22,17 @@ def build(settings: Settings) -> Group:
     # What is being deleted is told as UPDATING too.
     deleted = f"{t.scope.select('ray_serve_application_status')} == {DELETING}"
     deploying = f"{status} == {UPDATING} unless on ({', '.join(t.by('application'))}) {deleted}"
-    deployed = t.total("group", f"max_over_time(({deploying})[30m:30s])", "application")
+    # Each scrape looked at: a step of its own could pass over a rollout of seconds. Serve tells its states every ten
+    # seconds, so that a rollout can begin and end between two of them: then only the exporter saw it.
+    step = settings.scrape_interval_s
+    updating = t.total("group", f"max_over_time(({deploying})[30m:{step}s])", "application")
+    info, age = "servescope_deployment_config_info", "servescope_exporter_data_age_seconds"
+    changed = t.total(
+        "group",
+        f"({t.now(info)} unless {t.ago(info, '30m')}) and on (instance) {t.ago(age, '30m')}",
+        "application",
+    )
+    deployed = f"({updating} or {changed})"
     codes = f'=~"{promql.ERROR_CODES}"'
 
     def ratio(offset: str) -> str:
@@ -47,6 +57,7 @@ def build(settings: Settings) -> Group:
     latency = (
         'ray_serve_http_request_latency_ms_bucket{application="main",route="/",method="GET",status_code="200",le="%s"}'
     )
+    version = 'servescope_deployment_config_info{application="main",deployment="D",fingerprint="%s"}'
     processing = "ray_serve_deployment_processing_latency_ms"
     return Group(
         "rollout",
@@ -81,7 +92,7 @@ def build(settings: Settings) -> Group:
                     {
                         http("200"): "0+100x",
                         http("500"): "0x260 1+4x",
-                        STATUS: "6x250 3x8 6x",
+                        STATUS: "6x250 3 6x",
                     },
                     {http("500"): "0+4x"},
                     {"application": "main"},
@@ -122,9 +133,12 @@ def build(settings: Settings) -> Group:
                         latency % "1000": "0+100x",
                         latency % f"{settings.latency_ms}": "0+100x",
                         latency % "+Inf": "0+100x",
-                        STATUS: "6x250 3x8 6x",
+                        STATUS: "6x",
+                        version % 1: "1x250",
+                        version % 2: "_x251 1x",
+                        "servescope_exporter_data_age_seconds": "0x",
                     },
-                    {STATUS: "6x"},
+                    {version % 1: "1x", version % 2: "_x"},
                     {"application": "main"},
                 ),
                 drill="bad-rollout",

@@ -8,6 +8,7 @@ from servescope.settings import Settings
 
 APP = {"application": "main"}
 STATUS = 'ray_serve_application_status{application="main"}'
+LOOPS = 'ray_serve_controller_num_control_loops{actor_id="c1"}'
 
 
 def http(code: str, route: str = "/", application: str = "main") -> str:
@@ -338,7 +339,7 @@ def build(settings: Settings) -> Group:
                         STATUS: "6x20",
                         'ray_serve_application_status{application="other"}': "6x",
                         http("404", "", ""): "0+5x",
-                        'ray_serve_controller_num_control_loops{actor_id="a"}': "0+10x",
+                        LOOPS: "0+10x",
                     },
                     {http("404", "", ""): "0+0.1x"},
                     APP,
@@ -413,7 +414,9 @@ def build(settings: Settings) -> Group:
                 ("application", "deployment"),
                 f"({target} > 0\nunless {healthy} > 0)\n"
                 "# a first deploy that still loads is no outage: a replica must have been there, or a caller waits\n"
-                f"and ({was_healthy} > 0\nor {waiting} > 0)",
+                f"and ({was_healthy} > 0\nor {waiting} > 0)\n"
+                "# a controller that has just come back does not yet know its replicas\n"
+                f"and on ({settings.cluster_label}) {t.controller_lasts()}",
                 "A deployment that should run has no healthy replica.",
                 "{{ $labels.deployment }} of {{ $labels.application }} should have {{ $value }} replicas and has none "
                 "that is healthy.",
@@ -434,6 +437,7 @@ def build(settings: Settings) -> Group:
                     {
                         'ray_serve_autoscaling_target_replicas{application="main",deployment="D"}': "2x",
                         'ray_serve_deployment_replica_healthy{application="main",deployment="D"}': "1x8 0x",
+                        LOOPS: "0+100x",
                     },
                     {'ray_serve_autoscaling_target_replicas{application="main",deployment="D"}': "2x8 0x"},
                     {"application": "main", "deployment": "D"},
