@@ -153,18 +153,19 @@ def flood_at_most(r: Reader) -> str:
     return f"clamp_min({most_replicas(r)} - {usual_replicas(r)}, 0)"
 
 
-def changed(scope: Scope, window: str, by: Labels) -> str:
+def changed(scope: Scope, window: str, by: Labels, hold: str = "") -> str:
     """1 where a deployment's fingerprint was not there a window ago: a change of its configuration or its code.
 
-    An exporter that has just started knows no past, so what it sees first is no change.
+    An exporter that has just started knows no past, so what it sees first is no change. With `hold` the last sample
+    counts for so long: a rule must bear a scrape that failed.
     """
-    info, age = (
-        scope.select("servescope_deployment_config_info"),
-        scope.select("servescope_exporter_data_age_seconds"),
-    )
-    return promql.total(
-        f"({info} unless {info} offset {window}) and on (instance) ({age} offset {window})", by, "group"
-    )
+
+    def at(metric: str, offset: str = "") -> str:
+        return f"last_over_time({scope.select(metric)}[{hold}]{offset})" if hold else f"{scope.select(metric)}{offset}"
+
+    info, then = "servescope_deployment_config_info", f" offset {window}"
+    new = f"({at(info)} unless {at(info, then)})"
+    return promql.total(f"{new} and on (instance) ({at('servescope_exporter_data_age_seconds', then)})", by, "group")
 
 
 _ON = f"on ({', '.join(DEPLOYMENT)})"

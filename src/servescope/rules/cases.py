@@ -207,6 +207,11 @@ def _worlds() -> dict[str, tuple[Series, str]]:
         _series("ray_serve_autoscaling_target_replicas", **_D): "1x100 0x",
         _series("ray_serve_deployment_replica_healthy", **_D, replica="r1"): "1x102",
     }
+    slower = {
+        _series(
+            "ray_serve_http_request_latency_ms_bucket", **_HTTP, status_code="200", le="100", SessionName="s1"
+        ): "0+30x260 7800x"
+    }
     high_cardinality_off = {
         text.replace(',replica="r1"', "") if "replica_healthy" in text else text: values
         for text, values in healthy.items()
@@ -231,11 +236,19 @@ def _worlds() -> dict[str, tuple[Series, str]]:
             {
                 **BASE,
                 **healthy,
-                _series(
-                    "ray_serve_http_request_latency_ms_bucket", **_HTTP, status_code="200", le="100", SessionName="s1"
-                ): "0+30x260 7800x",
+                **slower,
                 _series("ray_serve_application_status", application="main", SessionName="s1"): "6x250 4x8",
                 _series("ray_serve_deployment_status", **_D, SessionName="s1"): "6x250 3x8",
+            },
+            "75m",
+        ),
+        "a slow application and an exporter that has just started": (
+            {
+                **BASE,
+                **healthy,
+                **slower,
+                _series("servescope_deployment_config_info", **_D, fingerprint="f"): "_x250 1x",
+                "servescope_exporter_data_age_seconds": "_x250 0x",
             },
             "75m",
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servescope import promql
+from servescope import limits, promql
 from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS
 from servescope.promql import DEPLOYMENT
 from servescope.rules.alert import Alert, Case, Group, Terms
@@ -26,12 +26,7 @@ def build(settings: Settings) -> Group:
     # seconds, so that a rollout can begin and end between two of them: then only the exporter saw it.
     step = settings.scrape_interval_s
     updating = t.total("group", f"max_over_time(({deploying})[30m:{step}s])", "application")
-    info, age = "servescope_deployment_config_info", "servescope_exporter_data_age_seconds"
-    changed = t.total(
-        "group",
-        f"({t.now(info)} unless {t.ago(info, '30m')}) and on (instance) {t.ago(age, '30m')}",
-        "application",
-    )
+    changed = limits.changed(t.scope, "30m", t.by("application"), t.hold)
     deployed = f"({updating} or {changed})"
     codes = f'=~"{promql.ERROR_CODES}"'
 
