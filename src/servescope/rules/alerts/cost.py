@@ -58,7 +58,7 @@ def build(settings: Settings) -> Group:
                 ),
                 ("Slower: see the deployment's latency. More demand: see RayServeTrafficFlood.",),
                 ("servescope-deployment", "Replicas wanted and healthy"),
-                Case("26h", {TARGET: "2x6000 8x", HEALTHY: "8x"}, {TARGET: "2x6000 6x"}, WHO),
+                Case("26h", {TARGET: "2x6000 8x190 _x16 8x", HEALTHY: "8x"}, {TARGET: "2x6000 6x"}, WHO),
                 no_drill="it compares with the day before: the unit test carries it",
             ),
             Alert(
