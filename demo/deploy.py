@@ -4,8 +4,8 @@ What a team would do with `serve deploy`, through the same REST API. A head that
 applications; they are deployed again.
 
 RAY_DASHBOARD_ADDRESS names the head, RAY_AUTH_TOKEN_PATH the file of its token where it wants one, SERVE_CONFIG the
-config; DEMO_NUM_GPUS puts the models on a GPU, that share of one
-for each replica.
+config; DEMO_NUM_GPUS puts the models on a GPU, that share of one for each replica. Where RAY_PROMETHEUS_HOST names a
+Prometheus, it is given a minute to have seen Ray first.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from servescope.exporter import Source
 
 MODELS = ("Detector", "Recogniser")  # the deployments that can use a GPU
 CHECK_EVERY_S = 5.0
+SCRAPED_WITHIN = 12  # checks; a Prometheus that is not there keeps nobody from deploying
 
 
 def configuration(path: Path, host: str, num_gpus: float) -> dict[str, Any]:
@@ -88,6 +89,19 @@ def missing(states: dict[str, str], document: dict[str, Any]) -> list[str]:
     return [f"{name} is {states.get(name, 'not deployed')}" for name in names if states.get(name) != "RUNNING"]
 
 
+def scraped(prometheus: str) -> bool:
+    """Whether the Prometheus at this address has scraped every target of Ray's that it knows, one at least.
+
+    Replicas that start before that are its past: no panel counts them (`servescope.promql.grown` says why).
+    """
+    parameters = {"query": 'min(up{job="ray"}) == 1'}
+    try:
+        response = httpx.get(f"{prometheus}/api/v1/query", params=parameters, timeout=2)
+        return response.is_success and bool(response.json()["data"]["result"])
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
+        return False  # none is there, or something else is
+
+
 def main(arguments: list[str]) -> int:
     """Deploy and stay; with --check, tell by the exit code whether everything is RUNNING."""
     try:
@@ -114,13 +128,20 @@ def main(arguments: list[str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     told = ""
+    prometheus = os.environ.get("RAY_PROMETHEUS_HOST")
+    waited = 0
     while not stopped.is_set():
         try:
             states = head.states()
-            if any(application["name"] not in states for application in document["applications"]):
-                print("deploying", flush=True)
-                head.deploy(document)
             line = "; ".join(missing(states, document)) or "all applications are RUNNING"
+            if any(application["name"] not in states for application in document["applications"]):
+                if prometheus and waited < SCRAPED_WITHIN and not scraped(prometheus):
+                    waited += 1
+                    line = "waiting for Prometheus to scrape Ray"
+                else:
+                    print("deploying", flush=True)
+                    head.deploy(document)
+                    waited = 0
         except httpx.HTTPError as error:
             line = f"the head does not answer ({error or type(error).__name__})"
         if line != told:

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from demo import logs, smoke, stack
+from demo.deploy import scraped
 from demo.stack import ROOT, Component, Run, Stack
 from servescope import promql
 from servescope.errors import ServescopeError
@@ -34,10 +35,16 @@ SETTINGS = Settings()
 SMOKE_WITHIN_S = 60  # by the end of a run everything has had its time
 out = Console(highlight=False, soft_wrap=True)
 
+
+def prometheus(run: Run) -> Component:
+    """Prometheus, which has scraped Ray before anything is deployed, so that the first starts are seen."""
+    return replace(stack.prometheus(run), ready=lambda: scraped(run.prometheus_url), timeout_s=120)
+
+
 # What `make demo` runs, in this order; a component is one small function.
 COMPONENTS: tuple[Callable[[Run], Component], ...] = (
     stack.ray,
-    stack.prometheus,
+    prometheus,
     stack.alertmanager,
     stack.exporter,
     stack.blackbox,

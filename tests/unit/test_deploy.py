@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from demo.deploy import Head, configuration, missing
+from demo.deploy import Head, configuration, missing, scraped
+from mirakuru import HTTPExecutor
 
 from servescope.errors import ServescopeError
+from tests.blocks import Place
 from tests.compose_files import ROOT
-from tests.running import running
+from tests.running import free_port, running
 
 CONFIG = ROOT / "demo/serve_config.yaml"
 
@@ -78,6 +82,21 @@ def environment(address: str, **more: str) -> dict[str, str]:
 def check(address: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "demo.deploy", "--check"]
     return subprocess.run(command, cwd=ROOT, env=environment(address), capture_output=True, text=True, check=False)
+
+
+@contextmanager
+def deploying(env: dict[str, str], told: Path, before: str = "") -> Iterator[None]:
+    """Run the program until the block ends; what it prints is in the file `told`. `before` may change its module."""
+    code = f"import sys; from demo import deploy; {before or 'pass'}; sys.exit(deploy.main([]))"
+    with (
+        told.open("w") as out,
+        subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=out) as process,
+    ):
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
 
 def until(condition: Any) -> None:
@@ -140,6 +159,55 @@ def test_it_deploys_again_what_a_new_head_does_not_know(api):
             printed, _ = process.communicate(timeout=20)
     assert process.returncode == 0
     assert printed.splitlines().count("deploying") == 2
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([], False),
+        (['up{job="prometheus",instance="n1:9090"} 1'], False),
+        (['up{job="ray",instance="n1:8080"} 1', 'up{job="ray",instance="n2:8080"} 0'], False),
+        (['up{job="ray",instance="n1:8080"} 1', 'up{job="ray",instance="n2:8080"} 1'], True),
+    ],
+)
+def test_every_target_of_ray_must_have_been_scraped(samples, expected, tmp_path):
+    place = Place(tmp_path)
+    place.write([*(f"{sample} {time.time():.3f}\n" for sample in samples), "# EOF\n"])
+    with place.server() as url:
+        assert scraped(url) is expected
+    assert scraped(url) is False  # nothing answers there now
+
+
+@pytest.mark.parametrize("address", ["prometheus:9090", "http://[", ""])
+def test_what_is_no_prometheus_has_scraped_nothing(address, api):
+    assert scraped(address) is False
+    assert scraped(api.address) is False  # JSON, but not Prometheus'
+
+
+def test_it_waits_until_prometheus_has_seen_ray(api, tmp_path):
+    """Prometheus takes what started before its first scrape for the past."""
+    address = f"127.0.0.1:{free_port()}"
+    jobs = [{"job_name": "ray", "scrape_interval": "1s", "static_configs": [{"targets": [address]}]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
+    prometheus = [
+        *("prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"),
+        *(f"--web.listen-address={address}", "--log.level=error"),
+    ]
+    told = tmp_path / "told"
+    env = environment(api.address, RAY_PROMETHEUS_HOST=f"http://{address}", PYTHONUNBUFFERED="1")
+    with deploying(env, told):
+        until(lambda: "waiting for Prometheus to scrape Ray\n" in told.read_text())
+        assert api.received == []
+        with HTTPExecutor(prometheus, url=f"http://{address}/-/ready", status=200, timeout=60):
+            until(lambda: len(api.received) == 1)
+
+
+def test_a_prometheus_that_is_not_there_keeps_nobody_from_deploying(api, tmp_path):
+    told = tmp_path / "told"
+    env = environment(api.address, RAY_PROMETHEUS_HOST="http://127.0.0.1:9")
+    with deploying(env, told, "deploy.SCRAPED_WITHIN, deploy.CHECK_EVERY_S = 3, 0.1"):
+        until(lambda: len(api.received) == 1)
+    assert told.read_text().splitlines()[:2] == ["waiting for Prometheus to scrape Ray", "deploying"]
 
 
 def test_health(api):
