@@ -25,7 +25,7 @@ from servescope.exporter import Source
 
 MODELS = ("Detector", "Recogniser")  # the deployments that can use a GPU
 CHECK_EVERY_S = 5.0
-SCRAPED_WITHIN = 12  # checks; a Prometheus that is not there keeps nobody from deploying
+CHECKS_FOR_PROMETHEUS = 12  # a minute; a Prometheus that is not there keeps nobody from deploying
 
 
 def configuration(path: Path, host: str, num_gpus: float) -> dict[str, Any]:
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
             states = head.states()
             line = "; ".join(missing(states, document)) or "all applications are RUNNING"
             if any(application["name"] not in states for application in document["applications"]):
-                if prometheus and waited < SCRAPED_WITHIN and not scraped(prometheus):
+                if prometheus and waited < CHECKS_FOR_PROMETHEUS and not scraped(prometheus):
                     waited += 1
                     line = "waiting for Prometheus to scrape Ray"
                 else:
