@@ -95,10 +95,17 @@ def deployed(stack: Stack, prometheus: Prometheus) -> Iterator[Deployed]:
     """What there was before, with other limits for `narrow`; taken back at the end."""
     run = stack.run
     before = max(run.directory.glob("serve_config*.yaml"), key=lambda file: file.stat().st_mtime)
-    # A change is news only to an exporter that was there before it; the longest step that is tested is 60 s.
-    known = 'servescope_deployment_max_ongoing_requests{deployment="Narrow"} offset 75s'
-    wait_for(lambda: bool(prometheus.query(known)), 150, lambda: "the first deploy is not 75 s old in Prometheus")
+    # A change is news only to an exporter that was there before it, and an older change must not be news any more (the
+    # tests before these deploy too); the longest step that is tested is 60 s.
+    info = "servescope_deployment_config_info"
     document = yaml.safe_load(before.read_text())
+    wanted = {(a["name"], deployment["name"]) for a in document["applications"] for deployment in a["deployments"]}
+
+    def unchanged() -> set[tuple[str, str]]:
+        found = prometheus.query(f"{info} and {info} offset 75s")
+        return {(s["metric"]["application"], s["metric"]["deployment"]) for s in found}
+
+    wait_for(lambda: unchanged() == wanted, 150, lambda: f"changed less than 75 s ago: {wanted ^ unchanged()}")
     (narrow,) = [application for application in document["applications"] if application["name"] == "narrow"]
     narrow["deployments"][0] |= CHANGED
     file = run.directory / "limits.yaml"
