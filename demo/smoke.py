@@ -206,6 +206,8 @@ def load(stack: Stack) -> str:
 class ThroughGrafana(Prometheus):
     """Prometheus as a panel sees it: by Grafana's own query API."""
 
+    program = "Grafana"
+
     def __init__(self, url: str, uid: str = "prometheus") -> None:
         super().__init__(url)
         self._uid = uid

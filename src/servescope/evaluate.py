@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 
@@ -27,6 +27,8 @@ class Prometheus:
 
     Every method raises ServescopeError with one line when the server cannot be reached or refuses the query.
     """
+
+    program: ClassVar[str] = "Prometheus"  # who answers at the address, for those lines
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
         self.url = url.rstrip("/")
@@ -90,15 +92,15 @@ class Prometheus:
             body = response.json()
         except httpx.HTTPError as error:
             raise ServescopeError(
-                f"{self.url}: Prometheus does not answer ({error or type(error).__name__})"
+                f"{self.url}: {self.program} does not answer ({error or type(error).__name__})"
             ) from error
         except ValueError as error:
             raise ServescopeError(
-                f"{self.url}: answers, but not as Prometheus does ({response.status_code})"
+                f"{self.url}: answers, but not as {self.program} does ({response.status_code})"
             ) from error
         if not isinstance(body, dict) or body.get("status") != "success":
             reason = body.get("error", "no reason given") if isinstance(body, dict) else "no JSON object"
-            raise ServescopeError(f"{self.url}: Prometheus refuses the query: {reason}")
+            raise ServescopeError(f"{self.url}: {self.program} refuses the query: {reason}")
         return body["data"]
 
 

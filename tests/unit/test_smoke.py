@@ -27,6 +27,7 @@ from demo import smoke
 from rich.console import Console
 
 from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
 from servescope.evaluate import Window, panels
 from servescope.settings import Settings
 from tests.compose_files import ROOT
@@ -318,6 +319,15 @@ def test_queries_have_the_range_and_step_that_are_asked_for(world):
     assert ranged["queries"][0]["interval"] == "15s"
     assert ranged["queries"][0]["range"] is True
     assert (instant["to"], instant["queries"][0]["instant"]) == ("1300000", True)
+
+
+def test_a_grafana_that_is_gone_is_called_by_its_name():
+    gone = "http://127.0.0.1:9"
+    with (
+        smoke.ThroughGrafana(gone) as grafana,
+        pytest.raises(ServescopeError, match=f"^{gone}: Grafana does not answer \\("),
+    ):
+        grafana.label_values("application", None, 0, 60)
 
 
 def command_line(**environment: str) -> subprocess.CompletedProcess[str]:
