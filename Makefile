@@ -83,7 +83,7 @@ bench: setup tools ## measure what docs/benchmarks.md says, and write it; BENCHE
 	@for bench in $(BENCHES); do $(RUN)/python -m tests.bench.$$bench || exit 1; done
 
 drill-logs: setup tools ## every fault that loses lines against both log agents, and what a line costs; writes docs/logs.md
-	$(RUN)/python -m tests.drill_logs
+	$(RUN)/python -m tests.drill.logs
 
 drill: setup ## break a live Serve in every way and hold the alerts against it (as root; FAULTS=a,b RUNS=3)
 	@scripts/setup.sh drill
@@ -94,10 +94,10 @@ demo: setup ## a live Serve under load with Prometheus and the rules; DURATION=6
 	@$(RUN)/python -m demo.local
 
 pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own
-	@$(RUN)/python -m demo.pictures
+	@$(RUN)/python -m demo.screenshots
 
 steps: setup ## how many requests one replica of the demo carries, and the limits that follow
-	@$(RUN)/python -m demo.steps
+	@$(RUN)/python -m demo.sizing
 
 up: ## the same in containers, with Grafana, Loki and Tempo; GPU=1 or 0 forces or leaves out the GPU file
 	@python3 scripts/compose.py up

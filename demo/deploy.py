@@ -21,7 +21,7 @@ import httpx
 import yaml
 
 from servescope.errors import ServescopeError
-from servescope.exporter import Source
+from servescope.exporter.server import RayApi
 
 MODELS = ("Detector", "Recogniser")  # the deployments that can use a GPU
 CHECK_EVERY_S = 5.0
@@ -55,7 +55,7 @@ class Head:
     """
 
     def __init__(self, address: str, token_file: Path | None = None) -> None:
-        token = Source(address, token_file).token()
+        token = RayApi(url=address, token_file=token_file).token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client = httpx.Client(base_url=address.rstrip("/"), timeout=10, headers=headers)
 

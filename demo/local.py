@@ -21,15 +21,23 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from demo import logs, smoke, stack
+from demo import ROOT, smoke
 from demo.deploy import scraped
-from demo.stack import ROOT, Component, Run, Stack
+from demo.smoke import stack
+from demo.stack import environment
+from demo.stack.component import Component, find
+from demo.stack.components import collector, load, logs, ray, servescope
+from demo.stack.components import prometheus as prometheus_components
+from demo.stack.ports import LOOPBACK
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from servescope import promql
+from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from servescope.evaluate import DashboardCheck, Prometheus, check_dashboards
 from servescope.promql import Scope
+from servescope.promql.signals import QUEUED, REPLICAS, REQUEST_LATENCY, REQUESTS, Reader
+from servescope.report.check import DashboardCheck, check_dashboards
 from servescope.settings import Settings
-from servescope.signals import QUEUED, REPLICAS, REQUEST_LATENCY, REQUESTS, Reader
 
 SETTINGS = Settings()
 SMOKE_WITHIN_S = 60  # by the end of a run everything has had its time
@@ -38,23 +46,23 @@ out = Console(highlight=False, soft_wrap=True)
 
 def prometheus(run: Run) -> Component:
     """Prometheus, which has scraped Ray before anything is deployed, so that the first starts are seen."""
-    return replace(stack.prometheus(run), ready=lambda: scraped(run.prometheus_url), timeout_s=120)
+    return replace(prometheus_components.prometheus(run), ready=lambda: scraped(run.prometheus_url), timeout_s=120)
 
 
 # What `make demo` runs, in this order; a component is one small function.
 COMPONENTS: tuple[Callable[[Run], Component], ...] = (
-    stack.ray,
+    ray.ray,
     prometheus,
-    stack.alertmanager,
-    stack.exporter,
-    stack.blackbox,
-    stack.applications,
-    stack.load,
-    stack.preview,
+    prometheus_components.alertmanager,
+    servescope.exporter,
+    prometheus_components.blackbox,
+    ray.applications,
+    load.load,
+    servescope.preview,
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figures:
     """The line that tells how it goes: per second, share 0 to 1, milliseconds, requests, replicas; NaN without data."""
 
@@ -69,39 +77,39 @@ def figures(prometheus: Prometheus) -> Figures:
     """Read the live line from Prometheus, by the very expressions of the dashboards."""
     r = Reader(SETTINGS, Scope(SETTINGS.cluster_label, {"application": '=~".+"'}), window=SETTINGS.rate_window)
     errors = r.read(REQUESTS, (), status_code=f'=~"{promql.ERROR_CODES}"')
-    expressions = (
-        r.read(REQUESTS),
-        promql.ratio(errors, r.read(REQUESTS)),
-        r.quantile(0.95, REQUEST_LATENCY),
-        r.read(QUEUED),
-        r.read(REPLICAS),
-    )
-    values = []
-    for expression in expressions:
+
+    def now(expression: str) -> float:
         found = prometheus.query(expression)
-        values.append(float(found[0]["value"][1]) if found else math.nan)
-    return Figures(*values)
+        return float(found[0]["value"][1]) if found else math.nan
+
+    return Figures(
+        requests=now(r.read(REQUESTS)),
+        error_ratio=now(promql.ratio(errors, r.read(REQUESTS))),
+        p95_ms=now(r.quantile(0.95, REQUEST_LATENCY)),
+        waiting=now(r.read(QUEUED)),
+        replicas=now(r.read(REPLICAS)),
+    )
 
 
-def smoke_addresses(run: Run) -> smoke.Addresses:
+def smoke_addresses(run: Run) -> stack.Addresses:
     """Where the checks of `make smoke` find the components that run here."""
-    return smoke.Addresses(
+    return stack.Addresses(
         serve=run.serve_url,
         ray=run.dashboard_url,
         prometheus=run.prometheus_url,
-        alertmanager=f"http://{stack.LOOPBACK}:{run.ports.alertmanager}",
+        alertmanager=f"http://{LOOPBACK}:{run.ports.alertmanager}",
         exporter=True,
         blackbox=True,
         load=True,
         loki=logs.url(run) if logs.loki in logs.components() else None,
-        trace_files=stack.trace_files(run) if run.traces else None,
+        trace_files=collector.trace_files(run) if run.traces else None,
     )
 
 
 def load_failures(run: Run) -> list[str]:
     """What the load, which has ended, did not get as it should be: a wrong reading, a timeout, another status."""
     try:
-        result = json.loads((run.directory / stack.LOAD_RESULT).read_text())
+        result = json.loads((run.directory / load.LOAD_RESULT).read_text())
     except (OSError, ValueError):
         return ["the load has not said what it got: see logs/load.log"]
     failed = sum(result["failures"].values())
@@ -123,7 +131,7 @@ def print_where(run: Run, components: list[Component]) -> None:
         "and has no switch for it."
     )
     out.print(f"Prometheus with the rules: {run.prometheus_url}/rules; dashboards to import: {ROOT / 'dashboards'}")
-    out.print(f"The dashboards, without Grafana: http://{stack.LOOPBACK}:{run.ports.preview}/")
+    out.print(f"The dashboards, without Grafana: http://{LOOPBACK}:{run.ports.preview}/")
 
 
 def print_checks(checks: list[DashboardCheck]) -> None:
@@ -146,11 +154,11 @@ def main() -> int:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
-    directory = stack.directory_from_environment("demo")
-    traces = stack.find("otelcol") is not None
-    run = Run(directory, stack.ports_from_environment(), config, probes=True, traces=traces)
+    directory = environment.directory_from_environment("demo")
+    traces = find("otelcol") is not None
+    run = Run(directory, environment.ports_from_environment(), config, probes=True, traces=traces)
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
-    parts = (*((stack.collector,) if traces else ()), *logs.components(), *COMPONENTS)
+    parts = (*((collector.collector,) if traces else ()), *logs.components(), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     found: list[smoke.Result] = []
@@ -242,9 +250,8 @@ def _print_line(now: Figures) -> None:
         return "-" if math.isnan(value) else format(value, form)
 
     line = (
-        f"{shown(now.requests, '.1f')} requests/s   {shown(now.error_ratio, '.1%')} errors   "
-        f"p95 {shown(now.p95_ms, '.0f')} ms   {shown(now.waiting, '.0f')} waiting   "
-        f"{shown(now.replicas, '.0f')} replicas"
+        f"{shown(now.requests, '.1f')} requests/s   {shown(now.error_ratio, '.1%')} errors   p95 "
+        f"{shown(now.p95_ms, '.0f')} ms   {shown(now.waiting, '.0f')} waiting   {shown(now.replicas, '.0f')} replicas"
     )
     out.print(f"\r{line:<90}" if out.is_terminal else line, end="" if out.is_terminal else "\n")
 

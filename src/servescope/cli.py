@@ -43,6 +43,7 @@ def dashboards(output: OutputOption = Path("dashboards"), settings: SettingsOpti
 
 @app.command()
 def rules(
+    *,
     output: OutputOption = Path("alerts"),
     settings: SettingsOption = None,
     slo: Annotated[
@@ -54,7 +55,7 @@ def rules(
 ) -> None:
     """Generate the Prometheus rules: recordings, alerts and, with --slo, burn-rate alerts of your objectives."""
     from servescope import generate
-    from servescope import slo as slo_module
+    from servescope.rules.slo import objectives as slo_module
 
     slos = slo_module.load(slo) if slo else []
     _write(generate.rule_files(settings_module.load(settings), slos, time_scale), output)
@@ -62,6 +63,7 @@ def rules(
 
 @app.command()
 def exporter(
+    *,
     address: Annotated[
         str,
         typer.Option("--address", "-a", envvar="RAY_DASHBOARD_ADDRESS", help="The address of Ray's dashboard."),
@@ -85,13 +87,18 @@ def exporter(
     once: Annotated[bool, typer.Option("--once", help="Fetch once, print the metrics, and end.")] = False,
 ) -> None:
     """Export what Serve's REST API knows and its metrics do not: limits, status, versions, resources."""
-    from servescope import exporter as exporter_module
-    from servescope.serve_state import Detail
+    from servescope.exporter import server as exporter_module
+    from servescope.exporter.state import Detail
 
-    source = exporter_module.Source(address, token_file, ca_file, verify, timeout)
+    source = exporter_module.RayApi(
+        url=address, token_file=token_file, ca_file=ca_file, verify=verify, timeout_s=timeout
+    )
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     state = exporter_module.Exporter(
-        source, lambda line: errors.print(f"servescope: {line}"), interval, Detail(all_states, each_replica)
+        source,
+        say=lambda line: errors.print(f"servescope: {line}"),
+        interval_s=interval,
+        detail=Detail(all_states, each_replica),
     )
     if once:
         if not state.poll():
@@ -110,6 +117,7 @@ def trace(
     request: Annotated[
         str | None, typer.Argument(help="A trace id, or the request id of Serve's logs and answers.")
     ] = None,
+    *,
     slowest: Annotated[int | None, typer.Option(min=1, help="List the slowest requests, as many as this.")] = None,
     errors: Annotated[bool, typer.Option("--errors", help="List the requests that failed, the latest first.")] = False,
     folder: Annotated[
@@ -120,7 +128,7 @@ def trace(
     ] = None,
 ) -> None:
     """Show the tree of one request, with times, status and log lines, from the Collector's files: no Tempo needed."""
-    from servescope import traces
+    from servescope.clients import traces
     from servescope.errors import ServescopeError
 
     if (request is not None) + (slowest is not None) + errors != 1:
@@ -162,6 +170,7 @@ DashboardsOption = Annotated[
 
 @app.command()
 def snapshot(
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("snapshot.html"),
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
     from_: Annotated[str, typer.Option("--from", help="Its start: now-1h, -1h, now-1d/d, or ISO 8601.")] = "now-1h",
@@ -187,15 +196,26 @@ def snapshot(
     settings: SettingsOption = None,
 ) -> None:
     """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
-    from servescope import report as report_module
     from servescope.errors import ServescopeError
+    from servescope.report import snapshot as report_module
 
     chosen = report_module.read_choices(var or [])
     request = report_module.Request(
-        *(prometheus, from_, to, dashboard or [], dashboards, chosen, title),
-        *(tempo, traces, loki, loki_query, logs, logs_around),
+        prometheus=prometheus,
+        start=from_,
+        end=to,
+        dashboards=dashboard or [],
+        folder=dashboards,
+        chosen=chosen,
+        title=title,
+        tempo=tempo,
+        traces=traces,
+        loki=loki,
+        loki_query=loki_query,
+        logs=logs,
+        logs_around=logs_around,
     )
-    written = report_module.write(request, settings_module.load(settings), output, Console(stderr=True))
+    written = report_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
     _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
     if written.problems:
         raise ServescopeError(f"{output} was written, but not all of it: {'; '.join(written.problems)}")
@@ -203,15 +223,16 @@ def snapshot(
 
 @app.command()
 def preview(
+    *,
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
     port: Annotated[int, typer.Option(help="The port to listen on, on loopback.", min=0, max=65535)] = 9470,
     dashboards: DashboardsOption = None,
     settings: SettingsOption = None,
 ) -> None:
     """Serve the dashboards as pages on loopback, refreshing, for where there is no Grafana; read only."""
-    from servescope.preview import run
+    from servescope.report.preview import run
 
-    run(prometheus, port, dashboards, settings_module.load(settings))
+    run(prometheus, port=port, folder=dashboards, settings=settings_module.load(settings))
 
 
 @app.command(name="generate", hidden=True)

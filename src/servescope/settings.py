@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from servescope.catalog import LATENCY_BUCKETS_MS, STARTUP_BUCKETS_MS
+from servescope.catalog.values import LATENCY_BUCKETS_MS, STARTUP_BUCKETS_MS
 from servescope.errors import ServescopeError
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -18,12 +18,22 @@ _TAKEN_LABELS = frozenset(
     {"application", "deployment", "replica", "route", "method", "status_code", "instance", "job", "le"}
 )
 _SHARES = (
-    *("error_ratio_warning", "error_ratio_critical", "latency_share", "backpressure_ratio"),
-    *("disk_ratio", "memory_ratio", "gpu_memory_ratio"),
+    "error_ratio_warning",
+    "error_ratio_critical",
+    "latency_share",
+    "backpressure_ratio",
+    "disk_ratio",
+    "memory_ratio",
+    "gpu_memory_ratio",
 )
 _POSITIVE = (
-    *("alert_min_events", "hung_minutes", "rollout_minutes", "gpu_celsius", "gpu_idle_percent"),
-    *("replicas_above_usual", "traffic_above_usual"),
+    "alert_min_events",
+    "hung_minutes",
+    "rollout_minutes",
+    "gpu_celsius",
+    "gpu_idle_percent",
+    "replicas_above_usual",
+    "traffic_above_usual",
 )
 _KNOWN_OR_ZERO = {
     **dict.fromkeys(("price_per_gpu_hour", "price_per_cpu_hour"), "price"),
@@ -36,7 +46,7 @@ _BOUNDS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a team may want to change. Every field says why one would change it."""
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import psutil
 
 from tests.bench import sections
-from tests.serve_documents import generated, nodes, rest_server
+from tests.support.serve_documents import generated, nodes, rest_server
 
 DEPLOYMENTS, REPLICAS, NODES = 1000, 10_000, 1000
 POLLS = 20
@@ -186,8 +186,13 @@ def main() -> None:
         ("", "series", "bytes of a scrape", "packed", "poll, median (s)", "poll, longest (s)", "peak memory (MiB)"),
         [
             (
-                *(name, f"{run.series:,}", f"{run.plain_bytes:,}", f"{run.packed_bytes:,}"),
-                *(f"{statistics.median(run.polls):.2f}", f"{max(run.polls):.2f}", f"{run.peak_bytes / 2**20:.0f}"),
+                name,
+                f"{run.series:,}",
+                f"{run.plain_bytes:,}",
+                f"{run.packed_bytes:,}",
+                f"{statistics.median(run.polls):.2f}",
+                f"{max(run.polls):.2f}",
+                f"{run.peak_bytes / 2**20:.0f}",
             )
             for name, run in runs.items()
         ],

@@ -27,17 +27,17 @@ from pathlib import Path
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from servescope import preview
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import Prometheus
-from servescope.rendering import metrics
-from servescope.rules import runbooks
-from servescope.serve_state import Detail
+from servescope.exporter.state import Detail
+from servescope.exporter.worker import metrics
+from servescope.pages import runbooks
+from servescope.report import preview
 from servescope.settings import Settings
-from tests import blocks
 from tests.bench import sections
-from tests.running import running
-from tests.serve_documents import generated, nodes
+from tests.support import blocks
+from tests.support.running import running
+from tests.support.serve_documents import generated, nodes
 
 SCRAPES = Path("tests/fixtures/metrics")
 RULES = [Path("alerts/servescope-slo.yml")]
@@ -179,7 +179,7 @@ def pages(url: str) -> dict[str, list[Page]]:
     ends = (END * 1000 - 60_000 * number for number in count())
     with (
         Prometheus(url) as prometheus,
-        preview.serve(prometheus, 0, None, Settings()) as server,
+        preview.serve(prometheus, port=0, folder=None, settings=Settings()) as server,
         running(server) as address,
         httpx.Client(base_url=f"http://{address}", timeout=120) as client,
     ):
@@ -230,8 +230,11 @@ def measure(place: blocks.Place, folder: Path) -> list[str]:
         ("report of", "panels", "size (MB)", "seconds, median", "seconds, longest"),
         [
             (
-                *("6 h, all dashboards", str(panels), f"{made[-1][0] / 1e6:.1f}"),
-                *(f"{statistics.median(s for _, s in made):.1f}", f"{max(s for _, s in made):.1f}"),
+                "6 h, all dashboards",
+                str(panels),
+                f"{made[-1][0] / 1e6:.1f}",
+                f"{statistics.median(s for _, s in made):.1f}",
+                f"{max(s for _, s in made):.1f}",
             )
         ],
     )

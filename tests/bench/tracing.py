@@ -23,9 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from demo import stack
-from demo.stack import Ports, Run, Stack
 
+from demo.stack import component, supervisor
+from demo.stack.components import ray
+from demo.stack.ports import Ports
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 from tests.bench import sections
 from tests.bench.http_load import Load, LoadClient
@@ -288,7 +291,7 @@ The Collector killed with SIGKILL for {OUTAGE_S} s, servescope as shipped, one r
 
 def main() -> None:
     """Measure, and write the section."""
-    if stack.find("otelcol") is None:
+    if component.find("otelcol") is None:
         raise ServescopeError("no Collector: make tools builds it where Go 1.21 is installed")
     base = int(os.environ.get("PORT_BASE") or PORTS)
     about = sections.machine(("servescope", "ray", "opentelemetry-sdk"))
@@ -315,7 +318,7 @@ def start(folder: Path, base: int, otlp: str, running: ExitStack) -> dict[Way, P
     stacks = {}
     for number, way in enumerate(WAYS):
         run = _run(folder / str(number), base + PORTS_OF_A_RAY * number, way, otlp)
-        stacks[way] = Stack(run, [stack.ray, stack.applications])
+        stacks[way] = Stack(run, [ray.ray, ray.applications])
     running.callback(_stop, list(stacks.values()))
     print(f"starting {len(stacks)} Rays", flush=True)
     with ThreadPoolExecutor(STARTING_AT_ONCE) as pool:
@@ -324,7 +327,7 @@ def start(folder: Path, base: int, otlp: str, running: ExitStack) -> dict[Way, P
 
 
 def _stop(stacks: list[Stack]) -> None:
-    with stack.uninterrupted(), ThreadPoolExecutor(len(stacks)) as pool:
+    with supervisor.uninterrupted(), ThreadPoolExecutor(len(stacks)) as pool:
         list(pool.map(Stack.stop, stacks))
     for stopped in stacks:
         shutil.rmtree(stopped.run.temp_dir, ignore_errors=True)  # Serve's exporter has written there, and much

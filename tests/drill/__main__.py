@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 
 import httpx
 import psutil
-from demo.stack import ROOT
 from rich.console import Console
 
+from demo import ROOT
 from servescope.errors import ServescopeError
 from servescope.files import write_all
 from tests.bench.sections import machine

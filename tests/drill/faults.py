@@ -86,8 +86,14 @@ REFUSING = (
 )
 SLOW = ("RayServeLatencyHigh", "RayServeSlowerAfterDeploy")
 WITHOUT_REPLICAS = (
-    *(*REFUSING, *SLOW, "RayServeNoReplicas", "RayServeReplicasMissing", "RayServeReplicaStartFailing"),
-    *("RayServeApplicationUnhealthy", "RayServeDeploymentUnhealthy", "RayServeHealthCheckFailing"),
+    *REFUSING,
+    *SLOW,
+    "RayServeNoReplicas",
+    "RayServeReplicasMissing",
+    "RayServeReplicaStartFailing",
+    "RayServeApplicationUnhealthy",
+    "RayServeDeploymentUnhealthy",
+    "RayServeHealthCheckFailing",
 )
 WITHOUT_CONTROLLER = ("RayServeControllerStalled", "RayServeProxyMissing", "RayServeProxyUnhealthy")
 
@@ -473,8 +479,12 @@ FAULTS = (
         kill_node,
         must=(Expect("RayClusterNodeLost", 90),),
         may=(
-            *(*WITHOUT_REPLICAS, "RayServeReplicasNotPlaced", "RayServeProbeFailing", "ServescopeTargetDown"),
-            *("RayServeProxyUnhealthy", "RayServeProxyMissing"),
+            *WITHOUT_REPLICAS,
+            "RayServeReplicasNotPlaced",
+            "RayServeProbeFailing",
+            "ServescopeTargetDown",
+            "RayServeProxyUnhealthy",
+            "RayServeProxyMissing",
         ),
         apps=app("kill-node", on_worker=True, rate=0.2),
         everywhere=True,
@@ -503,8 +513,12 @@ FAULTS = (
             Expect("ServescopeTargetDown", 180),
         ),
         may=(
-            *(*WITHOUT_REPLICAS, *WITHOUT_CONTROLLER, "RayServeRoutesGone", "ServescopeExporterDown"),
-            *("ServescopeExporterStale", "RayClusterNodeLost"),
+            *WITHOUT_REPLICAS,
+            *WITHOUT_CONTROLLER,
+            "RayServeRoutesGone",
+            "ServescopeExporterDown",
+            "ServescopeExporterStale",
+            "RayClusterNodeLost",
         ),
         everywhere=True,
         phase=8,

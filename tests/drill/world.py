@@ -23,12 +23,17 @@ from typing import Any
 import httpx
 import psutil
 import yaml
-from demo import stack
-from demo.stack import LOOPBACK, ROOT, Component, Ports, Run, Stack
 
+from demo import ROOT
+from demo.stack import component, serve_config
+from demo.stack.component import Component
+from demo.stack.components import prometheus, ray, servescope
+from demo.stack.ports import LOOPBACK, Ports
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from servescope import generate
+from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus
 from servescope.settings import Settings
 from tests.drill import SWITCHES
 from tests.drill.load import Load
@@ -167,7 +172,7 @@ class World:
         }
         rules = directory / "rules.yml"
         rules.write_text(generate.rule_files(SETTINGS, [], SCALE)[Path("servescope-alerts.yml")])
-        self.run = Run(directory, Ports.from_base(base), ROOT, "drill", rules=str(rules), env=env)
+        self.run = Run(directory, Ports.from_base(base), ROOT, cluster="drill", rules=str(rules), env=env)
         self.alertmanager_url = f"http://{LOOPBACK}:{self.run.ports.alertmanager}"
         self._parts: dict[str, Stack] = {}
         self._closing = contextlib.ExitStack()
@@ -240,7 +245,7 @@ class World:
         self.start(name, factories[name], NODE_TRIES)
 
     def _head(self, run: Run) -> Component:
-        component = stack.ray(run)
+        component = ray.ray(run)
         command = [*component.command, f"--node-ip-address={HEAD_IP}", *self.design.head_options]
         redis = {"RAY_REDIS_ADDRESS": f"{HEAD_IP}:{self.redis_port}"} if self.design.fault_tolerant else {}
         metrics = f"http://{HEAD_IP}:{run.ports.metrics}/metrics"
@@ -248,19 +253,36 @@ class World:
             component,
             command=ahead(command),
             env={**component.env, **redis},
-            ready=lambda: component.ready() and stack.answers(metrics),
+            ready=lambda: component.ready() and component.answers(metrics),
         )
 
     def _worker(self, run: Run) -> Component:
         disk = Path(tempfile.gettempdir()) / f"servescope-{self.namespace}"
         command = [
-            *("ip", "netns", "exec", self.namespace, "unshare", "--mount"),
-            *("sh", str(ROOT / "tests/drill/node.sh"), str(disk), WORKER_DISK, str(ROOT)),
-            *("env", f"--chdir={ROOT}"),
-            *(f"{run.ray}/ray", "start", "--block", "--disable-usage-stats", f"--address={HEAD_IP}:{run.ports.gcs}"),
-            *(f"--node-ip-address={WORKER_IP}", "--num-cpus=0", "--num-gpus=0", '--resources={"second": 1}'),
-            *(f"--metrics-export-port={run.ports.metrics}", "--object-store-memory=100000000"),
-            # Ray draws the others at random, and may draw Serve's.
+            "ip",
+            "netns",
+            "exec",
+            self.namespace,
+            "unshare",
+            "--mount",
+            "sh",
+            str(ROOT / "tests/drill/node.sh"),
+            str(disk),
+            WORKER_DISK,
+            str(ROOT),
+            "env",
+            f"--chdir={ROOT}",
+            f"{run.ray}/ray",
+            "start",
+            "--block",
+            "--disable-usage-stats",
+            f"--address={HEAD_IP}:{run.ports.gcs}",
+            f"--node-ip-address={WORKER_IP}",
+            "--num-cpus=0",
+            "--num-gpus=0",
+            '--resources={"second": 1}',
+            f"--metrics-export-port={run.ports.metrics}",
+            "--object-store-memory=100000000",
             f"--dashboard-agent-listen-port={run.ports.dashboard_agent}",
             f"--dashboard-agent-grpc-port={run.ports.dashboard_agent_grpc}",
             f"--runtime-env-agent-port={run.ports.runtime_env_agent}",
@@ -279,15 +301,26 @@ class World:
                 return False
             # A node that has just come has no address until its agent has reported.
             alive = {node.get("ip") for node in nodes if node["raylet"].get("state") == "ALIVE"}
-            return WORKER_IP in alive and stack.answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
+            return WORKER_IP in alive and component.answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
 
         return Component("worker", ahead(command), ready, env=env, timeout_s=180)
 
     def _redis(self, run: Run) -> Component:
         address = ["-h", HEAD_IP, "-p", str(self.redis_port)]
         command = [
-            *("redis-server", "--bind", HEAD_IP, "--port", str(self.redis_port), "--dir", str(run.directory)),
-            *("--save", "", "--appendonly", "no", "--protected-mode", "no"),
+            "redis-server",
+            "--bind",
+            HEAD_IP,
+            "--port",
+            str(self.redis_port),
+            "--dir",
+            str(run.directory),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--protected-mode",
+            "no",
         ]
 
         def ready() -> bool:
@@ -296,7 +329,7 @@ class World:
         return Component("redis", command, ready)
 
     def _exporter(self, run: Run) -> Component:
-        component = stack.exporter(run)
+        component = servescope.exporter(run)
         command = [part for part in component.command if not part.startswith("--interval")]
         return replace(component, command=ahead([*command, f"--interval={max(1, scaled(10)):.2f}"]))
 
@@ -309,15 +342,15 @@ class World:
         address = f"{LOOPBACK}:{self.blackbox_port}"
         command = ["prometheus-blackbox-exporter", f"--config.file={config}", f"--web.listen-address={address}"]
         return Component(
-            "blackbox", ahead(command), lambda: stack.answers(f"http://{address}/-/healthy"), prepare=prepare
+            "blackbox", ahead(command), lambda: component.answers(f"http://{address}/-/healthy"), prepare=prepare
         )
 
     def _alertmanager(self, run: Run) -> Component:
-        component = stack.alertmanager(run)
+        component = prometheus.alertmanager(run)
         return replace(component, command=ahead(component.command))
 
     def _prometheus(self, run: Run) -> Component:
-        component = stack.prometheus(run)
+        component = prometheus.prometheus(run)
         config = run.directory / "prometheus.yml"
 
         def prepare() -> None:
@@ -334,7 +367,7 @@ class World:
 
     def prometheus_config(self, run: Run) -> dict[str, Any]:
         """The demo's configuration at this world's pace, with probes of every node's proxy."""
-        config = stack.prometheus_config(run)
+        config = prometheus.prometheus_config(run)
         interval = f"{round(1000 * scaled(SETTINGS.scrape_interval_s))}ms"
         config["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         ray = config["scrape_configs"][0]
@@ -439,7 +472,7 @@ class World:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                states = {name: a["status"] for name, a in stack.serve_applications(self.run).items()}
+                states = {name: a["status"] for name, a in serve_config.serve_applications(self.run).items()}
             except httpx.HTTPError as error:
                 states = {"Serve": f"{type(error).__name__}"}
             if set(states) == self.present and set(states.values()) <= {"RUNNING"}:
@@ -464,7 +497,7 @@ class World:
 
     def replica_pids(self, name: str) -> list[int]:
         """The processes of an application's running replicas."""
-        deployment = stack.serve_applications(self.run)[name]["deployments"]["Service"]
+        deployment = serve_config.serve_applications(self.run)[name]["deployments"]["Service"]
         return [replica["pid"] for replica in deployment["replicas"] if replica["state"] == "RUNNING"]
 
     def processes(self, title: str) -> list[psutil.Process]:
@@ -499,7 +532,7 @@ class World:
         self.await_running(SETTLED_WITHIN_S)
 
     def _serves(self, name: str) -> bool:
-        application = stack.serve_applications(self.run).get(name, {})
+        application = serve_config.serve_applications(self.run).get(name, {})
         return application.get("status") == "RUNNING"
 
     def arrive(self, names: Iterable[str]) -> None:

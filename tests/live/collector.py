@@ -14,8 +14,6 @@ from pathlib import Path
 
 import grpc
 import httpx
-from demo import stack
-from demo.stack import LOOPBACK, ROOT, Ports
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as service_grpc
@@ -23,10 +21,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-from servescope import traces
+from demo import ROOT
+from demo.stack import component
+from demo.stack.ports import LOOPBACK, Ports
+from servescope.clients import traces
+from servescope.clients.traces import Trace
 from servescope.errors import ServescopeError
-from servescope.traces import Trace
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 
 @dataclass
@@ -76,11 +77,11 @@ class Collector:
             "TRACES_TO": "[file/traces]",
             **self.env,
         }
-        program = stack.find("otelcol")
+        program = component.find("otelcol")
         assert program is not None
         with (self.data.parent / f"{self.data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*stack.YIELDING, program, f"--config={self.config}"], env=environment, stdout=log, stderr=log
+                [*component.YIELDING, program, f"--config={self.config}"], env=environment, stdout=log, stderr=log
             )
         wait_for(self._ready, 60, lambda: f"the Collector is not up: {self.log()[-500:]}", pause_s=0.2)
         return self
@@ -88,7 +89,7 @@ class Collector:
     def _ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log()[-2000:]
-        return stack.answers(f"http://{LOOPBACK}:{self.ports.collector_health}")
+        return component.answers(f"http://{LOOPBACK}:{self.ports.collector_health}")
 
     def log(self) -> str:
         return (self.data.parent / f"{self.data.name}.log").read_text()

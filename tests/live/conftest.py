@@ -11,18 +11,21 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from demo import stack as stack_module
-from demo.stack import Ports, Run, Stack
 
-from servescope.evaluate import Prometheus
+from demo.stack import component, serve_config
+from demo.stack.components import collector, prometheus, ray, servescope
+from demo.stack.ports import Ports
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
+from servescope.clients.prometheus import Prometheus
 from servescope.files import write_all
 from servescope.generate import rule_files
+from servescope.rules.slo.objectives import load
 from servescope.settings import Settings
-from servescope.slo import load
 from tests.live.traffic import Background
 from tests.live.truth_load import TruthLoad
 from tests.live.versions import ray_folder
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 HERE = Path(__file__).parent
 PORTS = Ports.from_base(21000)
@@ -31,7 +34,7 @@ PORTS = Ports.from_base(21000)
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 LIVE_PROGRAMS = ("prometheus", "prometheus-alertmanager")
-TRACES = stack_module.find("otelcol") is not None
+TRACES = component.find("otelcol") is not None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,7 +61,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     write_all(rules)
     rule_pattern = str(directory / "rules/*.yml")
     return Run(
-        *(directory, PORTS, HERE / "serve_config.yaml"),
+        directory,
+        PORTS,
+        HERE / "serve_config.yaml",
         cluster="test",
         rules=rule_pattern,
         ray=ray_folder(),
@@ -76,9 +81,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def stack(run: Run) -> Iterator[Stack]:
     """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter, and the Collector."""
     parts = [
-        *((stack_module.collector,) if TRACES else ()),
-        *(stack_module.ray, stack_module.prometheus, stack_module.alertmanager, stack_module.exporter),
-        stack_module.applications,
+        *((collector.collector,) if TRACES else ()),
+        ray.ray,
+        prometheus.prometheus,
+        prometheus.alertmanager,
+        servescope.exporter,
+        ray.applications,
     ]
     with Stack(run, parts, print) as started:
         yield started
@@ -111,7 +119,7 @@ def traffic_done(stack: Stack, traffic: Background) -> Run:
     run = stack.run
 
     def replicas(deployment: str) -> int:
-        found = stack_module.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
+        found = serve_config.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in found)
 
     assert httpx.get(f"{run.serve_url}/crash", timeout=60).status_code == 500

@@ -9,8 +9,8 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-from demo.stack import ROOT
 
+from demo import ROOT
 from tests.live.versions import ray_folder
 
 LINKED = """

@@ -8,16 +8,16 @@ import time
 from collections import Counter
 
 import pytest
-from demo import stack
-from demo.stack import ROOT
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from demo import ROOT
+from demo.stack import component
 from tests.live.collector import Backend, Collector, provider
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
-    stack.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
+    component.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
 )
 
 BASE = 22100
@@ -90,7 +90,7 @@ def fed(data):
             lambda: len(collector.traces()) == 3 and all(len(t.spans) == 3 for t in collector.traces().values()),
             30,
             lambda: f"{collector.traces()} {collector.log()[-1000:]}",
-            0.5,
+            pause_s=0.5,
         )
         yield collector, ids
 
@@ -158,7 +158,7 @@ def test_metrics_of_the_spans(fed):
         edges = samples(text, "traces_service_graph_request_total")
         return sum(s.value for s in samples(text, "traces_spanmetrics_calls_total")) == 9 and bool(edges)
 
-    wait_for(complete, 30, collector.scrape, 0.5)
+    wait_for(complete, 30, collector.scrape, pause_s=0.5)
     text = collector.scrape()
     calls = samples(text, "traces_spanmetrics_calls_total")
     count = Counter()
@@ -172,7 +172,13 @@ def test_metrics_of_the_spans(fed):
         ("main.Gateway", "SPAN_KIND_SERVER", "STATUS_CODE_ERROR"): 1,
     }
     allowed = {
-        *("service_name", "span_name", "span_kind", "status_code", "application", "deployment", "exemplars"),
+        "service_name",
+        "span_name",
+        "span_kind",
+        "status_code",
+        "application",
+        "deployment",
+        "exemplars",
         "ray_io_cluster",
     }
     assert {label for sample in calls for label in sample.labels} <= allowed
@@ -210,7 +216,12 @@ def test_sampling_keeps_whole_traces_all_errors_and_all_that_is_slow(data):
         assert 60 < len(share) < 140  # the client's own dice; a share of 10 % in 1000
         expected = {*share, *failed, *slow}
         # What is counted does not depend on what is kept; an exemplar stands for one flush.
-        wait_for(lambda: counted() == 3300 and bool(seen["exemplars"]), 40, lambda: f"{counted()} of 3300, {seen}", 0.5)
+        wait_for(
+            lambda: counted() == 3300 and bool(seen["exemplars"]),
+            40,
+            lambda: f"{counted()} of 3300, {seen}",
+            pause_s=0.5,
+        )
         wait_for(
             lambda: len(collector.traces()) >= len(expected),
             40,
@@ -242,13 +253,15 @@ def test_a_backend_that_is_away_and_a_killed_collector_lose_nothing_that_is_queu
             sizes = re.findall(r"^otelcol_exporter_queue_size\{.*\} (\S+)$", collector.own(), re.MULTILINE)
             return sum(map(float, sizes))
 
-        wait_for(lambda: queued() >= 2000, 30, lambda: f"{queued()} spans queued", 0.5)
+        wait_for(lambda: queued() >= 2000, 30, lambda: f"{queued()} spans queued", pause_s=0.5)
         collector.stop(signal.SIGKILL)
         backend.start()
         assert backend.span_ids == []
         collector.start()
         try:
-            wait_for(lambda: set(backend.span_ids) >= sent, 60, lambda: f"{len(set(backend.span_ids))} arrived", 0.5)
+            wait_for(
+                lambda: set(backend.span_ids) >= sent, 60, lambda: f"{len(set(backend.span_ids))} arrived", pause_s=0.5
+            )
         finally:
             backend.stop()
 
@@ -261,6 +274,11 @@ def test_the_gateway_sends_a_trace_to_one_collector(data):
     ):
         with provider(agent.otlp, "serve-proxy") as proxy, provider(agent.otlp, "main.Gateway") as replica:
             sent = {send_request(proxy, replica) for _ in range(50)}
-        wait_for(lambda: len(tier.traces()) == 50, 40, lambda: f"{len(tier.traces())} traces {agent.log()[-500:]}", 0.5)
+        wait_for(
+            lambda: len(tier.traces()) == 50,
+            40,
+            lambda: f"{len(tier.traces())} traces {agent.log()[-500:]}",
+            pause_s=0.5,
+        )
         assert set(tier.traces()) == sent
         assert {len(trace.spans) for trace in tier.traces().values()} == {3}

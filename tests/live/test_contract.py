@@ -6,16 +6,19 @@ import os
 import re
 
 import pytest
-from demo.stack import find
 
+from demo.stack.component import find
 from servescope import catalog
-from servescope.catalog import Kind, Source
-from servescope.dashboards import all_dashboards, slo, traces
+from servescope.catalog import model
+from servescope.catalog.model import Kind, Source
+from servescope.clients.prometheus import Prometheus
+from servescope.dashboards import all_dashboards, slo
+from servescope.dashboards.rows import traces
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, Window, evaluate
+from servescope.report.queries import Window, evaluate
 from servescope.settings import Settings
 from tests.live.versions import newer_labels, newer_metrics, older
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 SETTINGS = Settings()
 TRACES = find("otelcol") is not None
@@ -34,11 +37,11 @@ def series_of(prometheus: Prometheus, selector: str) -> list[dict[str, str]]:
     return [series["metric"] for series in prometheus.query(f"last_over_time({selector}[15m])")]
 
 
-def sample_name(metric: catalog.Metric) -> str:
+def sample_name(metric: model.Metric) -> str:
     return f"{metric.name}_bucket" if metric.kind is Kind.HISTOGRAM else metric.name
 
 
-def expected_labels(metric: catalog.Metric, version: str) -> set[str]:
+def expected_labels(metric: model.Metric, version: str) -> set[str]:
     newer = {label for label, since in metric.newer_labels.items() if older(version, since)}
     gone = {label for label, until in metric.older_labels.items() if not older(version, until)}
     return set(metric.labels) - newer - gone
@@ -56,14 +59,14 @@ def test_every_family_that_the_test_triggers_appears(prometheus, ray_version):
     assert len(wanted) > 100
 
     def missing() -> list[str]:
-        names = set(prometheus.label_values("__name__", None, 0, 4e9))
+        names = set(prometheus.label_values("__name__", None, start=0, end=4e9))
         return [metric.name for metric in wanted if sample_name(metric) not in names]
 
     wait_for(lambda: not missing(), 120, lambda: f"never exported: {missing()}")
 
 
 def test_every_serve_family_that_ray_exports_is_known(prometheus, ray_version):
-    names = [n for n in prometheus.label_values("__name__", None, 0, 4e9) if n.startswith("ray_serve_")]
+    names = [n for n in prometheus.label_values("__name__", None, start=0, end=4e9) if n.startswith("ray_serve_")]
     assert len(names) > 70
     # Some names had another kind before the version from which the catalogue knows them.
     other_kind = {metric.name for metric in catalog.METRICS if older(ray_version, metric.since)}

@@ -15,18 +15,20 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from demo import stack as stack_module
-from demo.stack import Run, Stack
 
-from servescope import limits
+from demo.stack import serve_config
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from servescope.catalog import METRICS
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import Prometheus, Window, panels, select_variables
+from servescope.grafana.templating import Interpolation
+from servescope.promql import capacity
+from servescope.report.queries import Window, panels_of, select_variables
 from servescope.settings import Settings
-from servescope.templating import Scope
-from tests import promtool
 from tests.live.versions import older
-from tests.live.waiting import wait_for
+from tests.support import promtool
+from tests.support.waiting import wait_for
 
 SETTINGS = Settings()
 # What the second deploy changes of the application `narrow` in serve_config.yaml, which Ray 2.54 reads too: it knows
@@ -79,7 +81,7 @@ def deploy(run: Run, file: Path) -> None:
     wanted = {application["name"]: "RUNNING" for application in yaml.safe_load(file.read_text())["applications"]}
 
     def states() -> dict[str, str]:
-        return {name: told["status"] for name, told in stack_module.serve_applications(run).items()}
+        return {name: told["status"] for name, told in serve_config.serve_applications(run).items()}
 
     wait_for(lambda: states() == wanted, 90, lambda: f"applications are {states()}")
 
@@ -197,25 +199,25 @@ def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
 ):
     run = stack.run
     (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-capacity"]
-    (panel,) = [p for p in panels(board.to_json()) if p["title"] == "Why not at rest?"]
+    (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "Why not at rest?"]
 
     def why() -> int | None:
         """The panel's own answer, as of now."""
         window = Window.last(300)
-        scope = Scope(
-            select_variables(board.to_json(), prometheus, window, {"application": ["narrow"]}), window.macros()
+        scope = Interpolation(
+            select_variables(board.to_json(), prometheus, window, chosen={"application": ["narrow"]}), window.macros()
         )
         found = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
         return int(found[0]["value"][1]) if found else None
 
     def target() -> int:
-        told = stack_module.serve_applications(run)["narrow"]["deployments"]["Narrow"]["target_num_replicas"]
+        told = serve_config.serve_applications(run)["narrow"]["deployments"]["Narrow"]["target_num_replicas"]
         return int(told)
 
-    wait_for(lambda: why() == limits.AT_REST, 60, lambda: f"before the load it says {why()}")
+    wait_for(lambda: why() == capacity.AT_REST, 60, lambda: f"before the load it says {why()}")
     with held_requests(f"{run.serve_url}/narrow?seconds=100", 6):
         wait_for(lambda: target() == 2, 60, lambda: f"the target is {target()}", pause_s=0.5)
-        wait_for(lambda: why() == limits.CAPPED, 30, lambda: f"it says {why()}", pause_s=0.5)
+        wait_for(lambda: why() == capacity.CAPPED, 30, lambda: f"it says {why()}", pause_s=0.5)
 
 
 @pytest.mark.parametrize("step_s", [15, 60])
@@ -228,12 +230,12 @@ def test_a_redeploy_makes_exactly_one_mark(deployed: Deployed, prometheus: Prome
         if annotation.get("name") == "Deploys"
     }
     assert len(expressions) == 1, "every dashboard asks the same"
-    expression = Scope({}, {"cluster": ".*", "__interval": f"{step_s}s"}).promql(expressions.pop())
+    expression = Interpolation({}, {"cluster": ".*", "__interval": f"{step_s}s"}).promql(expressions.pop())
     # The exporter asks every 5 s and is scraped every 15 s, and then a whole step has to pass.
     seen_by = deployed.changed_at + 5 + 15 + 2 * step_s
     wait_for(lambda: time.time() > seen_by, 200, lambda: "the clock stands still")
-    window = Window(deployed.changed_at - 10, time.time(), step_s)
-    found = prometheus.query_range(expression, window.start, window.end, window.step_s)
+    window = Window(deployed.changed_at - 10, time.time(), step_s=step_s)
+    found = prometheus.query_range(expression, start=window.start, end=window.end, step_s=window.step_s)
     marks = [(s["metric"]["application"], float(t)) for s in found for t, _ in s["values"]]
     assert [application for application, _ in marks] == ["narrow"]
     assert deployed.changed_at <= marks[0][1] <= seen_by
@@ -241,10 +243,10 @@ def test_a_redeploy_makes_exactly_one_mark(deployed: Deployed, prometheus: Prome
 
 def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometheus):
     (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-deployment"]
-    (panel,) = [p for p in panels(board.to_json()) if p["title"] == "What changed last"]
+    (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "What changed last"]
     window = Window.last(900)
     chosen = {"application": ["narrow"], "deployment": ["Narrow"]}
-    scope = Scope(select_variables(board.to_json(), prometheus, window, chosen), window.macros())
+    scope = Interpolation(select_variables(board.to_json(), prometheus, window, chosen=chosen), window.macros())
     (row,) = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
     changed_at = float(row["value"][1]) / 1000
     assert deployed.changed_at <= changed_at <= deployed.changed_at + 5 + 15 + 2 * window.step_s

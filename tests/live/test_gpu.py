@@ -15,19 +15,26 @@ import httpx
 import onnxruntime
 import pytest
 import yaml
-from demo import deploy, images
-from demo import stack as stack_module
-from demo.stack import LOOPBACK, ROOT, Component, Ports, Run, Stack
 
+from demo import ROOT, deploy
+from demo.app import images
+from demo.stack import serve_config
+from demo.stack.component import Component
+from demo.stack.components import prometheus as prometheus_components
+from demo.stack.components import ray, servescope
+from demo.stack.ports import LOOPBACK, Ports
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from servescope import catalog, generate
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards, cluster
-from servescope.evaluate import Prometheus, Window, ask, panels, select_variables
+from servescope.grafana.templating import Interpolation
 from servescope.promql import METHOD
+from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.settings import Settings
-from servescope.templating import Scope
 from tests.drill import world
 from tests.live.versions import ray_folder
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 SETTINGS = Settings()
 SCALE = 20  # divides every duration, as in the drill: a GPU is idle after an hour and a quarter
@@ -47,14 +54,14 @@ def smi(*fields: str, of: str = "gpu") -> list[dict[str, str]]:
 
 
 def paced_prometheus(run: Run) -> Component:
-    component = stack_module.prometheus(run)
+    component = prometheus_components.prometheus(run)
     config = run.directory / "prometheus.yml"
 
     def prepare() -> None:
         assert component.prepare is not None
         component.prepare()
         interval = f"{world.scaled(SETTINGS.scrape_interval_s, SCALE) * 1000:.0f}ms"
-        document = stack_module.prometheus_config(run)
+        document = prometheus_components.prometheus_config(run)
         document["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         config.write_text(yaml.safe_dump(document, sort_keys=False))
 
@@ -77,7 +84,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(document))
     return Run(
-        *(directory, Ports.from_base(27000), config),
+        directory,
+        Ports.from_base(27000),
+        config,
         cluster="gpu",
         rules=str(rules),
         ray=ray_folder(),
@@ -88,7 +97,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def stack(run: Run) -> Iterator[Stack]:
-    parts = [stack_module.ray, stack_module.applications, stack_module.exporter, paced_prometheus]
+    parts = [ray.ray, ray.applications, servescope.exporter, paced_prometheus]
     with Stack(run, parts, print) as started:
         yield started
 
@@ -129,10 +138,10 @@ def figures(prometheus: Prometheus) -> dict[tuple[str, str], list[float]]:
     for board in all_dashboards(SETTINGS):
         titles = {panel.title for panel in board.panels if panel.absent == NEEDS_GPU}
         document = board.to_json()
-        scope = Scope(select_variables(document, prometheus, window), window.macros())
-        for panel in panels(document):
+        scope = Interpolation(select_variables(document, prometheus, window), window.macros())
+        for panel in panels_of(document):
             if panel["title"] in titles:
-                answers = ask(panel, prometheus, window, scope)
+                answers = ask(panel, prometheus, window=window, scope=scope)
                 found[board.uid, panel["title"]] = [s.points[-1][1] for a in answers for s in a.series]
     return found
 
@@ -192,7 +201,9 @@ def test_idle_gpus_are_told_only_while_they_are_idle_and_reserved(prometheus: Pr
     idle_s = world.scaled(4500, SCALE)  # no work in 15 minutes, for an hour
     wait_for(lambda: "RayGpuIdleReserved" in firing(prometheus), 1.3 * idle_s, lambda: f"{firing(prometheus)}")
     with busy(run, 10):
-        wait_for(lambda: "RayGpuIdleReserved" not in firing(prometheus), 10, lambda: f"{firing(prometheus)}", 0.5)
+        wait_for(
+            lambda: "RayGpuIdleReserved" not in firing(prometheus), 10, lambda: f"{firing(prometheus)}", pause_s=0.5
+        )
 
 
 def test_every_gpu_panel_tells_what_is_there(prometheus: Prometheus, run: Run) -> None:
@@ -200,7 +211,9 @@ def test_every_gpu_panel_tells_what_is_there(prometheus: Prometheus, run: Run) -
     gpus = run.gpus
     with busy(run, 15):
         busiest = "max(max_over_time(ray_node_gpus_utilization[5s]))"
-        wait_for(lambda: value(prometheus, busiest) > 90, 12, lambda: f"{value(prometheus, busiest)} % busy", 0.5)
+        wait_for(
+            lambda: value(prometheus, busiest) > 90, 12, lambda: f"{value(prometheus, busiest)} % busy", pause_s=0.5
+        )
         told = max(float(gpu["utilization.gpu"]) for gpu in smi("utilization.gpu"))
         seen = figures(prometheus)
     assert told > 90
@@ -224,7 +237,7 @@ def test_the_demo_reads_text_on_the_gpu(prometheus: Prometheus, run: Run) -> Non
         response = httpx.post(f"{run.serve_url}/read", content=images.draw(lines), timeout=60)
         assert response.status_code == 200, response.text
         assert images.same_text(response.json()["lines"], lines)
-    deployments = stack_module.serve_applications(run)["ocr"]["deployments"]
+    deployments = serve_config.serve_applications(run)["ocr"]["deployments"]
     pids = {r["pid"] for name in deploy.MODELS for r in deployments[name]["replicas"] if r["state"] == "RUNNING"}
     assert len(pids) == 2
     assert pids <= {int(process["pid"]) for process in smi("pid", of="compute-apps")}

@@ -23,9 +23,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests import log_faults
-from tests.live.waiting import wait_for
-from tests.log_agents import (
+from tests.drill.logs import faults
+from tests.drill.logs.faults import Place, Writer, after_kills, bound, breaches, settle
+from tests.support.log_agents import (
     FIXTURES,
     HAPROXY_LINE,
     cases,
@@ -35,8 +35,8 @@ from tests.log_agents import (
     session_of,
     write_cases,
 )
-from tests.log_faults import Place, Writer, after_kills, bound, breaches, settle
-from tests.running import free_port
+from tests.support.running import free_port
+from tests.support.waiting import wait_for
 
 KINDS = ("fluent-bit", "fluent-bit-otlp", "otelcol")
 # What an agent adds for its backend; the table is about the record.
@@ -53,7 +53,7 @@ SECRETS_SESSION, TEXT_SESSION, JSON_SESSION = (f"session_2026-02-0{day}_00-00-00
 
 def needs(kind: str) -> None:
     program = "otelcol" if kind == "otelcol" else "fluent-bit"
-    if log_faults.find(program) is None:
+    if faults.find(program) is None:
         pytest.skip(f"{program} is neither on the PATH nor below .tools/: see docs/logs.md for where to get it")
 
 
@@ -61,7 +61,7 @@ def needs(kind: str) -> None:
 def place() -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="servescope-logs-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)  # pytest's own are shut to the agents that run as another user
-        with log_faults.place(Path(directory) / "place") as made:
+        with faults.place(Path(directory) / "place") as made:
             yield made
 
 
@@ -69,7 +69,7 @@ def place() -> Iterator[Place]:
 def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What one agent sends of the cases, the secrets and the fixtures' real logs, by session."""
     needs(request.param)
-    with log_faults.place(tmp_path_factory.mktemp("agents") / "place") as place:
+    with faults.place(tmp_path_factory.mktemp("agents") / "place") as place:
         table = cases()
         write_cases(table, place.tmp)
         secrets = place.tmp / SECRETS_SESSION / "logs/serve/proxy_192.0.2.2.log"
@@ -234,7 +234,7 @@ def test_nothing_is_lost_through_rotation_an_outage_and_sigterm(kind, place):
 @pytest.mark.parametrize("kind", ["fluent-bit", "otelcol"])
 def test_kill_9_costs_at_most_the_pending_record(kind, place):
     needs(kind)
-    outcome = log_faults.restarts(signal.SIGKILL, 2, quiet_s=8)(place, kind)
+    outcome = faults.restarts(signal.SIGKILL, 2, quiet_s=8)(place, kind)
     assert outcome.written > 2000
     assert breaches(outcome, after_kills(2, kind)) == []
 
@@ -243,10 +243,10 @@ def test_kill_9_costs_at_most_the_pending_record(kind, place):
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("new session while it runs", partial(log_faults.new_session, seconds=3)),
-        ("old session deleted while it runs", partial(log_faults.deleted_session, seconds=3)),
-        ("a line of 10 MB", log_faults.long_line),
-        ("an unreadable directory, as its owner", partial(log_faults.unreadable, seconds=8)),
+        ("new session while it runs", partial(faults.new_session, seconds=3)),
+        ("old session deleted while it runs", partial(faults.deleted_session, seconds=3)),
+        ("a line of 10 MB", faults.long_line),
+        ("an unreadable directory, as its owner", partial(faults.unreadable, seconds=8)),
     ],
     ids=["new-session", "deleted-session", "long-line", "unreadable-directory"],
 )

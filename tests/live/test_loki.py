@@ -15,14 +15,15 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from demo import ROOT
 from servescope.cli import app
 from servescope.dashboards import all_dashboards
+from servescope.grafana.templating import Interpolation
 from servescope.settings import Settings
-from servescope.templating import Scope
-from tests import blocks, log_faults
-from tests.live.waiting import wait_for
-from tests.log_agents import ROOT
-from tests.running import free_port
+from tests.drill.logs import faults
+from tests.support import blocks
+from tests.support.running import free_port
+from tests.support.waiting import wait_for
 
 REQUEST = "6fb59f3a-d471-4f5e-b0d2-0a50e8b47086"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -78,7 +79,7 @@ def write_logs(logs: Path) -> None:
 @pytest.fixture(params=["fluent-bit", "otelcol"])
 def loki(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
     """A Loki that one of the agents has filled."""
-    missing = [program for program in ("loki", request.param) if log_faults.find(program) is None]
+    missing = [program for program in ("loki", request.param) if faults.find(program) is None]
     if missing:
         pytest.skip(f"neither on the PATH nor below .tools/: {', '.join(missing)}; see docs/logs.md")
     port = free_port()
@@ -89,12 +90,12 @@ def loki(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Clien
         "LOKI_GRPC_PORT": str(free_port()),
     }
     (tmp_path / "loki").mkdir()
-    command = [str(log_faults.find("loki")), f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"]
+    command = [str(faults.find("loki")), f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"]
     with (
         (tmp_path / "loki.log").open("w") as log,
         subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-        log_faults.place(tmp_path / "place") as place,
+        faults.place(tmp_path / "place") as place,
     ):
         try:
 
@@ -133,25 +134,33 @@ def query(client: httpx.Client, expression: str, *, instant: bool = False) -> li
 def test_every_panel_is_answered_and_a_request_is_found_across_proxy_and_replicas(loki):
     streams = query(loki, EVERYTHING)
     labels = loki.get("/loki/api/v1/labels").json()["data"]
-    assert set(labels) == {*("job", "cluster", "node", "component", "application", "deployment", "level")}
+    assert set(labels) == {
+        "job",
+        "cluster",
+        "node",
+        "component",
+        "application",
+        "deployment",
+        "level",
+    }
     assert {stream["stream"]["cluster"] for stream in streams} == {"test"}
     empty = []
     for board in all_dashboards(Settings()):
         for panel in board.panels:
             for target in panel.log_queries:
-                if not query(loki, Scope({}, CHOSEN).promql(target.expr), instant=target.instant):
+                if not query(loki, Interpolation({}, CHOSEN).promql(target.expr), instant=target.instant):
                     empty.append(f"{board.uid} / {panel.title}: {target.expr}")
     assert empty == []
 
     (panel,) = [p for board in all_dashboards(Settings()) for p in board.panels if p.title == "One request"]
-    found = query(loki, Scope({}, CHOSEN).promql(panel.log_queries[0].expr))
+    found = query(loki, Interpolation({}, CHOSEN).promql(panel.log_queries[0].expr))
     told = {(s["stream"]["component"], s["stream"].get("deployment")): s["stream"] for s in found}
     assert set(told) == {("serve_proxy", None), ("serve_replica", "Gateway"), ("serve_replica", "Scaler")}
     assert {stream["trace_id"] for stream in told.values()} == {TRACE}
     assert sum(len(stream["values"]) for stream in found) == 4
 
     patterns = [p for board in all_dashboards(Settings()) for p in board.panels if p.title == "Error patterns"]
-    counted = query(loki, Scope({}, CHOSEN).promql(patterns[0].log_queries[0].expr), instant=True)
+    counted = query(loki, Interpolation({}, CHOSEN).promql(patterns[0].log_queries[0].expr), instant=True)
     assert {(s["metric"]["text"], s["value"][1]) for s in counted} == {
         ("worker <n> failed at <address>", "2"),
         ("Request failed.", "1"),

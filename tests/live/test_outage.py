@@ -15,15 +15,18 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from demo import stack
-from demo.stack import Ports, Run, Stack
 
+from demo.stack import component
+from demo.stack.components import ray
+from demo.stack.ports import Ports
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from tests.live.collector import Collector
 from tests.live.versions import ray_folder
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
-    stack.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
+    component.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
 )
 
 PORTS = Ports.from_base(23000)
@@ -100,7 +103,7 @@ def collector(run):
 
 @pytest.fixture(scope="module")
 def serve(run, collector):
-    with Stack(run, [stack.ray, stack.applications], print):
+    with Stack(run, [ray.ray, ray.applications], print):
         yield run.serve_url
 
 
@@ -111,14 +114,16 @@ def test_a_minute_without_the_collector_costs_no_request_and_no_span(serve, coll
         return {i for i in wanted if i in found and len({span.span_id for span in found[i].spans}) == SPANS}
 
     with SteadyLoad(serve) as load:
-        wait_for(lambda: bool(whole(load.since(0))), 60, lambda: f"{len(load.asked)} requests, no whole trace", 1)
+        wait_for(
+            lambda: bool(whole(load.since(0))), 60, lambda: f"{len(load.asked)} requests, no whole trace", pause_s=1
+        )
         stopping = time.monotonic()
         collector.stop(number)
         gone = time.monotonic()
         time.sleep(OUTAGE_S)  # the outage
         collector.start()
         back = time.monotonic()
-        wait_for(lambda: len(load.since(back)) >= 2 * RATE, 60, lambda: f"{load.asked[-3:]}", 0.5)
+        wait_for(lambda: len(load.since(back)) >= 2 * RATE, 60, lambda: f"{load.asked[-3:]}", pause_s=0.5)
 
     assert {request.said for request in load.asked} == {200}
     assert max(request.took_s for request in load.asked) < LONGEST_S
@@ -129,5 +134,5 @@ def test_a_minute_without_the_collector_costs_no_request_and_no_span(serve, coll
         lambda: whole(promised) == promised,
         90,
         lambda: f"{len(whole(promised))} of {len(promised)} whole; the Collector was gone for {back - stopping:.0f} s",
-        3,
+        pause_s=3,
     )

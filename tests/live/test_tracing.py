@@ -13,18 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from demo import stack as stack_module
 
-from servescope import traces
+from demo.stack import component
+from servescope.clients import traces
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, Window, ask, panels, select_variables
+from servescope.grafana.templating import Interpolation
+from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.settings import Settings
-from servescope.templating import Scope
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(
-    stack_module.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
+    component.find("otelcol") is None, reason="no Collector: make tools builds it where Go 1.21 is installed"
 )
 
 REPLICA = "replica_handle_request"
@@ -59,7 +60,9 @@ class Client:
             found.update(self.traces(trace_id))
             return trace_id in found and len(found[trace_id].spans) >= spans
 
-        wait_for(there, 40, lambda: f"{trace_id}: {shape(found[trace_id]) if trace_id in found else 'nothing'}", 1)
+        wait_for(
+            there, 40, lambda: f"{trace_id}: {shape(found[trace_id]) if trace_id in found else 'nothing'}", pause_s=1
+        )
         return found[trace_id]
 
 
@@ -237,7 +240,10 @@ def test_log_lines_of_proxy_and_replicas_carry_the_trace(client):
     trace_id, _, response = client.get("/chain/logged")
     trace = client.trace(trace_id, 8)
     wait_for(
-        lambda: len(traces.log_lines(client.logs, trace)) >= 7, 30, lambda: str(traces.log_lines(client.logs, trace)), 1
+        lambda: len(traces.log_lines(client.logs, trace)) >= 7,
+        30,
+        lambda: str(traces.log_lines(client.logs, trace)),
+        pause_s=1,
     )
     lines = traces.log_lines(client.logs, trace)
     said = {(line.component, re.sub(r"\d+\.\d+ms.*", "", line.message)) for line in lines}
@@ -303,14 +309,16 @@ def test_span_metrics_agree_with_serves_own_counters(client, stack):
 def test_an_exemplar_leads_to_a_trace(client, stack):
     """The dots of the panel: those of its own expression, as Grafana asks for them."""
     (document,) = [b.to_json() for b in all_dashboards(Settings()) if b.uid == "servescope-deployment"]
-    (panel,) = [p for p in panels(document) if p["title"] == "Handling time of requests with traces"]
+    (panel,) = [p for p in panels_of(document) if p["title"] == "Handling time of requests with traces"]
     (target,) = [t for t in panel["targets"] if t.get("exemplar")]
 
     def exemplars():
         window = Window.last(120)  # the Collector's files of traces are rotated, so an old dot may have lost its trace
         with Prometheus(stack.run.prometheus_url) as prometheus:
-            selected = select_variables(document, prometheus, window, {"application": ["traced"]})
-            (answer,) = ask({"targets": [target]}, prometheus, window, Scope(selected, window.macros()))
+            selected = select_variables(document, prometheus, window, chosen={"application": ["traced"]})
+            (answer,) = ask(
+                {"targets": [target]}, prometheus, window=window, scope=Interpolation(selected, window.macros())
+            )
         found = httpx.get(
             f"{stack.run.prometheus_url}/api/v1/query_exemplars",
             params={"query": answer.expression, "start": f"{window.start:.0f}", "end": f"{window.end:.0f}"},

@@ -16,13 +16,14 @@ import pytest
 from rich.console import Console
 from rich.markup import escape
 
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import Prometheus, Window, ask, panels, select_variables
+from servescope.grafana.templating import Interpolation
+from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.settings import Settings
-from servescope.templating import Scope
 from tests.live import truth_load
 from tests.live.truth_load import GONE, HOLD_CALLERS, HOLD_QUEUE, SETTLED_AFTER_S, STEADY_S, Answer, Counted
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 SETTINGS = Settings()
 OVERVIEW, DEPLOYMENT, SLO = "servescope-overview", "servescope-deployment", "servescope-slo"
@@ -61,18 +62,18 @@ class Truth:
     @property
     def holding(self) -> Window:
         """The part of the hold that has reached Prometheus."""
-        return Window(self.load.hold_started + 35, self.load.hold_started + 60, 5)
+        return Window(self.load.hold_started + 35, self.load.hold_started + 60, step_s=5)
 
     def series(
         self, board: str, title: str, window: Window, chosen: Chosen, ref: int = 0, recorded: bool = False
     ) -> list[tuple[dict[str, str], Points]]:
         """The series that one target of a panel draws: labels and points (unix seconds, value)."""
         (document,) = [b.to_json() for b in all_dashboards(SETTINGS, recorded=recorded) if b.uid == board]
-        (panel,) = [p for p in panels(document) if p["title"] == title]
-        scope = Scope(select_variables(document, self.prometheus, window, chosen), window.macros())
+        (panel,) = [p for p in panels_of(document) if p["title"] == title]
+        scope = Interpolation(select_variables(document, self.prometheus, window, chosen=chosen), window.macros())
         # A table's target is asked over the window too: its figures are compared as those of a graph.
         target = panel["targets"][ref] | {"instant": False}
-        (answer,) = ask({"targets": [target]}, self.prometheus, window, scope)
+        (answer,) = ask({"targets": [target]}, self.prometheus, window=window, scope=scope)
         return [(s.labels, s.points) for s in answer.series]
 
     def one(self, board: str, title: str, window: Window, chosen: Chosen, ref: int = 0, **labels: str) -> Points:
@@ -108,7 +109,7 @@ def truth(run, truth_load) -> Iterator[Truth]:
     """The truth after the load has ended and its last request has reached Prometheus."""
     wait_for(truth_load.finished, STEADY_S + 90, lambda: "the load does not end")
     settled = max(answer.at for answer in truth_load.counted.steady) + ARRIVES_WITHIN_S
-    wait_for(lambda: time.time() >= settled, ARRIVES_WITHIN_S + 5, lambda: "the clock stands", 0.5)
+    wait_for(lambda: time.time() >= settled, ARRIVES_WITHIN_S + 5, lambda: "the clock stands", pause_s=0.5)
     with Prometheus(run.prometheus_url) as prometheus:
         result = Truth(truth_load.counted, prometheus)
         yield result
@@ -233,7 +234,7 @@ def test_the_error_budget_counts_what_the_client_counted(truth):
 
     def said(figure: str) -> float:
         title, ref, _ = checks[figure]
-        now = Window(time.time() - 5, time.time(), 5)
+        now = Window(time.time() - 5, time.time(), step_s=5)
         return truth.one(SLO, title, now, {"slo": ["truth"]}, ref, slo="truth", sli="availability")[-1][1]
 
     def wrong() -> list[str]:
@@ -324,7 +325,7 @@ def quantile(q: float, answers: list[tuple[float, float]], start: float, end: fl
 def test_quantiles_lie_in_the_bucket_of_the_clients_own(truth):
     window, answers = truth.steady, truth.load.steady
     ends = truth.prometheus.label_values(
-        "le", 'ray_serve_http_request_latency_ms_bucket{application="truth"}', window.start, window.end
+        "le", 'ray_serve_http_request_latency_ms_bucket{application="truth"}', start=window.start, end=window.end
     )
     bounds = sorted(float(le) for le in ends)
     worker = [a for a in answers if calls_of("Worker")(a)]
@@ -405,13 +406,26 @@ def test_starts_after_a_kill_and_a_scale_up(truth):
 # averaged by the recorded variant and sampled by the plain one, so the two differ by what it does in between.
 STEADY_PANELS = {
     OVERVIEW: (
-        *("Requests", "Error ratio", "Back-pressure", "Latency p95", "Requests by outcome", "Requests by application"),
-        *("Error ratio by application", "Latency", "Latency p95 by application"),
+        "Requests",
+        "Error ratio",
+        "Back-pressure",
+        "Latency p95",
+        "Requests by outcome",
+        "Requests by application",
+        "Error ratio by application",
+        "Latency",
+        "Latency p95 by application",
         "Requests not answered well, by status code",
     ),
     DEPLOYMENT: (
-        *("Calls", "Failed share", "Processing p95", "Calls by outcome", "Calls by deployment"),
-        *("Failed share by deployment", "Processing time", "Processing time p95 by deployment"),
+        "Calls",
+        "Failed share",
+        "Processing p95",
+        "Calls by outcome",
+        "Calls by deployment",
+        "Failed share by deployment",
+        "Processing time",
+        "Processing time p95 by deployment",
     ),
 }
 

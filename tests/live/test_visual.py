@@ -9,19 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from demo import pictures
-from demo.stack import Stack
 from playwright.sync_api import Browser
 
-from servescope import preview
+from demo import screenshots
+from demo.stack.supervisor import Stack
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
-from servescope.evaluate import Prometheus, Window, check_board
+from servescope.report import preview
+from servescope.report.check import check_board
+from servescope.report.queries import Window
 from servescope.settings import Settings
-from tests import browsing
 from tests.live.traffic import Background
-from tests.live.waiting import wait_for
+from tests.support import browsing
+from tests.support.waiting import wait_for
 
-pytestmark = pytest.mark.skipif(pictures.chromium() is None, reason=pictures.MISSING)
+pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
 
 SETTINGS = Settings()
 BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
@@ -29,14 +31,17 @@ BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
 
 @pytest.fixture(scope="module")
 def chrome() -> Iterator[Browser]:
-    with pictures.browser() as opened:
+    with screenshots.browser() as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def address(stack: Stack, traffic: Background) -> Iterator[str]:
     """The preview over the live Prometheus, once it has enough for a rate."""
-    with Prometheus(stack.run.prometheus_url) as prometheus, preview.serve(prometheus, 0, None, SETTINGS) as server:
+    with (
+        Prometheus(stack.run.prometheus_url) as prometheus,
+        preview.serve(prometheus, port=0, folder=None, settings=SETTINGS) as server,
+    ):
         query = "sum(rate(ray_serve_num_http_requests_total[1m])) > 0"
         wait_for(lambda: bool(prometheus.query(query)), 120, lambda: f"no data: {query}")
         thread = threading.Thread(target=server.serve_forever)
@@ -78,8 +83,8 @@ def not_right(uid: str, found: dict[str, str], stack: Stack, without_data: set[s
 @pytest.mark.parametrize("uid", BOARDS)
 def test_every_panel_draws_what_prometheus_has_or_says_why_not(uid: str, stack: Stack, address: str, chrome: Browser):
     without_data = dead(stack, uid)
-    with pictures.open_page(chrome, f"{address}/d/{uid}?from=now-5m") as opened:
-        found = pictures.drawn(opened.page)
+    with screenshots.open_page(chrome, f"{address}/d/{uid}?from=now-5m") as opened:
+        found = screenshots.drawn(opened.page)
         assert opened.complaints == []
     assert not_right(uid, found, stack, without_data) == {}
 
@@ -89,11 +94,11 @@ def test_the_snapshot_of_the_command_shows_every_panel_of_every_dashboard_withou
 ):
     without_data = {uid: dead(stack, uid) for uid in BOARDS}
     output = tmp_path / "incident.html"
-    command = [*(sys.executable, "-m", "servescope", "snapshot"), "-p", stack.run.prometheus_url, "--from", "now-5m"]
+    command = [sys.executable, "-m", "servescope", "snapshot", "-p", stack.run.prometheus_url, "--from", "now-5m"]
     done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.startswith(f"{output}: ")) == (0, True), done.stderr
-    with pictures.open_page(chrome, output.as_uri(), offline=True) as opened:
-        found = pictures.drawn(opened.page)
+    with screenshots.open_page(chrome, output.as_uri(), offline=True) as opened:
+        found = screenshots.drawn(opened.page)
         assert opened.complaints == []
     assert list(dict.fromkeys(name.split(" / ")[0] for name in found)) == list(BOARDS)
     assert [wrong for uid in BOARDS if (wrong := not_right(uid, found, stack, without_data[uid]))] == []
@@ -102,7 +107,7 @@ def test_the_snapshot_of_the_command_shows_every_panel_of_every_dashboard_withou
 @pytest.mark.parametrize("uid", BOARDS)
 def test_a_page_prints_what_nobody_has_scrolled_to_and_fits_a_phone(uid: str, address: str, chrome: Browser):
     place = f"{address}/d/{uid}?from=now-5m"
-    with pictures.open_page(chrome, place, draw=False, theme="dark", width=pictures.PHONE_WIDTH) as opened:
+    with screenshots.open_page(chrome, place, draw=False, theme="dark", width=screenshots.PHONE_WIDTH) as opened:
         page = opened.page
         page.evaluate("window.fillAll()")
         plots = page.locator(".plot").count()
@@ -113,5 +118,5 @@ def test_a_page_prints_what_nobody_has_scrolled_to_and_fits_a_phone(uid: str, ad
         assert browsing.theme(page) == "dark"
         assert page.locator("details.row:not([open])").count() == closed
         page.evaluate("window.drawAll()")
-        assert page.evaluate("document.documentElement.scrollWidth") <= pictures.PHONE_WIDTH
+        assert page.evaluate("document.documentElement.scrollWidth") <= screenshots.PHONE_WIDTH
         assert opened.complaints == []

@@ -12,11 +12,13 @@ import httpx
 import psutil
 import pytest
 import yaml
-from demo.stack import Run, Stack, serve_applications
 
+from demo.stack.run import Run
+from demo.stack.serve_config import serve_applications
+from demo.stack.supervisor import Stack
 from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
-from tests.leftovers import listening, run_demo
+from tests.support.leftovers import listening, run_demo
 
 BASE = 22000
 # What a Ray consists of; workers come and go.
@@ -47,7 +49,7 @@ def other_ray(stack: Stack) -> Iterator[Run]:
 
 
 def test_a_demo_of_two_minutes_shows_all_data_and_leaves_nothing(tmp_path: Path):
-    ended = run_demo(tmp_path / "demo", BASE, 420, DURATION="120")
+    ended = run_demo(tmp_path / "demo", base=BASE, timeout_s=420, DURATION="120")
     assert (ended.code, ended.err) == (0, "")
     assert "all panels have data" in ended.out
     tables = re.findall(r"│ (Ray Serve / [^│]+?) *│ (\d+) of (\d+)", ended.out)
@@ -58,7 +60,7 @@ def test_a_demo_of_two_minutes_shows_all_data_and_leaves_nothing(tmp_path: Path)
 
 
 def test_a_demo_that_is_interrupted_ends_what_it_started_and_nothing_else(tmp_path: Path, other_ray: Run):
-    ended = run_demo(tmp_path / "demo", BASE, 420, interrupt_at="requests/s")
+    ended = run_demo(tmp_path / "demo", base=BASE, timeout_s=420, interrupt_at="requests/s")
     assert ended.code == 0
     assert ended.out.count("stopping") == 1
     assert ended.left == []
@@ -68,7 +70,7 @@ def test_a_demo_that_is_interrupted_ends_what_it_started_and_nothing_else(tmp_pa
 def test_a_ray_that_does_not_start(tmp_path: Path, other_ray: Run):
     long = tmp_path / ("x" * 100)  # Unix sockets have to lie in a path of 107 characters at most
     long.mkdir()
-    ended = run_demo(tmp_path / "demo", BASE, 120, TMPDIR=str(long))
+    ended = run_demo(tmp_path / "demo", base=BASE, timeout_s=120, TMPDIR=str(long))
     assert ended.code == 1
     (line,) = ended.err.splitlines()
     assert line.startswith("demo: ray did not start (ended): ")
@@ -81,7 +83,7 @@ def test_an_application_that_does_not_deploy(tmp_path: Path, other_ray: Run):
     config = tmp_path / "serve.yaml"
     application = {"name": "broken", "route_prefix": "/", "import_path": "tests.live.broken_app:app"}
     config.write_text(yaml.safe_dump({"applications": [application]}))
-    ended = run_demo(tmp_path / "demo", BASE, 240, SERVE_CONFIG=str(config))
+    ended = run_demo(tmp_path / "demo", base=BASE, timeout_s=240, SERVE_CONFIG=str(config))
     assert ended.code == 1
     (line,) = ended.err.splitlines()
     assert line == "demo: application broken failed to deploy: Broken: FileNotFoundError: weights.bin is missing"

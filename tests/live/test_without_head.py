@@ -9,12 +9,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from demo import stack as stack_module
-from demo.stack import Ports, Run, Stack
 from prometheus_client.parser import text_string_to_metric_families
 
+from demo.stack.components import ray, servescope
+from demo.stack.ports import Ports
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
 from tests.live.versions import ray_folder
-from tests.live.waiting import wait_for
+from tests.support.waiting import wait_for
 
 CONFIG = """
 proxy_location: HeadOnly
@@ -33,7 +35,7 @@ def alone(tmp_path: Path) -> Iterator[Stack]:
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
     run = Run(tmp_path, Ports.from_base(22000), config, ray=ray_folder())
-    with Stack(run, [stack_module.ray, stack_module.exporter, stack_module.applications], print) as started:
+    with Stack(run, [ray.ray, servescope.exporter, ray.applications], print) as started:
         yield started
 
 

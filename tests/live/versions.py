@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from demo.stack import ROOT
 
+from demo import ROOT
 from servescope import catalog
+from servescope.catalog import model
 from servescope.errors import ServescopeError
+from servescope.promql.signals import SIGNALS
 from servescope.rules import recording
 from servescope.settings import Settings
-from servescope.signals import SIGNALS
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
@@ -52,7 +53,7 @@ def newer_labels(expression: str, version: str) -> set[str]:
     return {label for labels in newer for label, since in labels.items() if older(version, since)}
 
 
-def _metrics(expression: str) -> list[catalog.Metric]:
+def _metrics(expression: str) -> list[model.Metric]:
     found = []
     for name in _NAME.findall(expression):
         with contextlib.suppress(ServescopeError):  # a function, a label, a keyword

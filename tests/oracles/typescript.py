@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from servescope.evaluate import panels
+from servescope.report.queries import panels_of
 
 HERE = Path(__file__).parent / "schema"
 
@@ -27,7 +27,7 @@ def check(dashboards: dict[str, dict[str, Any]]) -> list[str]:
     out.mkdir()
     for name, dashboard in dashboards.items():
         lines = ['import type { Panels } from "../grafana";']
-        for number, panel in enumerate(panels(dashboard)):
+        for number, panel in enumerate(panels_of(dashboard)):
             body = json.dumps({key: panel[key] for key in ("options", "fieldConfig")})
             lines.append(f"// {panel['title']}")
             lines.append(f"export const p{number}: Panels[{json.dumps(panel['type'])}] = {body};")

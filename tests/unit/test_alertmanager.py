@@ -14,11 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from demo import ROOT
 from servescope.rules import alerts
 from servescope.rules.alertmanager import INHIBITIONS
 from servescope.settings import Settings
 
-ROOT = Path(__file__).parents[2]
 ALERTS = {alert.name: alert for alert in alerts.all_alerts(Settings())}
 DEFAULT, EXAMPLE = ROOT / "alertmanager/alertmanager.yml", ROOT / "alertmanager/example.yml"
 

@@ -8,18 +8,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from demo import ROOT
 from servescope.generate import rule_files, rule_test_files
-from servescope.lint import check
-from servescope.rules import alerts, runbooks
-from servescope.rules.alert import milliseconds, shorten
+from servescope.pages import runbooks
+from servescope.promql.durations import milliseconds, shorten
+from servescope.promql.lint import check
+from servescope.rules import alerts
+from servescope.rules import prometheus as prometheus_rules
 from servescope.settings import Settings
-from tests import promtool
+from tests.support import promtool
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = Settings()
 ALERTS = alerts.all_alerts(SETTINGS)
 EACH = [pytest.param(alert, id=alert.name) for alert in ALERTS]
-RULES = [rule for group in alerts.document(SETTINGS)["groups"] for rule in group["rules"]]
+RULES = [rule for group in prometheus_rules.document(SETTINGS)["groups"] for rule in group["rules"]]
 
 
 def test_names_are_unique_and_say_what_they_are_about():
@@ -75,7 +77,7 @@ def test_the_index_lists_every_page():
 
 def test_links_follow_the_settings():
     settings = Settings(grafana_url="https://g.example/", runbook_url="https://r.example/b")
-    (rule, *_) = alerts.document(settings)["groups"][0]["rules"]
+    (rule, *_) = prometheus_rules.document(settings)["groups"][0]["rules"]
     assert rule["annotations"]["runbook_url"] == "https://r.example/b/RayServeErrorRatioHigh.md"
     assert rule["annotations"]["dashboard_url"].startswith("https://g.example/d/servescope-overview?viewPanel=")
     assert rule["annotations"]["dashboard_url"].endswith(
@@ -95,7 +97,7 @@ def test_a_time_scale_divides_every_duration_and_nothing_else():
     assert shorten('max_over_time(x{a="[5m]"}[30m:30s] offset 1h) > 5', 6) == (
         'max_over_time(x{a="[5m]"}[300000ms:5000ms] offset 600000ms) > 5'
     )
-    for rule, scaled in zip(RULES, _rules(alerts.document(SETTINGS, 6)), strict=True):
+    for rule, scaled in zip(RULES, _rules(prometheus_rules.document(SETTINGS, 6)), strict=True):
         assert _durations(scaled["expr"]) == pytest.approx([d / 6 for d in _durations(rule["expr"])])
         assert re.sub(r"\d+(ms|[smhd])\b", "", scaled["expr"]) == re.sub(r"\d+(ms|[smhd])\b", "", rule["expr"])
         assert milliseconds(scaled.get("for", "0s")) == milliseconds(rule.get("for", "0s")) / 6

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from servescope.dashboards import capacity, deployment, overview
-from servescope.evaluate import Window
+from servescope.grafana.templating import Interpolation
+from servescope.report.queries import Window
 from servescope.settings import Settings
-from servescope.templating import Scope
-from tests import promtool
-from tests.deployment_series import STEPS, D, Series, config, series, steady
-from tests.deployment_series import evaluate as evaluate_at
+from tests.support import promtool
+from tests.support.deployment_series import STEPS, D, Series, config, series, steady
+from tests.support.deployment_series import evaluate as evaluate_at
 
 pytestmark = promtool.requires_promtool
 
@@ -43,12 +43,12 @@ def buckets(name: str, values: dict[str, str]) -> Series:
 def of(title: str, ref: int = 0, board: object = capacity, settings: Settings = PRICED) -> str:
     """What a panel asks: the expression of one of its targets, as Grafana sends it for a range of an hour."""
     (panel,) = [p for p in board.build(settings).panels if p.title == title]  # type: ignore[attr-defined]
-    return Scope({}, EVERYTHING | HOUR).promql(panel.queries[ref].expr)
+    return Interpolation({}, EVERYTHING | HOUR).promql(panel.queries[ref].expr)
 
 
 def evaluate(folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = D) -> None:
     """Expressions at one time, each with the one figure that it gives, or none."""
-    evaluate_at(folder, given, {(expression, at): value for expression, value in expected.items()}, labels)
+    evaluate_at(folder, given, {(expression, at): value for expression, value in expected.items()}, labels=labels)
 
 
 # Two replicas until half past, then six, one of them stopping. In the last hour 29 minutes have 2 and 31 have 6.
@@ -279,7 +279,7 @@ def test_the_share_on_spot_nodes_is_of_those_that_tell(tmp_path):
     given = market(spot=1, unknown=2) | market(**{"on-demand": 3}) | market("silent", unknown=5)
     evaluate(tmp_path, given, {of("Hours by deployment", 4): 0.25})
     (told,) = [p for p in capacity.build(PRICED).panels if p.title == "Replicas by market"]
-    expression = Scope({}, EVERYTHING).promql(told.queries[0].expr)
+    expression = Interpolation({}, EVERYTHING).promql(told.queries[0].expr)
     samples: list[tuple[str, float]] = [
         ('{market_type="spot"}', 1),
         ('{market_type="on-demand"}', 3),

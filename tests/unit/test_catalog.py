@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from servescope import catalog, metrics_page
-from servescope.catalog import BY_NAME, METRICS, Kind, Source
+from servescope import catalog
+from servescope.catalog import BY_NAME, METRICS
+from servescope.catalog.model import Kind, Source
 from servescope.errors import ServescopeError
+from servescope.pages import metrics as metrics_page
 
 SCRAPES = Path(__file__).parents[1] / "fixtures/metrics"
 

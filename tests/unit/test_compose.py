@@ -11,16 +11,30 @@ from typing import Any
 
 import pytest
 import yaml
-from scripts import services as services_table
 
+from demo import ROOT
+from scripts import services as services_table
 from servescope.settings import Settings
-from tests.compose_files import BASE, GPU, LOGIN, ROOT, compose, parsed, pins, requires_compose
+from tests.support.compose_files import BASE, GPU, LOGIN, compose, parsed, pins, requires_compose
 
 pytestmark = requires_compose
 
 ALL = {
-    *("prepare", "ray-head", "ray-worker", "app", "load", "exporter", "prometheus", "alertmanager", "blackbox"),
-    *("grafana", "loki", "tempo", "otel-collector", "fluent-bit-head", "fluent-bit-worker"),
+    "prepare",
+    "ray-head",
+    "ray-worker",
+    "app",
+    "load",
+    "exporter",
+    "prometheus",
+    "alertmanager",
+    "blackbox",
+    "grafana",
+    "loki",
+    "tempo",
+    "otel-collector",
+    "fluent-bit-head",
+    "fluent-bit-worker",
 }
 # The one service that ends: it lays out the program of the others' health checks, and folders that belong to root.
 ENDS = "prepare"
@@ -45,8 +59,12 @@ PORTS = {
     "dcgm-exporter": {9400},
 }
 PUBLISHED = {
-    *(("ray-head", 8000), ("ray-head", 8265), ("load", 8089)),
-    *(("grafana", 3000), ("prometheus", 9090), ("alertmanager", 9093)),
+    ("ray-head", 8000),
+    ("ray-head", 8265),
+    ("load", 8089),
+    ("grafana", 3000),
+    ("prometheus", 9090),
+    ("alertmanager", 9093),
 }
 
 

@@ -10,10 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from demo.local import load_failures
-from demo.stack import Ports, Run
 
-from tests.leftovers import listening, run_demo
+from demo.local import load_failures
+from demo.stack.ports import Ports
+from demo.stack.run import Run
+from tests.support.leftovers import listening, run_demo
 
 BASE = 24000
 PORTS = Ports.from_base(BASE)
@@ -37,7 +38,7 @@ def write_program(path: Path, script: str) -> None:
 
 def fault(directory: Path, programs: Path, **environment: str) -> str:
     """The one line with which the demo refuses to start."""
-    ended = run_demo(directory, int(environment.pop("base", BASE)), PATH=str(programs), **environment)
+    ended = run_demo(directory, base=int(environment.pop("base", BASE)), PATH=str(programs), **environment)
     assert ended.code == 1, ended
     (line,) = ended.err.splitlines()
     assert ended.out == ""  # nothing was started

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from demo import local, logs
-from demo.stack import Ports, Run
+
+from demo import local
+from demo.stack.components import logs
+from demo.stack.ports import Ports
+from demo.stack.run import Run
 
 ALL = {"loki", "fluent-bit", "otelcol"}
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 import yaml
-from demo.deploy import Head, configuration, missing, scraped
 from mirakuru import HTTPExecutor
 
+from demo import ROOT
+from demo.deploy import Head, configuration, missing, scraped
 from servescope.errors import ServescopeError
-from tests.blocks import Place
-from tests.compose_files import ROOT
-from tests.running import free_port, running
+from tests.support.blocks import Place
+from tests.support.running import free_port, running
 
 CONFIG = ROOT / "demo/serve_config.yaml"
 
@@ -189,8 +189,11 @@ def test_it_waits_until_prometheus_has_seen_ray(api, tmp_path):
     jobs = [{"job_name": "ray", "scrape_interval": "1s", "static_configs": [{"targets": [address]}]}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump({"scrape_configs": jobs}))
     prometheus = [
-        *("prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"),
-        *(f"--web.listen-address={address}", "--log.level=error"),
+        "prometheus",
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address={address}",
+        "--log.level=error",
     ]
     told = tmp_path / "told"
     env = environment(api.address, RAY_PROMETHEUS_HOST=f"http://{address}", PYTHONUNBUFFERED="1")

@@ -21,23 +21,23 @@ from urllib.parse import urlsplit
 import pytest
 import typer
 import yaml
-from demo.stack import Ports
 from typer.testing import CliRunner
 
+from demo import ROOT
+from demo.stack.ports import Ports
 from servescope import settings as settings_module
-from servescope import slo
 from servescope.catalog import METRICS
 from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.lint import check
-from servescope.panels import UNITS
-from servescope.rules import runbooks
+from servescope.grafana.panels import UNITS
+from servescope.pages import runbooks
+from servescope.promql.lint import check
+from servescope.rules.slo import objectives
 from servescope.settings import Settings
-from tests import markdown
-from tests.markdown import Page
+from tests.support import markdown
+from tests.support.markdown import Page
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = Settings()
 BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
 ALERTS = {alert.name for group in runbooks.all_groups(SETTINGS) for alert in group.alerts}
@@ -308,7 +308,7 @@ def test_the_slos_of_the_guide_are_accepted(tmp_path):
     blocks = [c for _, c in PAGES[ROOT / "docs/slo.md"].fences if c.startswith("# slo.yaml")]
     assert len(blocks) == 1
     (tmp_path / "slo.yaml").write_text(blocks[0])
-    assert [found.name for found in slo.load(tmp_path / "slo.yaml")] == ["checkout"]
+    assert [found.name for found in objectives.load(tmp_path / "slo.yaml")] == ["checkout"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -453,6 +453,6 @@ def test_every_alert_is_led_to_by_the_page_of_its_panel():
 
 
 def test_every_unit_has_a_word():
-    from servescope.dashboards_page import _UNITS
+    from servescope.pages.dashboards import _UNITS
 
     assert set(UNITS) - set(_UNITS) == set()

@@ -16,14 +16,14 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from servescope import exporter as exporter_module
 from servescope.errors import ServescopeError
-from servescope.exporter import Exporter, Source, server
-from servescope.serve_state import Detail
-from tests import promtool
+from servescope.exporter import server as exporter_module
+from servescope.exporter.server import Exporter, RayApi, server
+from servescope.exporter.state import Detail
 from tests.bench.exporter import Measured, broken
-from tests.running import running
-from tests.serve_documents import generated, rest_server, sample
+from tests.support import promtool
+from tests.support.running import running
+from tests.support.serve_documents import generated, rest_server, sample
 
 SECRET = "s3cr3t-t0ken"
 
@@ -42,7 +42,7 @@ def values(text: bytes | str) -> dict[str, float]:
 
 def exporter(url: str, said: list[str] | None = None, **source: object) -> Exporter:
     lines: list[str] = [] if said is None else said
-    return Exporter(Source(url, **{"timeout_s": 2, **source}), lines.append, interval_s=0.1)  # type: ignore[arg-type]
+    return Exporter(RayApi(url=url, **{"timeout_s": 2, **source}), say=lines.append, interval_s=0.1)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def test_a_good_answer():
 
 def test_every_help_names_its_source():
     with rest_server(sample()) as (url, _):
-        subject = Exporter(Source(url), lambda line: None, detail=Detail(all_states=True, each_replica=True))
+        subject = Exporter(RayApi(url=url), say=lambda line: None, detail=Detail(all_states=True, each_replica=True))
         assert subject.poll()
         told = list(text_string_to_metric_families(subject.metrics().decode()))
     assert len(told) > 30
@@ -246,7 +246,7 @@ def test_a_scrape_is_packed_when_the_client_can_unpack():
 )
 def test_bad_addresses_are_refused_without_telling_a_password(url, message):
     with pytest.raises(ServescopeError, match=message) as caught:
-        Source(url)
+        RayApi(url=url)
     assert SECRET not in str(caught.value)
 
 

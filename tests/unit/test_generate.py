@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from servescope.dashboards import all_dashboards, slo, traces
+from demo import ROOT
+from servescope.dashboards import all_dashboards, slo
+from servescope.dashboards.rows import traces
 from servescope.generate import repository_files, rule_files
-from servescope.lint import check
+from servescope.promql.lint import check
+from servescope.promql.signals import SIGNALS
 from servescope.rules import recording
 from servescope.settings import Settings
-from servescope.signals import SIGNALS
-from tests import promtool
+from tests.support import promtool
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = Settings()
 BOARDS = [
     pytest.param(board, id=f"{board.uid}{'-recorded' if recorded else ''}")
@@ -37,8 +38,12 @@ def test_what_is_committed_is_what_is_generated():
 def test_nothing_committed_below_the_generated_folders_is_left_over():
     generated = set(repository_files(SETTINGS))
     for pattern in (
-        *("dashboards/**/*.json", "alerts/*.yml", "alerts/grafana/*.yml", "alerts/tests/alerts-*.yml"),
-        *("docs/runbooks/*.md", "docs/dashboards/*.md"),
+        "dashboards/**/*.json",
+        "alerts/*.yml",
+        "alerts/grafana/*.yml",
+        "alerts/tests/alerts-*.yml",
+        "docs/runbooks/*.md",
+        "docs/dashboards/*.md",
     ):
         for path in ROOT.glob(pattern):
             assert path.relative_to(ROOT) in generated, f"{path} is no longer generated"

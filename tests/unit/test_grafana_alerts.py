@@ -11,17 +11,30 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models.alerting import Rule
 
-from servescope.rules import grafana_alerts
+from demo import ROOT
+from servescope.rules import grafana_managed
 from servescope.settings import Settings
 from tests.oracles.foundation import paths
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("servescope-alerts.yml", "servescope-slo.yml")
 # pkg/services/provisioning/alerting/rules_types.go: what Grafana 13 reads; a key it does not know it drops in silence.
 GROUP_KEYS = {"orgId", "name", "folder", "interval", "rules"}
 RULE_KEYS = {
-    *("uid", "title", "condition", "data", "dashboardUid", "panelId", "noDataState", "execErrState", "for"),
-    *("keepFiringFor", "missing_series_evals_to_resolve", "annotations", "labels", "isPaused", "record"),
+    "uid",
+    "title",
+    "condition",
+    "data",
+    "dashboardUid",
+    "panelId",
+    "noDataState",
+    "execErrState",
+    "for",
+    "keepFiringFor",
+    "missing_series_evals_to_resolve",
+    "annotations",
+    "labels",
+    "isPaused",
+    "record",
     "notification_settings",
 }
 QUERY_KEYS = {"refId", "queryType", "relativeTimeRange", "datasourceUid", "model"}
@@ -56,7 +69,7 @@ def test_every_alert_is_there_with_the_same_rule(name):
 def test_a_sample_of_0_fires_too():
     # A deployment with 0 replicas: PromQL's `== 0` returns the value 0, which Grafana by itself takes for false.
     (rule,) = [r for r in _alerts(ROOT / "alerts" / NAMES[0]) if r["alert"] == "RayServeNoReplicas"]
-    (copy,) = grafana_alerts.document({"groups": [{"name": "g", "interval": "15s", "rules": [rule]}]}, Settings())[
+    (copy,) = grafana_managed.document({"groups": [{"name": "g", "interval": "15s", "rules": [rule]}]}, Settings())[
         "groups"
     ][0]["rules"]
     assert copy["data"][1]["model"]["expression"] == "is_number($A) || is_nan($A) || is_inf($A)"
@@ -100,6 +113,6 @@ def test_uids_and_titles_are_unique_in_the_folder():
 def test_the_datasource_follows_the_settings():
     rule = _alerts(ROOT / "alerts" / NAMES[0])[0]
     prometheus = {"groups": [{"name": "g", "interval": "15s", "rules": [rule]}]}
-    copy = grafana_alerts.document(prometheus, Settings(grafana_datasource_uid="mimir"))["groups"][0]
+    copy = grafana_managed.document(prometheus, Settings(grafana_datasource_uid="mimir"))["groups"][0]
     assert copy["rules"][0]["data"][0]["datasourceUid"] == "mimir"
     assert copy["interval"] == "20s"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from demo import ROOT
+
 LINE = re.compile(r"^([a-z0-9_.-]+)(?:\[[^]]*\])?==(\S+)((?: ; [^\\]+)?) \\$", re.MULTILINE)
 
 

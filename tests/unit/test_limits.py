@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from servescope import limits
-from servescope.promql import APPLICATION, DEPLOYMENT, Scope
+from servescope.promql import APPLICATION, DEPLOYMENT, Scope, capacity, cost, rollouts
+from servescope.promql.signals import Reader
 from servescope.settings import Settings
-from servescope.signals import Reader
-from tests import promtool
-from tests.deployment_series import config, evaluate, series, steady
+from tests.support import promtool
+from tests.support.deployment_series import config, evaluate, series, steady
 
 pytestmark = promtool.requires_promtool
 
@@ -31,9 +30,9 @@ def test_in_flight_counts_every_healthy_replica_and_the_fullest_caller_decides(t
         tmp_path,
         given,
         {
-            (limits.in_flight_share(READER), "1m"): 0.75,
-            (limits.queue_share(READER), "1m"): 0.75,
-            (limits.queue_limit(READER), "1m"): 4,
+            (capacity.in_flight_share(READER), "1m"): 0.75,
+            (capacity.queue_share(READER), "1m"): 0.75,
+            (capacity.queue_limit(READER), "1m"): 4,
         },
     )
 
@@ -43,26 +42,26 @@ def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
         **config(max_queued_requests=-1),
         **series("ray_serve_deployment_queued_queries", steady(3), handle="h1", actor_id="x"),
     }
-    evaluate(tmp_path, given, {(limits.queue_share(READER), "1m"): None, (limits.queue_limit(READER), "1m"): None})
+    evaluate(tmp_path, given, {(capacity.queue_share(READER), "1m"): None, (capacity.queue_limit(READER), "1m"): None})
 
 
 @pytest.mark.parametrize(
     ("seen", "target", "healthy", "unplaced", "code"),
     [
-        (4, "2x40", "2x40", "0x40", limits.AT_REST),
-        (5, "2x40", "2x40", "0x40", limits.DELAYED),
-        (5, "2x30 3x10", "2x40", "0x30 1x10", limits.STARTING),
-        (7, "3x40", "3x40", "0x40", limits.CAPPED),
-        (7, "2x30 3x10", "2x40", "0x40", limits.CAPPED),
-        (6, "3x40", "2x40", "1x40", limits.UNPLACED),
-        (7, "3x40", "2x40", "1x40", limits.UNPLACED),
-        (6, "3x40", "2x40", "0x40", limits.NOT_UP),
+        (4, "2x40", "2x40", "0x40", capacity.AT_REST),
+        (5, "2x40", "2x40", "0x40", capacity.DELAYED),
+        (5, "2x30 3x10", "2x40", "0x30 1x10", capacity.STARTING),
+        (7, "3x40", "3x40", "0x40", capacity.CAPPED),
+        (7, "2x30 3x10", "2x40", "0x40", capacity.CAPPED),
+        (6, "3x40", "2x40", "1x40", capacity.UNPLACED),
+        (7, "3x40", "2x40", "1x40", capacity.UNPLACED),
+        (6, "3x40", "2x40", "0x40", capacity.NOT_UP),
         # A constructor that fails is tried again, and each try is without a node at first.
-        (6, "3x40", "2x40", "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1", limits.NOT_UP),
+        (6, "3x40", "2x40", "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1", capacity.NOT_UP),
         # An exporter that does not tell them.
-        (6, "3x40", "2x40", "_x40", limits.NOT_UP),
+        (6, "3x40", "2x40", "_x40", capacity.NOT_UP),
         # A deployment younger than two minutes is starting, not stuck.
-        (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", limits.STARTING),
+        (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", capacity.STARTING),
     ],
 )
 def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplaced, code):
@@ -75,7 +74,7 @@ def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplac
         **series("ray_serve_deployment_replica_healthy", healthy, replica="all"),
         **series("servescope_deployment_unplaced_replicas", unplaced, instance="e"),
     }
-    evaluate(tmp_path, given, {(limits.demand(READER), "485s"): seen / 2, (limits.why(READER), "485s"): code})
+    evaluate(tmp_path, given, {(capacity.demand(READER), "485s"): seen / 2, (capacity.why(READER), "485s"): code})
 
 
 def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
@@ -84,7 +83,9 @@ def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
         **series("ray_serve_deployment_replica_healthy", steady(2), replica="all"),
         **config(configured_replicas=2),
     }
-    evaluate(tmp_path, given, {(limits.why(READER), "5m"): limits.AT_REST, (limits.most_replicas(READER), "5m"): 2})
+    evaluate(
+        tmp_path, given, {(capacity.why(READER), "5m"): capacity.AT_REST, (capacity.most_replicas(READER), "5m"): 2}
+    )
 
 
 INFO, AGE = "servescope_deployment_config_info", 'servescope_exporter_data_age_seconds{instance="e"}'
@@ -97,13 +98,13 @@ def test_a_change_is_seen_once_and_a_start_of_the_exporter_is_none(tmp_path):
         **series(INFO, "_x12 1x7 _x4 1x20", instance="e", fingerprint="new"),
         AGE: "_x4 5x15 _x4 5x20",
     }
-    change = limits.changed(READER.scope, "15s", DEPLOYMENT)
+    change = rollouts.changed(READER.scope, "15s", DEPLOYMENT)
     expected: dict[tuple[str, str], float | None] = {
         (change, f"{15 * step + 5}s"): 1 if step == 12 else None for step in range(40)
     }
     assert sum(value == 1 for value in expected.values()) == 1
     evaluate(tmp_path, given, expected)
-    assert "by (application)" in limits.changed(READER.scope, "15s", APPLICATION)
+    assert "by (application)" in rollouts.changed(READER.scope, "15s", APPLICATION)
 
 
 def test_before_and_after_a_change(tmp_path):
@@ -119,11 +120,11 @@ def test_before_and_after_a_change(tmp_path):
         tmp_path,
         given,
         {
-            (limits.last_change(READER.scope), "19m"): 600,
-            (limits.before_last_change(READER.scope, figure), "19m"): 3,
-            (limits.after_last_change(READER.scope, figure, "5m"), "14m"): None,
-            (limits.after_last_change(READER.scope, figure, "5m"), "19m"): 8,
-            (limits.last_change(READER.scope), "9m"): None,
+            (rollouts.last_change(READER.scope), "19m"): 600,
+            (rollouts.before_last_change(READER.scope, figure), "19m"): 3,
+            (rollouts.after_last_change(READER.scope, figure, "5m"), "14m"): None,
+            (rollouts.after_last_change(READER.scope, figure, "5m"), "19m"): 8,
+            (rollouts.last_change(READER.scope), "9m"): None,
         },
     )
 
@@ -136,13 +137,13 @@ def test_cost_is_resources_times_price(tmp_path):
         **series("servescope_deployment_replicas", steady(1), state="STOPPING", instance="e"),
     }
     priced = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
-    replicas = limits.reserved_replicas(READER)
+    replicas = capacity.reserved_replicas(READER)
     evaluate(
         tmp_path,
         given,
         {
-            (limits.reserved(READER, "replica_gpus", replicas), "1m"): 2,
-            (limits.hourly_cost(READER, priced, replicas), "1m"): 4 * (0.5 * 4 + 2 * 0.1),
-            (f"sum_over_time(({limits.hourly_cost(READER, priced, replicas)})[5m:1m]) / 60", "305s"): 8.8 * 5 / 60,
+            (capacity.reserved(READER, "replica_gpus", replicas), "1m"): 2,
+            (cost.hourly_cost(READER, priced, replicas), "1m"): 4 * (0.5 * 4 + 2 * 0.1),
+            (f"sum_over_time(({cost.hourly_cost(READER, priced, replicas)})[5m:1m]) / 60", "305s"): 8.8 * 5 / 60,
         },
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from servescope.lint import check, expand_macros
+from servescope.promql.lint import check, expand_macros
 from servescope.settings import Settings
 
 SETTINGS = Settings()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scripts.check_fluentbit import complaints
 
-from tests.log_agents import CONFIG
+from scripts.check_fluentbit import complaints
+from tests.support.log_agents import CONFIG
 
 ENVIRONMENTS = [{"RAY_LOGS_TO": output} for output in ("loki", "otlp", "stdout")]
 

@@ -8,11 +8,12 @@ from urllib.parse import unquote
 
 import yaml
 
+from demo import ROOT
 from servescope.dashboards import all_dashboards
+from servescope.grafana.templating import Interpolation
 from servescope.settings import Settings
-from servescope.templating import Scope
-from tests.log_agents import CONFIG, ROOT
 from tests.oracles import grammar
+from tests.support.log_agents import CONFIG
 
 BOARDS = all_dashboards(Settings())
 # The text that Grafana puts in for what is chosen: All, or several.
@@ -24,7 +25,7 @@ PANELS = [
     (board.uid, row, panel) for board in BOARDS for row in board.rows for panel in row.panels if panel.log_queries
 ]
 EXPRESSIONS = {
-    f"{uid} / {panel.title}": Scope({}, CHOSEN).promql(query.expr)
+    f"{uid} / {panel.title}": Interpolation({}, CHOSEN).promql(query.expr)
     for uid, _, panel in PANELS
     for query in panel.log_queries
 }

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from lupa.luajit21 import LuaError
 
-from tests import log_agents
-from tests.log_agents import CONFIG, FIXTURES, HAPROXY_LINE, Lua, cases, comparable, fixture_files, serve_starts
+from tests.support import log_agents
+from tests.support.log_agents import CONFIG, FIXTURES, HAPROXY_LINE, Lua, cases, comparable, fixture_files, serve_starts
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,11 @@ def test_copies_can_be_kept(monkeypatch):
     text = "INFO 2026-11-23 14:36:02,175 main_Gateway 3fissrv7 fe947340 -- GET / 404 15.2ms\n"
     (record,) = Lua().read(text, "worker-0d3a-01000000-18790.err")
     assert (record["component"], record["application"], record["deployment"], record["replica"], record["status"]) == (
-        *("serve_replica", "main", "Gateway", "3fissrv7", "404"),
+        "serve_replica",
+        "main",
+        "Gateway",
+        "3fissrv7",
+        "404",
     )
 
 

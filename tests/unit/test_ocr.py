@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnxruntime
 import pytest
-from demo.ocr import Detector, Recogniser
+
+from demo.app.ocr import Detector, Recogniser
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA here")

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from demo import pictures
 from playwright.sync_api import Browser
 
-from servescope import snapshot
-from servescope.snapshot import Section
-from tests.browsing import after_print, before_print, theme
+from demo import screenshots
+from servescope.report import collect
+from servescope.report.collect import Section
+from tests.support.browsing import after_print, before_print, theme
 from tests.unit.test_snapshot import HOSTILE, answer, hostile_report, panel
 
-pytestmark = pytest.mark.skipif(pictures.chromium() is None, reason=pictures.MISSING)
+pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
 
 
 @pytest.fixture(scope="module")
 def chrome() -> Iterator[Browser]:
-    with pictures.browser() as opened:
+    with screenshots.browser() as opened:
         yield opened
 
 
@@ -38,20 +38,20 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         view.title = f"{HOSTILE}{index}"
     board.sections.extend([Section("more", more, False), Section("closed", [closed], True)])
     file: Path = tmp_path_factory.mktemp("page") / "report.html"
-    file.write_text(snapshot.render(report, HOSTILE), encoding="utf-8")
+    file.write_text(collect.render(report, HOSTILE), encoding="utf-8")
     return file.as_uri()
 
 
 def test_every_panel_draws_and_nothing_complains_or_asks_the_network(address, chrome):
-    with pictures.open_page(chrome, address, offline=True) as opened:
-        found = pictures.drawn(opened.page)
+    with screenshots.open_page(chrome, address, offline=True) as opened:
+        found = screenshots.drawn(opened.page)
         assert len(found) == 19
         assert {text for text in found.values() if not text.endswith(" drawn") or text == "0 drawn"} == set()
         assert opened.complaints == []
 
 
 def test_hostile_text_is_text_in_the_page_and_in_plots(address, chrome):
-    with pictures.open_page(chrome, address) as opened:
+    with screenshots.open_page(chrome, address) as opened:
         page = opened.page
         dialogs: list[str] = []
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
@@ -67,7 +67,7 @@ def test_hostile_text_is_text_in_the_page_and_in_plots(address, chrome):
 
 
 def test_print_has_what_nobody_has_scrolled_to_and_gives_back_what_was_shown(address, chrome):
-    with pictures.open_page(chrome, address, draw=False, theme="dark") as opened:
+    with screenshots.open_page(chrome, address, draw=False, theme="dark") as opened:
         page = opened.page
         plots = page.locator(".plot").count()
         assert page.locator(".plot[data-drawn]").count() < plots
@@ -84,7 +84,7 @@ def test_print_has_what_nobody_has_scrolled_to_and_gives_back_what_was_shown(add
 
 
 def test_the_browsers_own_print_draws_everything(address, chrome):
-    with pictures.open_page(chrome, address, draw=False, theme="dark") as opened:
+    with screenshots.open_page(chrome, address, draw=False, theme="dark") as opened:
         page = opened.page
         count = "document.querySelectorAll('.plot .main-svg:first-child').length"
         page.evaluate(f"addEventListener('afterprint', () => {{ window.printed = {count}; }})")
@@ -102,9 +102,9 @@ def test_page_and_plots_are_dark_or_light_as_the_reader_has_it_and_chooses(addre
         (ground, _), (_, text) = opened.page.evaluate(colors)
         return [ground, text]
 
-    with pictures.open_page(chrome, address, theme="light") as opened:
+    with screenshots.open_page(chrome, address, theme="light") as opened:
         assert shown() == light
-    with pictures.open_page(chrome, address, theme="dark") as opened:
+    with screenshots.open_page(chrome, address, theme="dark") as opened:
         assert shown() == dark
         opened.page.locator("#theme").click()
         assert shown() == light
@@ -113,7 +113,7 @@ def test_page_and_plots_are_dark_or_light_as_the_reader_has_it_and_chooses(addre
 
 @pytest.mark.parametrize("storage", ["there", "refused"])
 def test_dark_or_light_is_kept_over_a_refresh_where_the_browser_lets_it(address, chrome, storage):
-    with pictures.open_page(chrome, address, draw=False, theme="dark") as opened:
+    with screenshots.open_page(chrome, address, draw=False, theme="dark") as opened:
         page = opened.page
         if storage == "refused":
             refuse = "get() { throw new DOMException('no', 'SecurityError'); }"

@@ -8,20 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from servescope import panels
 from servescope.errors import ServescopeError
-from servescope.panels import Column, Link, Threshold
+from servescope.grafana import layout, panels, variables
+from servescope.grafana.model import Column, Link, Threshold
 from servescope.settings import Settings
 
 ONE = [panels.query("up", "{{instance}}")]
 
 
 def board(rows, **kw):
-    return panels.dashboard(uid="u", title="T", description="?", rows=rows, variables=[], settings=Settings(), **kw)
+    return layout.dashboard(uid="u", title="T", description="?", rows=rows, variables=[], settings=Settings(), **kw)
 
 
 def graph(title="A", **kw):
-    return panels.timeseries(title, "What it says.", "ms", ONE, **kw)
+    return panels.timeseries(title, description="What it says.", unit="ms", queries=ONE, **kw)
 
 
 def test_targets_leave_the_step_to_the_datasource():
@@ -41,7 +41,7 @@ def test_targets_leave_the_step_to_the_datasource():
 
 
 def test_the_28th_target_has_a_reference_of_its_own():
-    many = panels.timeseries("A", "d", "ms", [panels.query(f"up + {i}") for i in range(28)])
+    many = panels.timeseries("A", description="d", unit="ms", queries=[panels.query(f"up + {i}") for i in range(28)])
     assert [target["refId"] for target in many.model["targets"]][25:] == ["Z", "AA", "AB"]
 
 
@@ -66,7 +66,7 @@ def test_a_table_shows_its_columns_in_their_order_and_nothing_else():
         Column("application", "Application", links=(Link("open", "/d/x"),)),
         Column("Value #A", "Rate", unit="reqps", decimals=1, thresholds=(Threshold(None, "blue"), Threshold(1, "red"))),
     ]
-    panel = panels.table("T", "d", ONE, columns, sort_by="Rate")
+    panel = panels.table("T", description="d", queries=ONE, columns=columns, sort_by="Rate")
     assert panel.model["targets"][0]["format"] == "table"
     assert panel.model["targets"][0]["instant"] is True
     merge, keep, organize = panel.model["transformations"]
@@ -83,13 +83,13 @@ def test_a_table_shows_its_columns_in_their_order_and_nothing_else():
 
 
 def test_a_state_timeline_names_and_colours_its_states():
-    panel = panels.state_timeline("S", "d", ONE, {1: ("DOWN", "red"), 6: ("UP", "green")})
+    panel = panels.state_timeline("S", description="d", queries=ONE, states={1: ("DOWN", "red"), 6: ("UP", "green")})
     (mapping,) = panel.model["fieldConfig"]["defaults"]["mappings"]
     assert mapping["options"]["6"] == {"color": "green", "index": 1, "text": "UP"}
 
 
 def test_a_heatmap_reads_buckets():
-    panel = panels.heatmap("H", "d", "ms", panels.query("sum by (le) (x)"))
+    panel = panels.heatmap("H", description="d", unit="ms", target=panels.query("sum by (le) (x)"))
     assert panel.model["targets"][0]["format"] == "heatmap"
     assert panel.model["targets"][0]["legendFormat"] == "{{le}}"
     assert panel.model["options"]["calculate"] is False
@@ -105,14 +105,17 @@ def test_an_absent_panel_says_why():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: panels.timeseries("", "d", "ms", ONE), "without a title"),
-        (lambda: panels.timeseries("A", "", "ms", ONE), "no description"),
-        (lambda: panels.timeseries("A", "d", "qps", ONE), "'qps' is not one of the units"),
-        (lambda: panels.timeseries("A", "d", "ms", []), "no query"),
+        (lambda: panels.timeseries("", description="d", unit="ms", queries=ONE), "without a title"),
+        (lambda: panels.timeseries("A", description="", unit="ms", queries=ONE), "no description"),
+        (lambda: panels.timeseries("A", description="d", unit="qps", queries=ONE), "'qps' is not one of the units"),
+        (lambda: panels.timeseries("A", description="d", unit="ms", queries=[]), "no query"),
         (lambda: graph(width=25), "does not fit"),
         (lambda: graph(thresholds=(Threshold(1, "red"),)), "thresholds start with None"),
         (lambda: graph(thresholds=(Threshold(None, "a"), Threshold(2, "b"), Threshold(1, "c"))), "rise from there"),
-        (lambda: panels.table("T", "d", ONE, [Column("a", "A")], sort_by="B"), "sort_by names no column"),
+        (
+            lambda: panels.table("T", description="d", queries=ONE, columns=[Column("a", "A")], sort_by="B"),
+            "sort_by names no column",
+        ),
         (lambda: board([panels.row("R", [graph("A"), graph("A")])]), "two panels are called 'A'"),
     ],
 )
@@ -137,9 +140,9 @@ def test_the_dashboard_stands_alone():
 
 
 def test_variables():
-    datasource = panels.datasource_variable().model
+    datasource = variables.datasource_variable().model
     assert (datasource["type"], datasource["query"], datasource["name"]) == ("datasource", "prometheus", "datasource")
-    variable = panels.label_variable("cluster", "Cluster", "label_values(up, c)", all_value=".*").model
+    variable = variables.label_variable("cluster", "Cluster", "label_values(up, c)", all_value=".*").model
     assert variable["allValue"] == ".*"
     assert variable["refresh"] == 2
     assert variable["query"]["query"] == "label_values(up, c)"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from demo.pictures import unexplained
-
+from demo.screenshots import unexplained
 from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose_files import BASE, ROOT, program, requires_compose
+from demo import ROOT
+from tests.support.compose_files import BASE, program, requires_compose
 
 SCRIPT = ROOT / "scripts/compose.py"
 GIB = 2**30

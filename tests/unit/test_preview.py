@@ -15,16 +15,16 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import psutil
 import pytest
-from demo import pictures
 from typer.testing import CliRunner
 
-from servescope import preview
+from demo import screenshots
 from servescope.cli import app
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus
+from servescope.report import preview
 from servescope.settings import Settings
-from tests.running import free_port, running
+from tests.support.running import free_port, running
 
 QUERIES_OF_A_PAGE = 4  # that `snapshot.collect` sends at once
 
@@ -99,7 +99,7 @@ def pages(answers: Answers) -> Iterator[httpx.Client]:
     """A client of a preview over those answers."""
     with (
         Prometheus(answers.url) as prometheus,
-        preview.serve(prometheus, 0, None, Settings()) as server,
+        preview.serve(prometheus, port=0, folder=None, settings=Settings()) as server,
         running(server) as address,
         httpx.Client(base_url=f"http://{address}", timeout=30) as client,
     ):
@@ -137,12 +137,12 @@ def test_a_row_that_cannot_be_is_one_line(pages: httpx.Client, address: str, lin
     assert answer.text.startswith(line)
 
 
-@pytest.mark.skipif(pictures.chromium() is None, reason=pictures.MISSING)
+@pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
 def test_rows_come_when_they_come_into_view_and_a_refresh_renews_them_in_place(
     pages: httpx.Client, answers: Answers, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(preview, "KEPT_S", 0)
-    with pictures.browser() as chrome, pictures.open_page(chrome, "about:blank", draw=False) as opened:
+    with screenshots.browser() as chrome, screenshots.open_page(chrome, "about:blank", draw=False) as opened:
         page = opened.page
         page.clock.install()
         page.goto(f"{pages.base_url}/d/servescope-deployment?from=now-15m")
@@ -232,7 +232,7 @@ def test_an_unreachable_prometheus_is_one_line(answers: Answers):
     gone = f"http://127.0.0.1:{free_port()}"
     with (
         Prometheus(gone) as prometheus,
-        preview.serve(prometheus, 0, None, Settings()) as server,
+        preview.serve(prometheus, port=0, folder=None, settings=Settings()) as server,
         running(server) as address,
     ):
         answer = httpx.get(f"http://{address}/d/servescope-slo", timeout=30)

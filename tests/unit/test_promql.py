@@ -9,13 +9,13 @@ import pytest
 from servescope import promql
 from servescope.errors import ServescopeError
 from servescope.promql import DEPLOYMENT, Scope
+from servescope.promql.signals import DEPLOYMENT_REQUESTS, Reader
 from servescope.settings import Settings
-from servescope.signals import DEPLOYMENT_REQUESTS, Reader
-from tests.promtool import assert_expressions, requires_promtool
+from tests.support.promtool import assert_expressions, requires_promtool
 
 SCOPE = Scope("ray_io_cluster")
 STARTS = "ray_serve_deployment_replica_starts_total"
-EVENTS = promql.events(SCOPE, STARTS, DEPLOYMENT, "5m", "1m")
+EVENTS = promql.events(SCOPE, STARTS, DEPLOYMENT, window="5m", hold="1m")
 D = '{application="main", deployment="D"}'
 
 
@@ -125,7 +125,7 @@ def test_events_counts_what_happened_and_invents_nothing(tmp_path: Path, series,
 @requires_promtool
 def test_events_of_all_steps_are_those_of_the_range_over_failed_scrapes(tmp_path: Path):
     """Steps follow each other; what a failed scrape hides counts in a later one, once."""
-    in_a_step = promql.events(SCOPE, STARTS, DEPLOYMENT, "15s", "1m")
+    in_a_step = promql.events(SCOPE, STARTS, DEPLOYMENT, window="15s", hold="1m")
     series = {up(): "1x28 0 1x2 0x1 1x40", starts(): "5x26 6x1 stale 8x2 stale stale 9x40"}
     series[starts("r2")] = "_x32 _ 1x40"  # born while scrapes fail
     expression = f"sum_over_time(({in_a_step})[5m:15s])"

@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from tests import markdown
-from tests.compose_files import ROOT
+from demo import ROOT
+from tests.support import markdown
 
 FOLDER = ROOT / "docs/ray-issues"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path.name != "README.md")

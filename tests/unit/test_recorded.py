@@ -14,17 +14,18 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from demo.stack import ROOT
 
+from demo import ROOT
 from servescope import catalog
-from servescope.catalog import Kind
+from servescope.catalog.model import Kind
+from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, Window, panels, select_variables
+from servescope.grafana.templating import Interpolation
+from servescope.report.queries import Window, panels_of, select_variables
 from servescope.settings import Settings
-from servescope.templating import Scope
-from tests import blocks
-from tests.promtool import requires_promtool
+from tests.support import blocks
+from tests.support.promtool import requires_promtool
 
 SETTINGS = Settings()
 BOARDS = ("servescope-overview", "servescope-deployment")
@@ -34,7 +35,7 @@ SCRAPE_S = 15
 HOURS_S = 6 * 3600
 START = 1_760_400_000  # unix seconds; any time will do
 END = START + HOURS_S + 600  # the first windows look back before the range
-RANGES = {"15 min": Window(END - 900, END, 15), "6 h": Window(END - HOURS_S, END, 30)}
+RANGES = {"15 min": Window(END - 900, END, step_s=15), "6 h": Window(END - HOURS_S, END, step_s=30)}
 
 # What each label may say; the others say "x". The rest follows from the catalogue.
 VALUES = {
@@ -54,7 +55,7 @@ def differing() -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
     boards = {b.uid: b.to_json() for b in all_dashboards(SETTINGS) if b.uid in BOARDS}
     recorded = {b.uid: b.to_json() for b in all_dashboards(SETTINGS, recorded=True) if b.uid in BOARDS}
     for uid in BOARDS:
-        for plain, other in zip(panels(boards[uid]), panels(recorded[uid]), strict=True):
+        for plain, other in zip(panels_of(boards[uid]), panels_of(recorded[uid]), strict=True):
             if plain["title"] in NOT_STEADY:
                 continue
             for target, twin in zip(plain.get("targets", []), other.get("targets", []), strict=True):
@@ -115,7 +116,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         yield client
 
 
-def answers(prometheus: Prometheus, target: dict[str, Any], scope: Scope, window: Window) -> dict[Any, float]:
+def answers(prometheus: Prometheus, target: dict[str, Any], scope: Interpolation, window: Window) -> dict[Any, float]:
     """The mean of each series that a target draws."""
     expression = scope.promql(target["expr"])
     if target.get("instant"):
@@ -123,7 +124,7 @@ def answers(prometheus: Prometheus, target: dict[str, Any], scope: Scope, window
     else:
         found = [
             (s["metric"], s["values"])
-            for s in prometheus.query_range(expression, window.start, window.end, window.step_s)
+            for s in prometheus.query_range(expression, start=window.start, end=window.end, step_s=window.step_s)
         ]
     return {frozenset(metric.items()): mean(float(value) for _, value in points) for metric, points in found}
 
@@ -133,7 +134,10 @@ def answers(prometheus: Prometheus, target: dict[str, Any], scope: Scope, window
 def test_recorded_panels_say_what_plain_ones_say(prometheus, name):
     window = RANGES[name]
     boards = {b.uid: b.to_json() for b in all_dashboards(SETTINGS) if b.uid in BOARDS}
-    scopes = {uid: Scope(select_variables(board, prometheus, window), window.macros()) for uid, board in boards.items()}
+    scopes = {
+        uid: Interpolation(select_variables(board, prometheus, window), window.macros())
+        for uid, board in boards.items()
+    }
     compared: set[tuple[str, str]] = set()
     apart = {}
     for uid, title, plain, recorded in differing():

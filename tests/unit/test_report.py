@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 import yaml
-from demo.stack import ROOT
 from rich.console import Console
 from typer.testing import CliRunner
 
-from servescope import figures, report, snapshot
+from demo import ROOT
 from servescope.cli import app
+from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from servescope.evaluate import Prometheus, panels
+from servescope.report import collect, snapshot, views
+from servescope.report.collect import FiredAlert, Mark
+from servescope.report.queries import panels_of
 from servescope.settings import Settings
-from servescope.snapshot import Fired, Mark
-from tests import blocks
-from tests.canned import answering
-from tests.promtool import requires_promtool
+from tests.support import blocks
+from tests.support.canned import answering
+from tests.support.promtool import requires_promtool
 
 pytestmark = requires_promtool
 
@@ -74,34 +75,42 @@ def stretch(first: int, last: int, state: str) -> tuple[int, int, str]:
     return run(first)[0], run(last)[1], state
 
 
-def collected(url: str, uid: str = "slo") -> snapshot.Report:
+def collected(url: str, uid: str = "slo") -> collect.Report:
     with Prometheus(url) as prometheus:
-        boards = snapshot.load_dashboards(Settings(), None, [uid])
-        return snapshot.collect(prometheus, boards, snapshot.window_of(START, END, STEP), Settings())
+        boards = collect.load_dashboards(Settings(), None, [uid])
+        return collect.collect(
+            prometheus, boards, collect.window_of(START, END, scrape_interval_s=STEP), settings=Settings()
+        )
 
 
 def test_the_alerts_that_were_pending_or_firing(prometheus):
     alerts = collected(prometheus).alerts
     assert [alert.name for alert in alerts] == ["RayServeBackPressure", "RayServeNoReplicas", "Theirs"]
     pressed, gone, theirs = alerts
-    assert pressed == Fired(
-        *("RayServeBackPressure", "warning", "deployment=Front", "Front turns requests away.", RUNBOOK),
-        (ROOT / "docs/runbooks/RayServeBackPressure.md").read_text(),
-        [stretch(120, 240, "pending"), stretch(255, 420, "firing"), stretch(480, 480, "firing")],
+    assert pressed == FiredAlert(
+        name="RayServeBackPressure",
+        severity="warning",
+        labels="deployment=Front",
+        summary="Front turns requests away.",
+        runbook_url=RUNBOOK,
+        runbook=(ROOT / "docs/runbooks/RayServeBackPressure.md").read_text(),
+        runs=[stretch(120, 240, "pending"), stretch(255, 420, "firing"), stretch(480, 480, "firing")],
     )
     assert pressed.firing_from == (START + 255) * 1000
     assert (gone.labels, gone.runs) == ("application=shop, deployment=Front", [stretch(600, 660, "firing")])
     # One that nobody's rules here know of, and that never fired.
-    assert theirs == Fired("Theirs", "", "", "", "", "", [stretch(30, 60, "pending")])
+    assert theirs == FiredAlert(
+        name="Theirs", severity="", labels="", summary="", runbook_url="", runbook="", runs=[stretch(30, 60, "pending")]
+    )
     assert theirs.firing_from is None
 
 
 def test_an_annotation_marks_what_lasted_and_what_came_again(prometheus):
     (board,) = collected(prometheus, "overview").boards
-    color = figures.color("blue")
+    color = views.color("blue")
     assert board.marks == [
-        Mark("Rollout", "shop/Front", color, (START + 150) * 1000, (START + 210) * 1000),
-        Mark("Rollout", "shop/Front", color, (START + 300) * 1000, (START + 300) * 1000),
+        Mark(title="Rollout", text="shop/Front", color=color, start=(START + 150) * 1000, end=(START + 210) * 1000),
+        Mark(title="Rollout", text="shop/Front", color=color, start=(START + 300) * 1000, end=(START + 300) * 1000),
     ]
 
 
@@ -120,10 +129,10 @@ def test_the_lines_are_those_around_the_first_alert_that_fired_or_the_moment_tha
     with answering(STREAMS) as (loki, asked):
         result = CliRunner().invoke(app, command(prometheus, output, "--loki", loki, *arguments))
     assert (result.exit_code, len(asked)) == (0, 1)
-    half = report.LOGS_AROUND_S
+    half = snapshot.LOGS_AROUND_S
     asked_for = [int(asked[0][1][name]) // 10**9 for name in ("start", "end")]
     assert asked_for == [around - half, around + half]
-    page = output.read_text().replace(snapshot.plotly_js(), "")
+    page = output.read_text().replace(collect.plotly_js(), "")
     assert "&lt;b&gt;broke&lt;/b&gt;" in page
     assert f'<a href="{RUNBOOK}">' in page
     # The runbook's own links lead to pages that are not here.
@@ -137,7 +146,7 @@ def test_without_an_alert_that_fired_the_lines_are_the_last(prometheus, tmp_path
         result = CliRunner().invoke(app, command(prometheus, tmp_path / "r.html", "--loki", loki, *begin))
     assert result.exit_code == 0
     last = (START + 200) // STEP * STEP
-    assert int(asked[0][1]["end"]) // 10**9 == last + report.LOGS_AROUND_S
+    assert int(asked[0][1]["end"]) // 10**9 == last + snapshot.LOGS_AROUND_S
 
 
 def test_a_dead_tempo_and_a_foreign_loki_cost_their_part_only(prometheus, tmp_path):
@@ -168,15 +177,26 @@ def test_a_bad_time_leaves_no_file(prometheus, tmp_path, option):
 
 def test_the_bar_counts_panels_to_the_last(prometheus, tmp_path):
     shown = io.StringIO()
-    request = report.Request(
-        *(prometheus, str(START * 1000), str(END * 1000), ["slo"], None, {}, "T"),
-        *(None, None, None, "{}", None, None),
+    request = snapshot.Request(
+        prometheus=prometheus,
+        start=str(START * 1000),
+        end=str(END * 1000),
+        dashboards=["slo"],
+        folder=None,
+        chosen={},
+        title="T",
+        tempo=None,
+        traces=None,
+        loki=None,
+        loki_query="{}",
+        logs=None,
+        logs_around=None,
     )
-    written = report.write(
-        request, Settings(), tmp_path / "r.html", Console(file=shown, force_terminal=True, width=120)
+    written = snapshot.write(
+        request, Settings(), tmp_path / "r.html", console=Console(file=shown, force_terminal=True, width=120)
     )
-    (board,) = snapshot.load_dashboards(Settings(), None, ["slo"])
-    total = len(list(panels(board)))
+    (board,) = collect.load_dashboards(Settings(), None, ["slo"])
+    total = len(list(panels_of(board)))
     assert f"{total}/{total}" in shown.getvalue()
     assert "writing" in shown.getvalue()
     assert written.problems == []

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from servescope.catalog import METRICS, Source
+from servescope.catalog import METRICS
+from servescope.catalog.model import Source
 from servescope.errors import ServescopeError
-from servescope.rendering import metrics
-from servescope.serve_state import REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, render
-from tests import promtool
-from tests.serve_documents import generated, nodes, sample
+from servescope.exporter.state import REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, render
+from servescope.exporter.worker import metrics
+from tests.support import promtool
+from tests.support.serve_documents import generated, nodes, sample
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -253,7 +254,23 @@ def test_states_and_names_that_nobody_has_seen_yet():
 
 JUNK = st.one_of(
     st.sampled_from(
-        (*(None, True, 0, -1, -2, 0.5, 1e308, 10**400, "", "3", "HIBERNATING", "two\nlines", "\ud800", [], {}),)
+        (
+            None,
+            True,
+            0,
+            -1,
+            -2,
+            0.5,
+            1e308,
+            10**400,
+            "",
+            "3",
+            "HIBERNATING",
+            "two\nlines",
+            "\ud800",
+            [],
+            {},
+        )
     ),
     st.integers() | st.floats() | st.text(max_size=20),
     st.recursive(
@@ -298,12 +315,43 @@ NAMES = st.sampled_from(
 ) | st.text(max_size=10)
 # Most of the mutations fall on what the exporter reads; elsewhere they would mostly hit what it leaves alone.
 READ = {
-    *("applications", "deployments", "replicas", "proxies", "status", "state", "route_prefix", "last_deployed_time_s"),
-    *("target_num_replicas", "deployment_config", "autoscaling_config", "required_resources", "CPU", "node_id"),
-    *("placement_group_bundles", "backpressure_config", "num_replicas", "deployed_app_config", "name", "GPU", "memory"),
-    *("replica_id", "node_ip", "start_time_s", "min_replicas", "max_replicas", "initial_replicas", "status_code"),
-    *("target_ongoing_requests", "upscale_delay_s", "downscale_delay_s", "max_ongoing_requests", "max_queued_requests"),
-    *("rolling_update_percentage", "graceful_shutdown_timeout_s", "health_check_period_s", "health_check_timeout_s"),
+    "applications",
+    "deployments",
+    "replicas",
+    "proxies",
+    "status",
+    "state",
+    "route_prefix",
+    "last_deployed_time_s",
+    "target_num_replicas",
+    "deployment_config",
+    "autoscaling_config",
+    "required_resources",
+    "CPU",
+    "node_id",
+    "placement_group_bundles",
+    "backpressure_config",
+    "num_replicas",
+    "deployed_app_config",
+    "name",
+    "GPU",
+    "memory",
+    "replica_id",
+    "node_ip",
+    "start_time_s",
+    "min_replicas",
+    "max_replicas",
+    "initial_replicas",
+    "status_code",
+    "target_ongoing_requests",
+    "upscale_delay_s",
+    "downscale_delay_s",
+    "max_ongoing_requests",
+    "max_queued_requests",
+    "rolling_update_percentage",
+    "graceful_shutdown_timeout_s",
+    "health_check_period_s",
+    "health_check_timeout_s",
 }
 
 

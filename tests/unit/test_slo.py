@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from servescope import slo as slo_module
+from demo import ROOT
 from servescope.errors import ServescopeError
 from servescope.generate import rule_files
-from servescope.lint import check
-from servescope.rules import alerts, slo_rules
+from servescope.promql import slo_series
+from servescope.promql.lint import check
+from servescope.rules import prometheus as prometheus_rules
+from servescope.rules.slo import objectives as slo_module
+from servescope.rules.slo import rules as slo_rules
+from servescope.rules.slo.objectives import PAIRS, Slo
 from servescope.settings import Settings
-from servescope.slo import PAIRS, Slo
-from tests import promtool
+from tests.support import promtool
 
 SETTINGS = Settings()
-ROOT = Path(__file__).parents[2]
 GOOD = {"name": "x", "application": "main", "availability": 0.99}
 
 OPENSLO = """
@@ -46,12 +48,31 @@ def load(tmp_path: Path, text: str) -> list[Slo]:
 
 def test_our_own_form(tmp_path):
     (slo,) = load(tmp_path, yaml.safe_dump({"slos": [{**GOOD, "latency": {"objective": 0.95, "threshold_ms": 500}}]}))
-    assert slo == Slo("x", "main", "", "", 0.99, 0.95, 500, 30, True)
+    assert slo == Slo(
+        name="x",
+        application="main",
+        deployment="",
+        route="",
+        availability=0.99,
+        latency_objective=0.95,
+        latency_ms=500,
+        window_days=30,
+        count_backpressure=True,
+    )
 
 
 def test_openslo(tmp_path):
     (slo,) = load(tmp_path, OPENSLO)
-    assert slo == Slo("checkout", "shop", "", "/checkout", 0.995, 0.95, 500, 28)
+    assert slo == Slo(
+        name="checkout",
+        application="shop",
+        deployment="",
+        route="/checkout",
+        availability=0.995,
+        latency_objective=0.95,
+        latency_ms=500,
+        window_days=28,
+    )
 
 
 REFUSED = [
@@ -95,20 +116,20 @@ def test_files_that_are_refused(tmp_path, text, message):
 def test_the_factors_are_those_of_the_workbook_and_computed_for_other_windows():
     assert [pair.factor(30) for pair in PAIRS] == pytest.approx([14.4, 6, 3, 1])
     assert [pair.factor(7) for pair in PAIRS] == pytest.approx([3.36, 1.4, 0.7, 7 / 30])
-    assert len(slo_module.pairs(Slo("x", "a", availability=0.99, window_days=2))) == 3
+    assert len(slo_module.pairs(Slo(name="x", application="a", availability=0.99, window_days=2))) == 3
 
 
 def test_every_recorded_name_is_known_and_every_expression_passes_the_lint():
     for slo in slo_module.load(ROOT / "slo.yaml"):
         for sli in slo.objectives:
             for name, expression in slo_rules.recordings(slo, sli, SETTINGS):
-                assert name in slo_rules.RECORDED
+                assert name in slo_series.RECORDED
                 assert check(expression, SETTINGS) == []
             for pair in PAIRS:
-                assert check(slo_rules.burn_alert(slo, sli, pair, SETTINGS).expr, SETTINGS) == []
+                assert check(slo_rules.burn_alert(slo, sli, pair, settings=SETTINGS).expr, SETTINGS) == []
 
 
-SLO = Slo("s", "main", availability=0.99)
+SLO = Slo(name="s", application="main", availability=0.99)
 REQUESTS = (
     'ray_serve_num_http_requests_total{application="main",route="/",status_code="%s",ray_io_cluster="a",instance="n"}'
 )
@@ -237,7 +258,7 @@ def test_a_failed_scrape_and_a_leaving_node_invent_nothing(tmp_path):
 
 def test_backpressure_counts_unless_told_otherwise():
     def errors(counted: bool) -> str:
-        slo = Slo("s", "main", availability=0.99, count_backpressure=counted)
+        slo = Slo(name="s", application="main", availability=0.99, count_backpressure=counted)
         return dict(slo_rules.recordings(slo, "availability", SETTINGS))["serve_slo:errors:events1m"]
 
     assert "503|429" in errors(True)
@@ -246,7 +267,7 @@ def test_backpressure_counts_unless_told_otherwise():
 
 
 def test_burn_alerts_link_to_the_dashboard_of_their_slo():
-    (group, *_) = alerts.slo_document([SLO], SETTINGS)["groups"]
+    (group, *_) = prometheus_rules.slo_document([SLO], SETTINGS)["groups"]
     (rule, *_) = [rule for rule in group["rules"] if "alert" in rule]
     assert "/d/servescope-slo?viewPanel=" in rule["annotations"]["dashboard_url"]
     assert rule["annotations"]["dashboard_url"].endswith("var-slo={{ $labels.slo | urlquery }}")

@@ -23,15 +23,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from demo import smoke
 from rich.console import Console
 
+from demo import ROOT, smoke
+from demo.smoke import checks, stack
+from demo.smoke.checks import CHECKS
+from demo.smoke.grafana import ThroughGrafana, frame_series
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.evaluate import Window, panels
+from servescope.report.queries import Window, panels_of
 from servescope.settings import Settings
-from tests.compose_files import ROOT
-from tests.running import running
+from tests.support.running import running
 from tests.unit.test_traces import document
 
 FRAME = {
@@ -58,7 +60,7 @@ def well() -> dict[str, Any]:
         "/api/v1/rules": {"data": {"groups": [{"rules": [{"name": "RayServeUnavailable", "health": "ok"}]}]}},
         "/api/v1/query": vector,
         "servescope_exporter_up": [({}, "1")],
-        "probe_success": [({"instance": f"http://h:8000{path}"}, "1") for path in smoke.PROBED],
+        "probe_success": [({"instance": f"http://h:8000{path}"}, "1") for path in stack.PROBED],
         "sum(rate(ray_serve_num_http_requests_total[1m]))": [({}, "12.5")],
         "/api/v2/alerts": [{"labels": {"alertname": "ServescopeWatchdog"}}],
         "/api/search": [*boards, {"uid": "rayServeDashboard", "folderTitle": "Ray"}],
@@ -139,20 +141,32 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield server
 
 
-def everything(world: World) -> smoke.Addresses:
+def everything(world: World) -> stack.Addresses:
     at, proxy = world.address, f"{world.address}/api/datasources/proxy/uid"
-    return smoke.Addresses(at, at, at, at, at, f"{proxy}/loki", f"{proxy}/tempo", True, True, True, world.traces)
+    return stack.Addresses(
+        serve=at,
+        ray=at,
+        prometheus=at,
+        alertmanager=at,
+        grafana=at,
+        loki=f"{proxy}/loki",
+        tempo=f"{proxy}/tempo",
+        exporter=True,
+        blackbox=True,
+        load=True,
+        trace_files=world.traces,
+    )
 
 
 def missing(world: World, *components: str) -> list[str]:
     """What the checks of some components miss; those of Grafana ask much, so only where they are meant."""
-    checks = [check for check in smoke.CHECKS if check.component in components]
-    return smoke.report(smoke.run(everything(world), 0, checks), Console(file=io.StringIO()))
+    wanted = [check for check in CHECKS if check.component in components]
+    return smoke.report(smoke.run(everything(world), 0, wanted), Console(file=io.StringIO()))
 
 
 def test_all_is_well(world):
     results = smoke.run(everything(world), 0)
-    assert [result.check for result in results] == list(smoke.CHECKS)
+    assert [result.check for result in results] == list(CHECKS)
     assert [result.detail for result in results if not result.found] == []
     details = {result.check.what: result.detail for result in results}
     assert details["applications are RUNNING"] == "echo, ocr"
@@ -191,8 +205,10 @@ def test_a_trace_that_is_not_in_the_collectors_files(world, tmp_path):
 def test_every_panel_query_goes_through_grafana(world):
     smoke.run(everything(world), 0)
     queries = [query for asked in world.asked if isinstance(asked, dict) for query in asked["queries"]]
-    boards = [board.to_json() for board in all_dashboards(Settings(), recorded=True) if board.uid in smoke.PANELS_OF]
-    wanted = Counter(t["datasource"]["type"] for b in boards for panel in panels(b) for t in panel.get("targets", []))
+    boards = [board.to_json() for board in all_dashboards(Settings(), recorded=True) if board.uid in checks.PANELS_OF]
+    wanted = Counter(
+        t["datasource"]["type"] for b in boards for panel in panels_of(b) for t in panel.get("targets", [])
+    )
     # A search for traces is not asked by Grafana's query API: the page asks Tempo itself, through Grafana's proxy.
     assert wanted.pop("tempo") > 0
     assert Counter(query["datasource"]["type"] for query in queries) == wanted
@@ -283,8 +299,8 @@ def test_it_waits_for_what_comes_later(world):
     timer = threading.Timer(1, world.says.update, [{"/api/v2/alerts": well()["/api/v2/alerts"]}])
     timer.start()
     try:
-        checks = [check for check in smoke.CHECKS if check.component in ("serve", "alertmanager")]
-        results = smoke.run(everything(world), 60, checks)
+        wanted = [check for check in CHECKS if check.component in ("serve", "alertmanager")]
+        results = smoke.run(everything(world), 60, wanted)
     finally:
         timer.join()
     assert all(result.found for result in results)
@@ -292,7 +308,7 @@ def test_it_waits_for_what_comes_later(world):
 
 
 def test_components_that_do_not_run_are_left_out(world):
-    results = smoke.run(smoke.Addresses(world.address, world.address, world.address), 0)
+    results = smoke.run(stack.Addresses(serve=world.address, ray=world.address, prometheus=world.address), 0)
     assert {result.check.component for result in results} == {"ray", "serve", "prometheus"}
     assert all(result.found for result in results)
 
@@ -303,16 +319,16 @@ def test_dashboards_without_a_line_of_logs_are_told(world):
 
 
 def test_a_frame_becomes_series():
-    assert smoke.frame_series(FRAME) == [
+    assert frame_series(FRAME) == [
         {"metric": {"application": "ocr"}, "values": [[1700000000.0, "NaN"], [1700000015.0, "1.5"]]}
     ]
-    assert smoke.frame_series({"schema": {"fields": []}, "data": {"values": []}}) == []
+    assert frame_series({"schema": {"fields": []}, "data": {"values": []}}) == []
 
 
 def test_queries_have_the_range_and_step_that_are_asked_for(world):
-    window = Window(1000.0, 1300.0, 15, 15)
-    with smoke.ThroughGrafana(world.address) as grafana:
-        grafana.query_range("up", window.start, window.end, window.step_s)
+    window = Window(1000.0, 1300.0, step_s=15, scrape_interval_s=15)
+    with ThroughGrafana(world.address) as grafana:
+        grafana.query_range("up", start=window.start, end=window.end, step_s=window.step_s)
         assert grafana.query("up", 1300.0) == [{"metric": {"application": "ocr"}, "value": [1700000015.0, "1.5"]}]
     ranged, instant = world.asked
     assert (ranged["from"], ranged["to"]) == ("1000000", "1300000")
@@ -324,10 +340,10 @@ def test_queries_have_the_range_and_step_that_are_asked_for(world):
 def test_a_grafana_that_is_gone_is_called_by_its_name():
     gone = "http://127.0.0.1:9"
     with (
-        smoke.ThroughGrafana(gone) as grafana,
+        ThroughGrafana(gone) as grafana,
         pytest.raises(ServescopeError, match=f"^{gone}: Grafana does not answer \\("),
     ):
-        grafana.label_values("application", None, 0, 60)
+        grafana.label_values("application", None, start=0, end=60)
 
 
 def command_line(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -346,7 +362,7 @@ def test_the_command_line(world):
     urls = {f"{name}_URL": world.address for name in names}
     done = command_line(SMOKE_SECONDS="0", **urls)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count(" ok ") == sum("trace_files" not in check.needs for check in smoke.CHECKS)
+    assert done.stdout.count(" ok ") == sum("trace_files" not in check.needs for check in CHECKS)
     world.says["/api/v2/alerts"] = []
     done = command_line(SMOKE_SECONDS="0", **urls)
     assert done.returncode == 1

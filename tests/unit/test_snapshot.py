@@ -7,26 +7,27 @@ import re
 
 import pytest
 
-from servescope import evidence, figures, snapshot
+from servescope.clients import evidence
 from servescope.errors import ServescopeError
-from servescope.evaluate import Series, TargetAnswer, Window
+from servescope.grafana.templating import Interpolation
+from servescope.report import collect, views
+from servescope.report.collect import Board, FiredAlert, Report, Section
+from servescope.report.queries import Series, TargetAnswer, Window
 from servescope.settings import Settings
-from servescope.snapshot import Board, Fired, Report, Section
-from servescope.templating import Scope
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-WINDOW = Window(1000, 1060, 15)
-SCOPE = Scope({}, {})
+WINDOW = Window(1000, 1060, step_s=15)
+SCOPE = Interpolation({}, {})
 
 
 def answer(ref: str, *series: tuple[dict[str, str], list[float]], legend: str = "{{deployment}}") -> TargetAnswer:
     points = [Series(labels, [(1000 + 15 * i, v) for i, v in enumerate(values)]) for labels, values in series]
-    return TargetAnswer(ref, "x", legend, points)
+    return TargetAnswer(ref=ref, expression="x", legend=legend, series=points)
 
 
-def panel(kind: str, answers: list[TargetAnswer], **model) -> figures.View:
+def panel(kind: str, answers: list[TargetAnswer], **model) -> views.View:
     base = {"type": kind, "title": "P", "description": "D", "gridPos": {"w": 8, "h": 8}, "options": {}}
-    return figures.view(base | model, answers, WINDOW, SCOPE, "p")
+    return views.view(base | model, answers, WINDOW, scope=SCOPE, identity="p")
 
 
 def hostile_report() -> Report:
@@ -41,20 +42,48 @@ def hostile_report() -> Report:
     views += [panel("stat", [hostile, hostile]), panel("state-timeline", [hostile])]
     for index, view in enumerate(views):
         view.id = f"p{index}"
-    board = Board("b", HOSTILE, HOSTILE, [Section(HOSTILE, views, False)], [], {}, {})
-    trace = evidence.Trace(HOSTILE, HOSTILE, HOSTILE, 1_000_000, 5, True)
+    board = Board(
+        uid="b",
+        title=HOSTILE,
+        description=HOSTILE,
+        sections=[Section(HOSTILE, views, False)],
+        marks=[],
+        selections={},
+        options={},
+    )
+    trace = evidence.TraceSummary(
+        trace_id=HOSTILE, service=HOSTILE, name=HOSTILE, start_ns=1_000_000, ms=5, failed=True
+    )
     return Report(
-        WINDOW, 1060, HOSTILE, [board],
-        [Fired(HOSTILE, "critical", HOSTILE, HOSTILE, "", HOSTILE, [(1000_000, 1015_000, "firing")])],
-        {"servescope": "0", "Ray": HOSTILE},
-        evidence.Traces(HOSTILE, [trace], [trace]),
-        evidence.Logs(HOSTILE, 1_000_000, [evidence.Line(1_000_000, HOSTILE, HOSTILE, HOSTILE)], 0),
-    )  # fmt: skip
+        window=WINDOW,
+        created=1060,
+        source=HOSTILE,
+        boards=[board],
+        alerts=[
+            FiredAlert(
+                name=HOSTILE,
+                severity="critical",
+                labels=HOSTILE,
+                summary=HOSTILE,
+                runbook_url="",
+                runbook=HOSTILE,
+                runs=[(1000_000, 1015_000, "firing")],
+            )
+        ],
+        versions={"servescope": "0", "Ray": HOSTILE},
+        traces=evidence.Traces(HOSTILE, [trace], [trace]),
+        logs=evidence.Logs(
+            source=HOSTILE,
+            around=1_000_000,
+            lines=[evidence.Line(at=1_000_000, source=HOSTILE, level=HOSTILE, text=HOSTILE)],
+            left_out=0,
+        ),
+    )
 
 
 def test_html_in_labels_logs_and_traces_stays_text():
-    page = snapshot.render(hostile_report(), HOSTILE)
-    without_library = page.replace(snapshot.plotly_js(), "")
+    page = collect.render(hostile_report(), HOSTILE)
+    without_library = page.replace(collect.plotly_js(), "")
     assert len(page) - len(without_library) > 1_000_000
     assert "<img" not in without_library
     assert "<script>alert" not in without_library
@@ -66,19 +95,19 @@ def test_html_in_labels_logs_and_traces_stays_text():
 
 
 def test_a_snapshot_asks_no_network():
-    page = snapshot.render(hostile_report(), "t").replace(snapshot.plotly_js(), "")
+    page = collect.render(hostile_report(), "t").replace(collect.plotly_js(), "")
     assert re.findall(r'(?:src|href)="(?!#|data:,")[^"]*"', page) == []
 
 
 def test_a_gap_stays_a_gap():
-    assert figures.on_grid(Series({}, [(1000, 1.0), (1045, 2.0)]), WINDOW) == [1, None, None, 2, None]
+    assert views.on_grid(Series({}, [(1000, 1.0), (1045, 2.0)]), WINDOW) == [1, None, None, 2, None]
 
 
 def test_a_stat_shows_the_last_figure_in_the_colour_of_its_threshold():
     config = {"defaults": {"unit": "percentunit", "thresholds": {"steps": [
         {"value": None, "color": "blue"}, {"value": 0.01, "color": "red"}]}}}  # fmt: skip
     view = panel("stat", [answer("A", ({}, [0, 0.02]))], fieldConfig=config)
-    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", figures.COLORS["red"])
+    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", views.NAMED_COLORS["red"])
 
 
 def test_an_empty_panel_gives_its_reason():
@@ -132,10 +161,10 @@ def test_ray_logs_in_text_and_json(tmp_path):
 
 
 def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
-    boards = snapshot.load_dashboards(Settings(), None)
+    boards = collect.load_dashboards(Settings(), None)
     assert len(boards) >= 5
     kinds = {p["type"] for board in boards for p in board["panels"]} - {"row", "text"}
-    assert kinds <= set(figures._BUILDERS)
+    assert kinds <= set(views._BUILDERS)
 
 
 def test_a_panel_of_loki_says_that_only_grafana_asks_it():
@@ -162,12 +191,19 @@ def test_traces_come_from_the_files_of_the_collector(tmp_path):
 
     lines = [span("a", 1010, 20, 0), span("b", 1020, 900, 2), span("b", 1020, 100, 0, "s1020"), span("c", 5000, 1, 2)]
     (tmp_path / "traces.json").write_text("\n".join(lines) + "\n")
-    found = evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, 1060)
-    slow = evidence.Trace("b", "serve-proxy", "GET /read", 1_020 * 10**9, 900, True)
-    assert found.slowest == [slow, evidence.Trace("a", "serve-proxy", "GET /read", 1_010 * 10**9, 20, False)]
+    found = evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, end=1060)
+    slow = evidence.TraceSummary(
+        trace_id="b", service="serve-proxy", name="GET /read", start_ns=1_020 * 10**9, ms=900, failed=True
+    )
+    assert found.slowest == [
+        slow,
+        evidence.TraceSummary(
+            trace_id="a", service="serve-proxy", name="GET /read", start_ns=1_010 * 10**9, ms=20, failed=False
+        ),
+    ]
     assert found.failing == [slow]  # what began later is not of this window
 
 
 def test_a_folder_without_traces_is_one_clear_line(tmp_path):
     with pytest.raises(ServescopeError, match="holds no traces"):
-        evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, 1060)
+        evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, end=1060)

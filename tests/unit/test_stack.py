@@ -9,8 +9,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from demo.stack import ROOT, Component, Ports, Run, Stack, why_it_failed
 
+from demo import ROOT
+from demo.stack.component import Component
+from demo.stack.ports import Ports
+from demo.stack.run import Run
+from demo.stack.serve_config import why_it_failed
+from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 
 

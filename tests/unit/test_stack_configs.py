@@ -18,11 +18,14 @@ from typing import Any
 
 import pytest
 import yaml
-from demo import stack
 
+from demo import ROOT
+from demo.stack.components import prometheus
+from demo.stack.ports import Ports
+from demo.stack.run import Run
 from servescope.catalog import metric_of_sample
-from tests import markdown, promtool
-from tests.compose_files import BASE, LOGIN, ROOT, parsed, pins, requires_compose
+from tests.support import markdown, promtool
+from tests.support.compose_files import BASE, LOGIN, parsed, pins, requires_compose
 
 
 def found(name: str, hint: str) -> Any:
@@ -82,13 +85,13 @@ def test_the_blackbox_exporter_accepts_its_modules(program, tmp_path):
 
 
 def test_the_demo_probes_as_the_compose_stack_does(tmp_path):
-    run = stack.Run(tmp_path, stack.Ports.from_base(30000), ROOT / "demo/serve_config.yaml", probes=True)
+    run = Run(tmp_path, Ports.from_base(30000), ROOT / "demo/serve_config.yaml", probes=True)
     document = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
     (theirs,) = [job for job in document["scrape_configs"] if job["job_name"] == "probe"]
-    (ours,) = [job for job in stack.prometheus_config(run)["scrape_configs"] if job["job_name"] == "probe"]
+    (ours,) = [job for job in prometheus.prometheus_config(run)["scrape_configs"] if job["job_name"] == "probe"]
     text = json.dumps(ours).replace(run.serve_url, "http://ray-head:8000")
     assert json.loads(text.replace(f"127.0.0.1:{run.ports.blackbox}", "blackbox:9115")) == theirs
-    without = stack.prometheus_config(dataclasses.replace(run, probes=False))
+    without = prometheus.prometheus_config(dataclasses.replace(run, probes=False))
     assert "probe" not in [job["job_name"] for job in without["scrape_configs"]]
 
 
@@ -182,10 +185,31 @@ def test_tempo_uses_no_block_that_version_3_removed():
     document = yaml.safe_load((ROOT / "tempo/tempo.yaml").read_text())
     # The blocks of Tempo 3's configuration struct.
     known = {
-        *("target", "server", "internal_server", "distributor", "live_store_client", "querier", "query_frontend"),
-        *("metrics_generator", "ingest", "block_builder", "storage", "overrides", "memberlist", "usage_report"),
-        *("cache", "backend_scheduler", "backend_scheduler_client", "backend_worker", "live_store", "memory"),
-        *("auth_enabled", "multitenancy_enabled", "shutdown_delay", "stream_over_http_enabled", "http_api_prefix"),
+        "target",
+        "server",
+        "internal_server",
+        "distributor",
+        "live_store_client",
+        "querier",
+        "query_frontend",
+        "metrics_generator",
+        "ingest",
+        "block_builder",
+        "storage",
+        "overrides",
+        "memberlist",
+        "usage_report",
+        "cache",
+        "backend_scheduler",
+        "backend_scheduler_client",
+        "backend_worker",
+        "live_store",
+        "memory",
+        "auth_enabled",
+        "multitenancy_enabled",
+        "shutdown_delay",
+        "stream_over_http_enabled",
+        "http_api_prefix",
     }
     assert set(document) <= known
     assert document["usage_report"]["reporting_enabled"] is False
@@ -205,12 +229,36 @@ def test_loki_stores_structured_metadata_and_calls_nobody():
 # Fields of the structs that read the files: an unknown one is passed over without a word.
 DATASOURCE_FILE = {"apiVersion", "prune", "datasources", "deleteDatasources"}
 DATASOURCE = {
-    *("orgId", "orgName", "version", "name", "type", "access", "url", "user", "database", "basicAuth", "basicAuthUser"),
-    *("withCredentials", "isDefault", "correlations", "jsonData", "secureJsonData", "editable", "uid"),
+    "orgId",
+    "orgName",
+    "version",
+    "name",
+    "type",
+    "access",
+    "url",
+    "user",
+    "database",
+    "basicAuth",
+    "basicAuthUser",
+    "withCredentials",
+    "isDefault",
+    "correlations",
+    "jsonData",
+    "secureJsonData",
+    "editable",
+    "uid",
 }
 PROVIDER_FILE = {"apiVersion", "providers"}
 PROVIDER = {
-    *("name", "type", "orgId", "folder", "folderUid", "editable", "options", "disableDeletion", "allowUiUpdates"),
+    "name",
+    "type",
+    "orgId",
+    "folder",
+    "folderUid",
+    "editable",
+    "options",
+    "disableDeletion",
+    "allowUiUpdates",
     "updateIntervalSeconds",
 }
 JSON_DATA: dict[str, Any] = {

@@ -6,12 +6,21 @@ import calendar
 
 import pytest
 
-from servescope import units
 from servescope.errors import ServescopeError
-from servescope.templating import Scope, Selection, interval, legend, parse_time, rate_interval, round_interval, rows
+from servescope.grafana import units
+from servescope.grafana.templating import (
+    Interpolation,
+    Selection,
+    interval,
+    legend,
+    parse_time,
+    rate_interval,
+    round_interval,
+    rows,
+)
 
 NOW = calendar.timegm((2026, 11, 25, 17, 30, 20))
-SEVERAL = Selection(("server01", "server02"))
+SEVERAL = Selection(values=("server01", "server02"))
 
 
 @pytest.mark.parametrize(
@@ -30,16 +39,16 @@ SEVERAL = Selection(("server01", "server02"))
     ],
 )
 def test_variable_formats(form, wanted):
-    assert Scope({"servers": SEVERAL}, {}).promql(f"${{servers:{form}}}") == wanted
+    assert Interpolation({"servers": SEVERAL}, {}).promql(f"${{servers:{form}}}") == wanted
 
 
 def test_percentencode_is_strict_and_leaves_nothing_to_markdown_or_a_shell():
-    scope = Scope({"server": Selection(("it's (a*b)! ~x/y-z_1.2",))}, {})
+    scope = Interpolation({"server": Selection(values=("it's (a*b)! ~x/y-z_1.2",))}, {})
     assert scope.promql("${server:percentencode}") == "it%27s%20%28a%2Ab%29%21%20~x%2Fy-z_1.2"
 
 
 def test_every_syntax_of_a_variable_and_nothing_else():
-    scope = Scope({"app": Selection(("a",))}, {"__range": "3600s"})
+    scope = Interpolation({"app": Selection(values=("a",))}, {"__range": "3600s"})
     text = 'x{app=~"$app|${app}|[[app]]"}[$__range] $1 $unknown'
     assert scope.promql(text) == 'x{app=~"a|a|a"}[3600s] $1 $unknown'
 
@@ -48,11 +57,11 @@ def test_every_syntax_of_a_variable_and_nothing_else():
     ("selection", "wanted"),
     [
         (SEVERAL, "(server01|server02)"),
-        (Selection(("a.b",)), r"a\\.b"),
-        (Selection((r"a\b",)), r"a\\\\b"),
-        (Selection(('say "x"',), multi=False), 'say \\"x\\"'),
-        (Selection(("a", "b"), everything=True, all_value=".+"), ".+"),
-        (Selection(("a", "b"), everything=True), "(a|b)"),
+        (Selection(values=("a.b",)), r"a\\.b"),
+        (Selection(values=(r"a\b",)), r"a\\\\b"),
+        (Selection(values=('say "x"',), multi=False), 'say \\"x\\"'),
+        (Selection(values=("a", "b"), everything=True, all_value=".+"), ".+"),
+        (Selection(values=("a", "b"), everything=True), "(a|b)"),
     ],
 )
 def test_selection_in_promql(selection, wanted):
@@ -61,7 +70,7 @@ def test_selection_in_promql(selection, wanted):
 
 def test_an_unknown_format_is_named():
     with pytest.raises(ServescopeError, match="'sql' is not known"):
-        Scope({"a": SEVERAL}, {}).promql("${a:sql}")
+        Interpolation({"a": SEVERAL}, {}).promql("${a:sql}")
 
 
 def test_rate_interval_is_at_least_four_scrapes():
@@ -121,14 +130,14 @@ def test_rows_and_panels_repeat_for_each_value():
             {"type": "stat", "title": "across", "repeat": "node", "gridPos": dict(place)},
         ]
     }
-    selections = {"app": Selection(("a", "b")), "node": Selection(("n1", "n2", "n3", "n4", "n5"))}
+    selections = {"app": Selection(values=("a", "b")), "node": Selection(values=("n1", "n2", "n3", "n4", "n5"))}
     found = list(rows(dashboard, selections))
     assert [row.chosen for row, _ in found] == [{"app": "a"}, {"app": "b"}]
     _, panels = found[1]
     assert [panel.chosen for panel in panels] == [{"app": "b"}, *({"app": "b", "node": f"n{i}"} for i in range(1, 6))]
     places = [(p.model["gridPos"]["x"], p.model["gridPos"]["y"], p.model["gridPos"]["w"]) for p in panels[1:]]
     assert places == [(0, 1, 6), (6, 1, 6), (12, 1, 6), (18, 1, 6), (0, 9, 6)]
-    assert Scope(selections, {}).narrowed({"app": "b"}).title("$app") == "b"
+    assert Interpolation(selections, {}).narrowed({"app": "b"}).title("$app") == "b"
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ import json
 import re
 
 from servescope.dashboards import all_dashboards
+from servescope.grafana.templating import Interpolation, Selection
 from servescope.settings import Settings
-from servescope.templating import Scope, Selection
-from servescope.tracing import identity
+from servescope.tracing import resource
 from tests.oracles import grammar
 
 BOARDS = all_dashboards(Settings())
 CHOSEN = {
-    "application": Selection(("main", "other")),
-    "deployment": Selection(("Gateway",), everything=True, all_value=".*"),
+    "application": Selection(values=("main", "other")),
+    "deployment": Selection(values=("Gateway",), everything=True, all_value=".*"),
 }
 PANELS = [
     (board.uid, row, panel, target)
@@ -24,14 +24,14 @@ PANELS = [
     for target in panel.model.get("targets", ())
     if target.get("queryType") == "traceql"
 ]
-EXPRESSIONS = {panel.title: Scope(CHOSEN, {}).promql(target["query"]) for _, _, panel, target in PANELS}
+EXPRESSIONS = {panel.title: Interpolation(CHOSEN, {}).promql(target["query"]) for _, _, panel, target in PANELS}
 
 
 def test_the_queries_are_those_of_this_deployment():
     assert [panel.title for uid, _, panel, _ in PANELS] == ["Traces that failed", "Slow traces", "Traces"]
     start = 'resource.serve.application=~"(main|other)" && resource.serve.deployment=~".*" && '
     assert EXPRESSIONS["Traces that failed"] == f"{{ {start}status = error }}"
-    known = identity.attributes(identity.Actor("main", "Gateway", "f3jxvnsq"), "node", "2.60.0")
+    known = resource.attributes(resource.Actor("main", "Gateway", "f3jxvnsq"), "node", "2.60.0")
     for expression in EXPRESSIONS.values():
         assert (
             set(re.findall(r"resource\.([\w.]+)", expression))

@@ -8,8 +8,8 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-from servescope import traces
 from servescope.cli import app
+from servescope.clients import traces
 from servescope.errors import ServescopeError
 
 A, B = "a" * 32, "b" * 32

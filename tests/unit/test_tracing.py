@@ -25,14 +25,13 @@ from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import SpanKind, StatusCode
 from packaging.requirements import Requirement
 
+from demo import ROOT
 from servescope import tracing
 from servescope.errors import ServescopeError
-from servescope.tracing import batch, export, identity, logs, mend
-from servescope.tracing.rewrite import SERVE_SCOPE, plain, rewritten
-from tests.running import free_port
-from tests.unit.otlp_server import OtlpServer
-
-ROOT = Path(__file__).parents[2]
+from servescope.tracing import batch, export, logs, ray_patches, resource
+from servescope.tracing.semconv import SERVE_SCOPE, plain, rewritten
+from tests.support.otlp_server import OtlpServer
+from tests.support.running import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -45,19 +44,19 @@ def no_otel_variables(monkeypatch):
 
 
 def test_a_replica_is_named_after_its_application_and_deployment():
-    actor = identity.parse_actor("SERVE_REPLICA::main#Gateway#f3jxvnsq")
-    assert actor == identity.Actor("main", "Gateway", "f3jxvnsq")
+    actor = resource.parse_actor("SERVE_REPLICA::main#Gateway#f3jxvnsq")
+    assert actor == resource.Actor("main", "Gateway", "f3jxvnsq")
     assert actor.service == "main.Gateway"
 
 
 def test_everything_else_is_a_proxy():
-    assert identity.parse_actor("SERVE_PROXY_ACTOR-c395a7").service == "serve-proxy"
-    assert identity.parse_actor("").service == "serve-proxy"
+    assert resource.parse_actor("SERVE_PROXY_ACTOR-c395a7").service == "serve-proxy"
+    assert resource.parse_actor("").service == "serve-proxy"
 
 
 def test_resource_attributes(monkeypatch):
     monkeypatch.setenv("RAY_CLUSTER_NAME", "kuberay")
-    found = identity.attributes(identity.Actor("main", "Gateway", "f3jxvnsq"), "c395a7251a68f50f", "2.60.0")
+    found = resource.attributes(resource.Actor("main", "Gateway", "f3jxvnsq"), "c395a7251a68f50f", "2.60.0")
     assert found == {
         "service.instance.id": "f3jxvnsq",
         "serve.application": "main",
@@ -69,7 +68,7 @@ def test_resource_attributes(monkeypatch):
         "ray.version": "2.60.0",
     }
     monkeypatch.setenv("SERVESCOPE_CLUSTER", "mine")
-    proxy = identity.attributes(identity.Actor(), "c395a7251a68f50f", "2.60.0")
+    proxy = resource.attributes(resource.Actor(), "c395a7251a68f50f", "2.60.0")
     assert proxy["ray.io.cluster"] == "mine"
     assert proxy["service.instance.id"] == "proxy-c395a7251a68"
     assert "serve.replica" not in proxy
@@ -483,7 +482,7 @@ def test_an_instrumented_application_can_be_shipped_and_has_one_span_for_a_reque
 def test_the_ray_that_is_installed_is_the_one_that_is_known():
     from ray.serve._private import tracing_utils
 
-    assert mend.differences(tracing_utils) == []
+    assert ray_patches.differences(tracing_utils) == []
 
 
 def test_another_ray_is_left_alone():
@@ -498,8 +497,8 @@ def test_another_ray_is_left_alone():
         def _append_trace_stack(span, more):
             pass
 
-    assert {"_append_trace_stack", "_pop_trace_stack", "TraceContextManager"} <= set(mend.differences(Other))
-    assert "TRACE_STACK" not in mend.differences(Other)
+    assert {"_append_trace_stack", "_pop_trace_stack", "TraceContextManager"} <= set(ray_patches.differences(Other))
+    assert "TRACE_STACK" not in ray_patches.differences(Other)
 
 
 def unknown_ray(monkeypatch, **names):
@@ -507,12 +506,12 @@ def unknown_ray(monkeypatch, **names):
     module = types.ModuleType("tracing_utils")
     vars(module).update(names)
     monkeypatch.setattr("ray.serve._private.tracing_utils", module)
-    assert mend.mend_serve() is False
+    assert ray_patches.patch_serve() is False
     return module
 
 
 def test_on_an_unknown_ray_everything_is_sampled_where_nobody_has_decided(monkeypatch):
-    monkeypatch.delenv(mend.RATIO_VARIABLE, raising=False)
+    monkeypatch.delenv(ray_patches.RATIO_VARIABLE, raising=False)
     module = unknown_ray(monkeypatch, ParentBasedTraceIdRatio=ParentBasedTraceIdRatio)
     tracer = TracerProvider(sampler=module.ParentBasedTraceIdRatio(0.0)).get_tracer("t")
     assert tracer.start_span("of nobody").is_recording()
@@ -522,14 +521,14 @@ def test_on_an_unknown_ray_everything_is_sampled_where_nobody_has_decided(monkey
 
 
 def test_on_an_unknown_ray_a_ratio_of_the_user_stays(monkeypatch):
-    monkeypatch.setenv(mend.RATIO_VARIABLE, "0.01")
+    monkeypatch.setenv(ray_patches.RATIO_VARIABLE, "0.01")
     module = unknown_ray(monkeypatch, ParentBasedTraceIdRatio=ParentBasedTraceIdRatio)
     assert module.ParentBasedTraceIdRatio is ParentBasedTraceIdRatio
 
 
 def test_a_ray_that_samples_in_another_way_is_told_of(monkeypatch, caplog):
-    monkeypatch.delenv(mend.RATIO_VARIABLE, raising=False)
-    monkeypatch.setattr(mend.log, "propagate", True)
+    monkeypatch.delenv(ray_patches.RATIO_VARIABLE, raising=False)
+    monkeypatch.setattr(ray_patches.log, "propagate", True)
     unknown_ray(monkeypatch)
     assert "set RAY_SERVE_TRACING_SAMPLING_RATIO=1" in caplog.text
 
@@ -542,8 +541,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from ray.serve._private import tracing_utils as t
 if os.environ["MEND"] == "1":
-    from servescope.tracing import mend
-    assert mend.mend_serve()
+    from servescope.tracing import ray_patches
+    assert ray_patches.patch_serve()
 memory = InMemorySpanExporter()
 provider = TracerProvider(sampler=t.ParentBasedTraceIdRatio(0.0 if os.environ.get("RATIO") == "0" else 1.0))
 provider.add_span_processor(SimpleSpanProcessor(memory))
@@ -628,8 +627,8 @@ from opentelemetry import trace
 from ray.serve._private import tracing_utils as t
 from ray.serve._private.proxy_request_response import ASGIProxyRequest
 if os.environ["MEND"] == "1":
-    from servescope.tracing import mend
-    assert mend.mend_serve()
+    from servescope.tracing import ray_patches
+    assert ray_patches.patch_serve()
 t._tracing_enabled = True
 parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 headers = [(b"tracestate", b"vendor=blue"), (b"traceparent", parent)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servescope.dashboards import capacity, cluster, deployment, overview, slo
-from servescope.panels import Dashboard
+from servescope.grafana.layout import Dashboard
 from servescope.settings import Settings
 
 _MODULES = (overview, deployment, capacity, slo, cluster)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from servescope import limits, panels, promql
+from servescope import promql
 from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
-from servescope.panels import PALETTE, Column, Dashboard, Panel
-from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA
+from servescope.grafana import layout, panels
+from servescope.grafana.layout import Dashboard
+from servescope.grafana.model import PALETTE, Column, Panel
+from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA, capacity, cost, rollouts
+from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, QUEUED, REPLICAS, TARGET_REPLICAS, Reader
 from servescope.settings import Settings
-from servescope.signals import (
-    DEPLOYMENT_REQUESTS,
-    PROCESSING_LATENCY,
-    QUEUED,
-    REPLICAS,
-    TARGET_REPLICAS,
-    Reader,
-)
 
 _REACH = "can reach (reachable_cpus and reachable_gpus in the settings; else what its nodes have now)"
 
@@ -24,7 +19,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
     r = common.reader(settings, recorded, "application", "deployment")
     everything = common.reader(settings, recorded)  # the cluster is there for all of its deployments
-    return panels.dashboard(
+    return layout.dashboard(
         uid="servescope-capacity",
         title="Ray Serve / Capacity",
         description="How much room is left, and what does it cost?",
@@ -37,8 +32,8 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("The cluster", _cluster(r, settings)),
             panels.row("GPUs", _gpus(r, everything, settings), collapsed=True),
         ],
-        variables=common.variables(settings, "application", "deployment"),
-        annotations=common.rollouts(settings),
+        variables=common.standard_variables(settings, "application", "deployment"),
+        annotations=common.rollout_marks(settings),
         settings=settings,
     )
 
@@ -47,42 +42,54 @@ def _room(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
     return [
         panels.stat(
             "Fullest deployment",
-            "Requests in progress against what its healthy replicas take at once (replicas x max_ongoing_requests), "
-            "for the deployment nearest to its limit. At 100 % new requests wait.",
-            "percentunit",
-            [panels.query(promql.total(limits.in_flight_share(r), (), "max"))],
+            description=(
+                "Requests in progress against what its healthy replicas take at once (replicas x "
+                "max_ongoing_requests), for the deployment nearest to its limit. At 100 % new requests wait."
+            ),
+            unit="percentunit",
+            queries=[panels.query(promql.total(capacity.in_flight_share(r), (), "max"))],
             thresholds=common.UTILIZATION,
         ),
         panels.stat(
             "Fullest queue",
-            "Requests waiting at one caller against max_queued_requests, for the queue nearest to its limit. At 100 % "
-            "that caller's requests are turned away. Deployments without a limit do not count.",
-            "percentunit",
-            [panels.query(promql.total(limits.queue_share(r), (), "max"))],
+            description=(
+                "Requests waiting at one caller against max_queued_requests, for the queue nearest to its limit. At "
+                "100 % that caller's requests are turned away. Deployments without a limit do not count."
+            ),
+            unit="percentunit",
+            queries=[panels.query(promql.total(capacity.queue_share(r), (), "max"))],
             thresholds=common.UTILIZATION,
         ),
         panels.stat(
             "Capped by max_replicas",
-            "Deployments whose load asks for more replicas than max_replicas allows. Normal is 0.",
-            "none",
-            [panels.query(limits.capped(r))],
+            description="Deployments whose load asks for more replicas than max_replicas allows. Normal is 0.",
+            unit="none",
+            queries=[panels.query(capacity.capped(r))],
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
             "Replicas not coming up",
-            "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
-            "that fails or takes longer than that; Why not at rest? below tells which. Normal is 0.",
-            "none",
-            [panels.query(limits.count(f"{limits.why(r)} >= {limits.NOT_UP}", limits.limit(r, "target_replicas")))],
+            description=(
+                "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
+                "that fails or takes longer than that; Why not at rest? below tells which. Normal is 0."
+            ),
+            unit="none",
+            queries=[
+                panels.query(
+                    capacity.count(f"{capacity.why(r)} >= {capacity.NOT_UP}", capacity.limit(r, "target_replicas"))
+                )
+            ],
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
             "CPUs at the ceiling",
-            "CPUs that all deployments, chosen or not, would reserve with every replica that max_replicas (or "
-            "num_replicas) allows, "
-            f"against those that the cluster {_REACH}. Above 100 % the last ones would never start.",
-            "percentunit",
-            [
+            description=(
+                "CPUs that all deployments, chosen or not, would reserve with every replica that max_replicas (or "
+                f"num_replicas) allows, against those that the cluster {_REACH}. Above 100 % the last ones would "
+                "never start."
+            ),
+            unit="percentunit",
+            queries=[
                 panels.query(
                     f"{promql.total(_at_ceiling(everything, 'replica_cpus'))} / {_reachable(r, settings, 'CPU')}"
                 )
@@ -92,19 +99,21 @@ def _room(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
         ),
         panels.table(
             "Deployments",
-            "One line for each deployment, as it is now. Demand is the number of replicas that the load asks for; "
-            "empty for a fixed num_replicas, which nothing scales.",
-            [
-                panels.query(limits.in_flight_share(r)),
-                panels.query(limits.queue_share(r)),
+            description=(
+                "One line for each deployment, as it is now. Demand is the number of replicas that the load asks for; "
+                "empty for a fixed num_replicas, which nothing scales."
+            ),
+            queries=[
+                panels.query(capacity.in_flight_share(r)),
+                panels.query(capacity.queue_share(r)),
                 panels.query(r.read(QUEUED, DEPLOYMENT)),
                 panels.query(r.read(REPLICAS, DEPLOYMENT)),
                 panels.query(r.read(TARGET_REPLICAS, DEPLOYMENT)),
-                panels.query(limits.demand(r)),
-                panels.query(limits.limit(r, "min_replicas")),
-                panels.query(limits.most_replicas(r)),
+                panels.query(capacity.demand(r)),
+                panels.query(capacity.limit(r, "min_replicas")),
+                panels.query(capacity.most_replicas(r)),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 Column("deployment", "Deployment", links=(common.ROW_TO_DEPLOYMENT,)),
                 Column("Value #A", "In flight", unit="percentunit", thresholds=common.UTILIZATION),
@@ -125,35 +134,41 @@ def _room(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
 def _load(r: Reader) -> list[Panel]:
     link = (common.SERIES_TO_DEPLOYMENT,)
     # A load that falls or stands still never gets there, and what lies a day ahead is no forecast any more.
-    growth = f"(deriv(({limits.demand(r)})[10m:30s]) > 0)"
-    left = f"(clamp_min({limits.limit(r, 'max_replicas')} - {limits.demand(r)}, 0) / {growth}) < 86400"
+    growth = f"(deriv(({capacity.demand(r)})[10m:30s]) > 0)"
+    left = f"(clamp_min({capacity.limit(r, 'max_replicas')} - {capacity.demand(r)}, 0) / {growth}) < 86400"
     return [
         panels.timeseries(
             "In flight share",
-            "Requests in progress against replicas x max_ongoing_requests. Above 80 % bursts have to wait; autoscaling "
-            "keeps it near target_ongoing_requests / max_ongoing_requests.",
-            "percentunit",
-            [panels.query(limits.in_flight_share(r), DEPLOYMENT_LEGEND)],
+            description=(
+                "Requests in progress against replicas x max_ongoing_requests. Above 80 % bursts have to wait; "
+                "autoscaling keeps it near target_ongoing_requests / max_ongoing_requests."
+            ),
+            unit="percentunit",
+            queries=[panels.query(capacity.in_flight_share(r), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
         ),
         panels.timeseries(
             "Queue share",
-            "The fullest caller's queue against max_queued_requests, which holds for each caller. At 100 % requests "
-            "are turned away with 503 or 429. Without a limit (-1) there is no line.",
-            "percentunit",
-            [panels.query(limits.queue_share(r), DEPLOYMENT_LEGEND)],
+            description=(
+                "The fullest caller's queue against max_queued_requests, which holds for each caller. At 100 % "
+                "requests are turned away with 503 or 429. Without a limit (-1) there is no line."
+            ),
+            unit="percentunit",
+            queries=[panels.query(capacity.queue_share(r), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
         ),
         panels.timeseries(
             "Time to max_replicas",
-            "How long until the load asks for more than max_replicas, if it goes on growing as in the last ten "
-            "minutes. No line means that it does not grow, or that the ceiling is more than a day away.",
-            "s",
-            [panels.query(left, DEPLOYMENT_LEGEND)],
+            description=(
+                "How long until the load asks for more than max_replicas, if it goes on growing as in the last ten "
+                "minutes. No line means that it does not grow, or that the ceiling is more than a day away."
+            ),
+            unit="s",
+            queries=[panels.query(left, DEPLOYMENT_LEGEND)],
             min=0,
             absent="a load that grows towards max_replicas",
         ),
@@ -165,18 +180,20 @@ def _autoscaling(r: Reader) -> list[Panel]:
     return [
         panels.state_timeline(
             "Why not at rest?",
-            common.WHY,
-            [panels.query(limits.why(r), DEPLOYMENT_LEGEND)],
-            common.WHY_STATES,
+            description=common.WHY,
+            queries=[panels.query(capacity.why(r), DEPLOYMENT_LEGEND)],
+            states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Demand and ceiling",
-            "Replicas that the load asks for (total requests / target_ongoing_requests) and max_replicas (dashed).",
-            "short",
-            [
-                panels.query(limits.demand(r), f"{DEPLOYMENT_LEGEND} demand"),
-                panels.query(limits.limit(r, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
+            description=(
+                "Replicas that the load asks for (total requests / target_ongoing_requests) and max_replicas (dashed)."
+            ),
+            unit="short",
+            queries=[
+                panels.query(capacity.demand(r), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(capacity.limit(r, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
             ],
             width=7,
             min=0,
@@ -184,12 +201,14 @@ def _autoscaling(r: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Target and floor",
-            "Replicas that the controller wants and min_replicas (dashed), where there is autoscaling. A target that "
-            "never leaves the floor pays for itself only if starting a replica takes too long.",
-            "short",
-            [
-                panels.query(f"{target} and {limits.limit(r, 'min_replicas')}", f"{DEPLOYMENT_LEGEND} target"),
-                panels.query(limits.limit(r, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
+            description=(
+                "Replicas that the controller wants and min_replicas (dashed), where there is autoscaling. A target "
+                "that never leaves the floor pays for itself only if starting a replica takes too long."
+            ),
+            unit="short",
+            queries=[
+                panels.query(f"{target} and {capacity.limit(r, 'min_replicas')}", f"{DEPLOYMENT_LEGEND} target"),
+                panels.query(capacity.limit(r, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
             ],
             width=7,
             min=0,
@@ -197,20 +216,22 @@ def _autoscaling(r: Reader) -> list[Panel]:
         ),
         panels.table(
             "Pauses between peaks",
-            "Pause: how long the load asked for no more than min_replicas, for each peak of the time range. A delay "
-            "a little shorter than the pause is the worst of both: replicas wait through most of it, and every peak "
-            "pays for their start again, which shows as changes of the target. Raise downscale_delay_s above the "
-            "pause, or set it far below.",
-            [
-                panels.query(limits.pause(r)),
-                panels.query(limits.limit(r, "downscale_delay_seconds")),
+            description=(
+                "Pause: how long the load asked for no more than min_replicas, for each peak of the time range. A "
+                "delay a little shorter than the pause is the worst of both: replicas wait through most of it, and "
+                "every peak pays for their start again, which shows as changes of the target. Raise downscale_delay_s "
+                "above the pause, or set it far below."
+            ),
+            queries=[
+                panels.query(cost.pause(r)),
+                panels.query(capacity.limit(r, "downscale_delay_seconds")),
                 panels.query(
                     promql.total(
                         f"changes({r.select('servescope_deployment_target_replicas')}[$__range])", DEPLOYMENT, "max"
                     )
                 ),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Pause", unit="s"),
@@ -224,8 +245,10 @@ def _autoscaling(r: Reader) -> list[Panel]:
 
 
 def _settings(r: Reader) -> list[Panel]:
-    share = f"({limits.limit(r, 'target_ongoing_requests')} / {limits.limit(r, 'max_ongoing_requests')})"
-    started = promql.events(r.scope, "ray_serve_replica_startup_latency_ms_bucket", (*DEPLOYMENT, "le"), "$__interval")
+    share = f"({capacity.limit(r, 'target_ongoing_requests')} / {capacity.limit(r, 'max_ongoing_requests')})"
+    started = promql.events(
+        r.scope, "ray_serve_replica_startup_latency_ms_bucket", (*DEPLOYMENT, "le"), window="$__interval"
+    )
     in_progress = promql.total(
         f"avg_over_time({r.select('ray_serve_replica_processing_queries')}[$__rate_interval])", DEPLOYMENT
     )
@@ -233,7 +256,7 @@ def _settings(r: Reader) -> list[Panel]:
     healthy = f"({r.read(REPLICAS, DEPLOYMENT)} > 0)"
     busiest = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
 
-    low, high = limits.TARGET_FAR_BELOW_LIMIT, limits.TARGET_NEAR_LIMIT
+    low, high = capacity.TARGET_FAR_BELOW_LIMIT, capacity.TARGET_NEAR_LIMIT
 
     def advice(condition: str, text: str) -> str:
         return f'label_replace({share} {condition}, "advice", "{text}", "", "")'
@@ -241,10 +264,12 @@ def _settings(r: Reader) -> list[Panel]:
     return [
         panels.table(
             "target_ongoing_requests against max_ongoing_requests",
-            "The target should be about half of the limit, so that a burst finds room while the next replica starts: "
-            "between 30 % and 70 %; above, RayServeTargetNearLimit tells. Measure the limit itself: it is where more "
-            "requests at once bring no more throughput.",
-            [
+            description=(
+                "The target should be about half of the limit, so that a burst finds room while the next replica "
+                "starts: between 30 % and 70 %; above, RayServeTargetNearLimit tells. Measure the limit itself: it is "
+                "where more requests at once bring no more throughput."
+            ),
+            queries=[
                 panels.query(
                     " or ".join(
                         (
@@ -256,10 +281,10 @@ def _settings(r: Reader) -> list[Panel]:
                         )
                     )
                 ),
-                panels.query(limits.limit(r, "target_ongoing_requests")),
-                panels.query(limits.limit(r, "max_ongoing_requests")),
+                panels.query(capacity.limit(r, "target_ongoing_requests")),
+                panels.query(capacity.limit(r, "max_ongoing_requests")),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Share", unit="percentunit"),
@@ -271,16 +296,19 @@ def _settings(r: Reader) -> list[Panel]:
         ),
         panels.table(
             "Delays against start times",
-            "Seconds. A replica is of use one delay and one start after the load rose: what arrives until then must "
-            "fit into the queues. Where the start takes longer than the upscale delay, scale earlier: a lower target, "
-            "or a higher min_replicas. Start: 95 % of the starts in the time range took at most this long.",
-            [
-                panels.query(limits.limit(r, "upscale_delay_seconds")),
+            description=(
+                "Seconds. A replica is of use one delay and one start after the load rose: what arrives until then "
+                "must fit into the queues. Where the start takes longer than the upscale delay, scale earlier: a "
+                "lower target, or a higher min_replicas. Start: 95 % of the starts in the time range took at most "
+                "this long."
+            ),
+            queries=[
+                panels.query(capacity.limit(r, "upscale_delay_seconds")),
                 panels.query(f"{promql.quantile(0.95, promql.over_range(started))} / 1000"),
-                panels.query(limits.limit(r, "downscale_delay_seconds")),
-                panels.query(limits.limit(r, "graceful_shutdown_timeout_seconds")),
+                panels.query(capacity.limit(r, "downscale_delay_seconds")),
+                panels.query(capacity.limit(r, "graceful_shutdown_timeout_seconds")),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Upscale delay", unit="s"),
@@ -292,11 +320,13 @@ def _settings(r: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Time in the replica by Little's law",
-            "Requests in progress divided by calls finished per second is the mean time in the replica (solid), "
-            "whatever the buckets say. Far above the measured p95 (dashed) requests hang that have not finished yet; "
-            "far below the median the load comes in bursts that the reports miss.",
-            "ms",
-            [
+            description=(
+                "Requests in progress divided by calls finished per second is the mean time in the replica (solid), "
+                "whatever the buckets say. Far above the measured p95 (dashed) requests hang that have not finished "
+                "yet; far below the median the load comes in bursts that the reports miss."
+            ),
+            unit="ms",
+            queries=[
                 panels.query(f"1000 * {in_progress} / ({calls} > 0)", f"{DEPLOYMENT_LEGEND} by Little's law"),
                 panels.query(r.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} p95"),
             ],
@@ -306,14 +336,16 @@ def _settings(r: Reader) -> list[Panel]:
         ),
         panels.table(
             "The most that one replica carried in a day",
-            "To size the next deployment: calls per second and requests at once that one replica carried at its best "
-            "in the last 24 hours, and the limit. Requests at once are those of the busiest replica.",
-            [
+            description=(
+                "To size the next deployment: calls per second and requests at once that one replica carried at its "
+                "best in the last 24 hours, and the limit. Requests at once are those of the busiest replica."
+            ),
+            queries=[
                 panels.query(f"max_over_time(({calls} / {healthy})[1d:1m])"),
                 panels.query(f"max_over_time(({promql.total(busiest, DEPLOYMENT, 'max')})[1d:1m])"),
-                panels.query(limits.limit(r, "max_ongoing_requests")),
+                panels.query(capacity.limit(r, "max_ongoing_requests")),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Calls/s", unit="reqps", decimals=1),
@@ -326,28 +358,30 @@ def _settings(r: Reader) -> list[Panel]:
 
 
 def _cost(r: Reader, settings: Settings) -> list[Panel]:
-    replicas = limits.reserved_replicas(r)
-    cpus, gpus = (limits.reserved(r, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
+    replicas = capacity.reserved_replicas(r)
+    cpus, gpus = (capacity.reserved(r, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
     processing = promql.total(r.select("ray_serve_replica_processing_queries"), REPLICA, "max")
     there = promql.total(processing, DEPLOYMENT, "count")
     idle = f"({promql.total(f'{processing} == 0', DEPLOYMENT, 'count')} or 0 * {there}) / {there}"
     calls = r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
-    money = _money(r, settings, replicas, calls) if settings.priced else []
+    money = _money(r, settings, replicas, calls=calls) if settings.priced else []
     return [
         panels.table(
             "Hours by deployment",
-            "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
-            "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, of those that "
-            "report their load: a replica that starts or stops does not, and counts in the hours only. On spot is the "
-            "share on spot nodes, where nodes tell.",
-            [
-                panels.query(limits.hours(replicas)),
-                panels.query(limits.hours(cpus)),
-                panels.query(limits.hours(gpus)),
-                panels.query(f"avg_over_time(({idle}){limits.STEPS})"),
-                panels.query(f"avg_over_time(({limits.spot_share(r)}){limits.STEPS})"),
+            description=(
+                "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
+                "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, of those "
+                "that report their load: a replica that starts or stops does not, and counts in the hours only. On "
+                "spot is the share on spot nodes, where nodes tell."
+            ),
+            queries=[
+                panels.query(cost.hours(replicas)),
+                panels.query(cost.hours(cpus)),
+                panels.query(cost.hours(gpus)),
+                panels.query(f"avg_over_time(({idle}){rollouts.STEPS})"),
+                panels.query(f"avg_over_time(({cost.spot_share(r)}){rollouts.STEPS})"),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Replica hours", unit="none", decimals=2),
@@ -360,14 +394,16 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
         ),
         panels.table(
             "Floods: the last hour above the usual level",
-            "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
-            "have allowed: what one hour of unwanted traffic can cost at worst.",
-            [
-                panels.query(limits.flood(r)),
-                panels.query(limits.flood_at_most(r)),
-                panels.query(limits.usual_replicas(r)),
+            description=(
+                "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
+                "have allowed: what one hour of unwanted traffic can cost at worst."
+            ),
+            queries=[
+                panels.query(cost.flood(r)),
+                panels.query(cost.flood_at_most(r)),
+                panels.query(cost.usual_replicas(r)),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Above usual", unit="none", decimals=2),
@@ -378,49 +414,55 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
         ),
         panels.timeseries(
             "Idle replicas",
-            "Share of each deployment's replicas that have nothing in progress, of those that report their load: a "
-            "replica that starts or stops does not. Always high means that min_replicas or num_replicas is above what "
-            "the load needs.",
-            "percentunit",
-            [panels.query(idle, DEPLOYMENT_LEGEND)],
+            description=(
+                "Share of each deployment's replicas that have nothing in progress, of those that report their load: "
+                "a replica that starts or stops does not. Always high means that min_replicas or num_replicas is "
+                "above what the load needs."
+            ),
+            unit="percentunit",
+            queries=[panels.query(idle, DEPLOYMENT_LEGEND)],
             min=0,
             max=1,
         ),
         panels.timeseries(
             "CPUs reserved",
-            "CPUs that the replicas of each deployment reserve, whether they use them or not.",
-            "short",
-            [panels.query(cpus, DEPLOYMENT_LEGEND)],
+            description="CPUs that the replicas of each deployment reserve, whether they use them or not.",
+            unit="short",
+            queries=[panels.query(cpus, DEPLOYMENT_LEGEND)],
             stack=True,
         ),
         panels.timeseries(
             "CPU seconds of 1,000 calls",
-            "CPU time reserved for a thousand calls: the price of a request before anybody names one. It rises when "
-            "replicas stand idle.",
-            "s",
-            [panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
+            description=(
+                "CPU time reserved for a thousand calls: the price of a request before anybody names one. It rises "
+                "when replicas stand idle."
+            ),
+            unit="s",
+            queries=[panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
             min=0,
         ),
         *money,
     ]
 
 
-def _money(r: Reader, settings: Settings, replicas: str, calls: str) -> list[Panel]:
-    cost = limits.hourly_cost(r, settings, replicas)
+def _money(r: Reader, settings: Settings, replicas: str, *, calls: str) -> list[Panel]:
+    an_hour = cost.hourly_cost(r, settings, replicas)
     return [
         panels.table(
             "Cost by deployment",
-            f"Over the time range, at {settings.price_per_gpu_hour:g} for a GPU hour and "
-            f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is that of now. Flood: the last hour above the "
-            "usual level, and the most that max_replicas would have allowed.",
-            [
-                panels.query(limits.hours(cost)),
-                panels.query(cost),
-                panels.query(f"1000 * {cost} / 3600 / ({calls} > 0)"),
-                panels.query(limits.hourly_cost(r, settings, f"({limits.flood(r)})")),
-                panels.query(limits.hourly_cost(r, settings, f"({limits.flood_at_most(r)})")),
+            description=(
+                f"Over the time range, at {settings.price_per_gpu_hour:g} for a GPU hour and "
+                f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is that of now. Flood: the last hour above "
+                "the usual level, and the most that max_replicas would have allowed."
+            ),
+            queries=[
+                panels.query(cost.hours(an_hour)),
+                panels.query(an_hour),
+                panels.query(f"1000 * {an_hour} / 3600 / ({calls} > 0)"),
+                panels.query(cost.hourly_cost(r, settings, f"({cost.flood(r)})")),
+                panels.query(cost.hourly_cost(r, settings, f"({cost.flood_at_most(r)})")),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Cost", unit="none", decimals=2),
@@ -434,12 +476,12 @@ def _money(r: Reader, settings: Settings, replicas: str, calls: str) -> list[Pan
         ),
         panels.table(
             "Cost by application",
-            "Over the time range; the rate is that of now.",
-            [
-                panels.query(promql.total(limits.hours(cost), APPLICATION)),
-                panels.query(promql.total(cost, APPLICATION)),
+            description="Over the time range; the rate is that of now.",
+            queries=[
+                panels.query(promql.total(cost.hours(an_hour), APPLICATION)),
+                panels.query(promql.total(an_hour, APPLICATION)),
             ],
-            [
+            columns=[
                 common.APPLICATION_COLUMN,
                 Column("Value #A", "Cost", unit="none", decimals=2),
                 Column("Value #B", "An hour", unit="none", decimals=2),
@@ -449,9 +491,9 @@ def _money(r: Reader, settings: Settings, replicas: str, calls: str) -> list[Pan
         ),
         panels.timeseries(
             "Cost of an hour by application",
-            "What the replicas that each application has now cost in an hour.",
-            "none",
-            [panels.query(promql.total(cost, APPLICATION), "{{application}}")],
+            description="What the replicas that each application has now cost in an hour.",
+            unit="none",
+            queries=[panels.query(promql.total(an_hour, APPLICATION), "{{application}}")],
             width=24,
             stack=True,
         ),
@@ -459,7 +501,7 @@ def _money(r: Reader, settings: Settings, replicas: str, calls: str) -> list[Pan
 
 
 def _at_ceiling(r: Reader, resource: str) -> str:
-    return limits.reserved(r, resource, limits.most_replicas(r))
+    return capacity.reserved(r, resource, capacity.most_replicas(r))
 
 
 def _reachable(r: Reader, settings: Settings, resource: str) -> str:
@@ -468,15 +510,17 @@ def _reachable(r: Reader, settings: Settings, resource: str) -> str:
     return f"vector({most:g})" if most else promql.total(r.select("ray_resources", Name=f'="{resource}"'))
 
 
-def _against(r: Reader, settings: Settings, name: str, width: int, absent: str = "") -> Panel:
+def _against(r: Reader, settings: Settings, name: str, *, width: int, absent: str = "") -> Panel:
     resource = f"replica_{name.lower()}s"
-    now = limits.reserved(r, resource, limits.reserved_replicas(r))
+    now = capacity.reserved(r, resource, capacity.reserved_replicas(r))
     return panels.timeseries(
         f"{name}s reserved, allowed and there",
-        f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
-        f"allowed, and that the cluster {_REACH} (dashed). What other Ray programs reserve does not count.",
-        "short",
-        [
+        description=(
+            f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
+            f"allowed, and that the cluster {_REACH} (dashed). What other Ray programs reserve does not count."
+        ),
+        unit="short",
+        queries=[
             panels.query(promql.total(now), "reserved now"),
             panels.query(promql.total(_at_ceiling(r, resource)), "at the ceiling"),
             panels.query(_reachable(r, settings, name), "cluster"),
@@ -493,11 +537,12 @@ def _gpus(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
     return [
         panels.stat(
             "GPUs at the ceiling",
-            "GPUs that all deployments, chosen or not, would reserve with every replica that they are allowed, against "
-            "those that the "
-            f"cluster {_REACH}. Above 100 % the last ones would never start.",
-            "percentunit",
-            [
+            description=(
+                "GPUs that all deployments, chosen or not, would reserve with every replica that they are allowed, "
+                f"against those that the cluster {_REACH}. Above 100 % the last ones would never start."
+            ),
+            unit="percentunit",
+            queries=[
                 panels.query(
                     f"{promql.total(_at_ceiling(everything, 'replica_gpus'))} / ({_reachable(r, settings, 'GPU')} > 0)"
                 )
@@ -507,20 +552,22 @@ def _gpus(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             thresholds=common.UTILIZATION,
             absent="a GPU on a node",
         ),
-        _against(r, settings, "GPU", 16, "a GPU on a node"),
+        _against(r, settings, "GPU", width=16, absent="a GPU on a node"),
     ]
 
 
 def _cluster(r: Reader, settings: Settings) -> list[Panel]:
     return [
-        _against(r, settings, "CPU", 12),
+        _against(r, settings, "CPU", width=12),
         panels.timeseries(
             "Replicas by market",
-            "Replicas of the chosen deployments by how their nodes are paid for, from the node label "
-            "ray.io/market-type. Spot nodes may go at two minutes' notice: what must not fail with them needs replicas "
-            "elsewhere. Unknown: the node has no such label; set RAY_NODE_MARKET_TYPE where it starts.",
-            "short",
-            [
+            description=(
+                "Replicas of the chosen deployments by how their nodes are paid for, from the node label "
+                "ray.io/market-type. Spot nodes may go at two minutes' notice: what must not fail with them needs "
+                "replicas elsewhere. Unknown: the node has no such label; set RAY_NODE_MARKET_TYPE where it starts."
+            ),
+            unit="short",
+            queries=[
                 panels.query(
                     promql.total(r.select("servescope_deployment_market_replicas"), ("market_type",)), "{{market_type}}"
                 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from servescope import limits, panels, promql
-from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
-from servescope.panels import PALETTE, Annotation, Column, Link, Query, Threshold, Variable
-from servescope.promql import DEPLOYMENT, Scope
+from servescope import promql
+from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
+from servescope.grafana import panels, variables
+from servescope.grafana.model import PALETTE, Annotation, Column, Link, Query, Threshold, Variable
+from servescope.promql import DEPLOYMENT, Scope, capacity, rollouts
+from servescope.promql.signals import REQUESTS, Reader
 from servescope.settings import Settings
-from servescope.signals import REQUESTS, Reader
 
 DEPLOYMENT_LEGEND = "{{application}}/{{deployment}}"
 QUANTILES = (0.5, 0.95, 0.99)
@@ -53,12 +54,12 @@ WHY = (
     "check that fails or takes longer than that, or crashes. Green: the target is reached."
 )
 WHY_STATES = {
-    limits.AT_REST: ("at rest", PALETTE.good),
-    limits.STARTING: ("replicas starting", PALETTE.neutral),
-    limits.DELAYED: ("waiting for the delay", PALETTE.shrinking),
-    limits.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
-    limits.NOT_UP: ("replicas not coming up", PALETTE.failing),
-    limits.UNPLACED: ("replicas without a place", PALETTE.failing),
+    capacity.AT_REST: ("at rest", PALETTE.good),
+    capacity.STARTING: ("replicas starting", PALETTE.neutral),
+    capacity.DELAYED: ("waiting for the delay", PALETTE.shrinking),
+    capacity.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
+    capacity.NOT_UP: ("replicas not coming up", PALETTE.failing),
+    capacity.UNPLACED: ("replicas without a place", PALETTE.failing),
 }
 
 # The lowest codes mean trouble: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.
@@ -82,10 +83,10 @@ def reader(settings: Settings, recorded: bool, *labels: str) -> Reader:
     """A reader for a dashboard with a cluster variable and one variable for each of `labels`."""
     names = {settings.cluster_label: "cluster"} | {label: label for label in labels}
     matchers = {label: f'=~"${variable}"' for label, variable in names.items()}
-    return Reader(settings, Scope(settings.cluster_label, matchers), recorded)
+    return Reader(settings, Scope(settings.cluster_label, matchers), recorded=recorded)
 
 
-def variables(settings: Settings, *labels: str) -> list[Variable]:
+def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
     """The data source, the cluster, and those of application, deployment, route, replica and instance asked for."""
     cluster = settings.cluster_label
     # All of the cluster is ".*", so that a Prometheus without the label works; an application always has a name.
@@ -97,8 +98,8 @@ def variables(settings: Settings, *labels: str) -> list[Variable]:
         "instance": ("Node", "ray_node_cpu_utilization", ".+"),
     }
     result = [
-        panels.datasource_variable(),
-        panels.label_variable(
+        variables.datasource_variable(),
+        variables.label_variable(
             "cluster",
             "Cluster",
             f"label_values({Scope(cluster).select('ray_node_cpu_utilization')}, {cluster})",
@@ -109,13 +110,15 @@ def variables(settings: Settings, *labels: str) -> list[Variable]:
     for label in labels:
         title, metric, everything = known[label]
         result.append(
-            panels.label_variable(label, title, f"label_values({scope.select(metric)}, {label})", all_value=everything)
+            variables.label_variable(
+                label, title, f"label_values({scope.select(metric)}, {label})", all_value=everything
+            )
         )
         scope = scope.narrowed(**{label: f'=~"${label}"'})
     return result
 
 
-def rollouts(settings: Settings) -> list[Annotation]:
+def rollout_marks(settings: Settings) -> list[Annotation]:
     """On every dashboard: what was deployed (the state exporter tells), and how long a deployment was UPDATING."""
     scope = Scope(settings.cluster_label, {settings.cluster_label: '=~"$cluster"'})
     updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
@@ -123,7 +126,7 @@ def rollouts(settings: Settings) -> list[Annotation]:
         Annotation(
             name="Deploys",
             # One mark for each application that a deploy changed: not for those that the same file left alone.
-            expr=limits.changed(scope, "$__interval", promql.APPLICATION),
+            expr=rollouts.changed(scope, "$__interval", promql.APPLICATION),
             title="Deploy",
             text="{{application}}",
             color=PALETTE.other,

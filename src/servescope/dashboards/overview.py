@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from servescope import limits, panels, promql
+from servescope import promql
 from servescope.dashboards import common, slo
-from servescope.panels import PALETTE, Column, Dashboard, Link, Panel, Threshold
-from servescope.promql import APPLICATION, DEPLOYMENT
-from servescope.settings import Settings
-from servescope.signals import (
+from servescope.grafana import layout, panels
+from servescope.grafana.layout import Dashboard
+from servescope.grafana.model import PALETTE, Column, Link, Panel, Threshold
+from servescope.promql import APPLICATION, DEPLOYMENT, capacity
+from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,
     PROCESSING_LATENCY,
     QUEUED,
@@ -19,12 +20,13 @@ from servescope.signals import (
     TARGET_REPLICAS,
     Reader,
 )
+from servescope.settings import Settings
 
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
     r = common.reader(settings, recorded, "application")
-    return panels.dashboard(
+    return layout.dashboard(
         uid="servescope-overview",
         title="Ray Serve / Overview",
         description="Is anything wrong, in which application, and since when?",
@@ -38,8 +40,8 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("What happened", _events(r)),
             panels.row("gRPC", _grpc(r), collapsed=True),
         ],
-        variables=common.variables(settings, "application"),
-        annotations=common.rollouts(settings),
+        variables=common.standard_variables(settings, "application"),
+        annotations=common.rollout_marks(settings),
         settings=settings,
     )
 
@@ -58,93 +60,109 @@ def _health(r: Reader) -> list[Panel]:
     return [
         panels.stat(
             "Applications in trouble",
-            "Applications whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. An application that "
-            "failed to deploy answers 503 on its route while the proxies' own health check stays green.",
-            "none",
-            [panels.query(_in_trouble(r, "ray_serve_application_status", APPLICATION))],
+            description=(
+                "Applications whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. An application "
+                "that failed to deploy answers 503 on its route while the proxies' own health check stays green."
+            ),
+            unit="none",
+            queries=[panels.query(_in_trouble(r, "ray_serve_application_status", APPLICATION))],
             width=3,
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
             "Deployments in trouble",
-            "Deployments whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. A crash that heals "
-            "within a few seconds never shows here: look at replica starts below.",
-            "none",
-            [panels.query(_in_trouble(r, "ray_serve_deployment_status", DEPLOYMENT))],
+            description=(
+                "Deployments whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. A crash that heals "
+                "within a few seconds never shows here: look at replica starts below."
+            ),
+            unit="none",
+            queries=[panels.query(_in_trouble(r, "ray_serve_deployment_status", DEPLOYMENT))],
             width=3,
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
             "Requests",
-            "Requests answered per second by all proxies, HTTP and gRPC, failures counted.",
-            "reqps",
-            [panels.query(r.read(REQUESTS))],
+            description="Requests answered per second by all proxies, HTTP and gRPC, failures counted.",
+            unit="reqps",
+            queries=[panels.query(r.read(REQUESTS))],
             width=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
             "Error ratio",
-            "Share of requests that ended in a 5xx (back-pressure by 503 among them). 4xx and clients that went away "
-            "do not count. Amber from 0.1 %, red from 1 %.",
-            "percentunit",
-            [panels.query(common.error_ratio(r))],
+            description=(
+                "Share of requests that ended in a 5xx (back-pressure by 503 among them). 4xx and clients that went "
+                "away do not count. Amber from 0.1 %, red from 1 %."
+            ),
+            unit="percentunit",
+            queries=[panels.query(common.error_ratio(r))],
             width=3,
             thresholds=common.ERROR_RATIO,
         ),
         panels.stat(
             "Back-pressure",
-            "Share of requests turned away because a queue was full (503, or 429 where the deployment says so). "
-            "Anything above 0 means that callers are being refused: add replicas or raise the limits.",
-            "percentunit",
-            [panels.query(common.outcome_ratio(r, "shed"))],
+            description=(
+                "Share of requests turned away because a queue was full (503, or 429 where the deployment says so). "
+                "Anything above 0 means that callers are being refused: add replicas or raise the limits."
+            ),
+            unit="percentunit",
+            queries=[panels.query(common.outcome_ratio(r, "shed"))],
             width=3,
             thresholds=common.ERROR_RATIO,
         ),
         panels.stat(
             "Latency p95",
-            "95 % of requests were answered within this time, measured at the proxy, every outcome counted. The figure "
-            "is interpolated inside one bucket, and Ray has no bucket between 10 s and 60 s.",
-            "ms",
-            [panels.query(r.quantile(0.95, REQUEST_LATENCY))],
+            description=(
+                "95 % of requests were answered within this time, measured at the proxy, every outcome counted. The "
+                "figure is interpolated inside one bucket, and Ray has no bucket between 10 s and 60 s."
+            ),
+            unit="ms",
+            queries=[panels.query(r.quantile(0.95, REQUEST_LATENCY))],
             width=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
             "Waiting requests",
-            "Requests that wait in proxies and handles because no replica has room. Brief waits are normal; a figure "
-            "that stays above 0 means demand exceeds what the replicas may take.",
-            "short",
-            [panels.query(r.read(QUEUED))],
+            description=(
+                "Requests that wait in proxies and handles because no replica has room. Brief waits are normal; a "
+                "figure that stays above 0 means demand exceeds what the replicas may take."
+            ),
+            unit="short",
+            queries=[panels.query(r.read(QUEUED))],
             width=3,
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
             "Missing replicas",
-            "Replicas that the controller wants and that are not healthy yet, in all deployments. Normal is 0 but for "
-            "the minute after a scale-up.",
-            "none",
-            [panels.query(promql.total(_missing_replicas(r, DEPLOYMENT)))],
+            description=(
+                "Replicas that the controller wants and that are not healthy yet, in all deployments. Normal is 0 but "
+                "for the minute after a scale-up."
+            ),
+            unit="none",
+            queries=[panels.query(promql.total(_missing_replicas(r, DEPLOYMENT)))],
             width=3,
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.state_timeline(
             "Application status",
-            "What Serve's controller says of each application. Green is RUNNING. Outages shorter than the report "
-            "interval of ten seconds do not show.",
-            [
+            description=(
+                "What Serve's controller says of each application. Green is RUNNING. Outages shorter than the report "
+                "interval of ten seconds do not show."
+            ),
+            queries=[
                 panels.query(
                     promql.total(r.select("ray_serve_application_status"), APPLICATION, "min"),
                     "{{application}}",
                 )
             ],
-            common.APPLICATION_STATES,
+            states=common.APPLICATION_STATES,
             width=10,
             height=8,
         ),
         panels.table(
             "Applications",
-            "One line for each application, as it is now. Follow the name to its deployments.",
-            [
+            description="One line for each application, as it is now. Follow the name to its deployments.",
+            queries=[
                 panels.query(r.read(REQUESTS, APPLICATION)),
                 panels.query(common.error_ratio(r, APPLICATION)),
                 panels.query(r.quantile(0.95, REQUEST_LATENCY, APPLICATION)),
@@ -152,7 +170,7 @@ def _health(r: Reader) -> list[Panel]:
                 panels.query(promql.total(_missing_replicas(r, DEPLOYMENT), APPLICATION)),
                 panels.query(r.read(QUEUED, APPLICATION)),
             ],
-            [
+            columns=[
                 Column("application", "Application", links=(common.to_deployment("${__value.text}"),)),
                 Column("Value #A", "Requests", unit="reqps", decimals=1),
                 Column("Value #B", "Error ratio", unit="percentunit", thresholds=common.ERROR_RATIO),
@@ -175,10 +193,12 @@ def _alerts(r: Reader) -> Panel:
     to_runbook = (Link("Open the runbook", f"{runbooks}/${{__value.text}}.md"),) if "://" in runbooks else ()
     return panels.table(
         "Firing alerts",
-        "What our alert rules say now, whatever application is chosen. ServescopeWatchdog always fires: without that "
-        "line no rule is evaluated. The name is that of the runbook page.",
-        [panels.query(promql.total(r.select("ALERTS", alertstate='="firing"'), by, "count"))],
-        [
+        description=(
+            "What our alert rules say now, whatever application is chosen. ServescopeWatchdog always fires: without "
+            "that line no rule is evaluated. The name is that of the runbook page."
+        ),
+        queries=[panels.query(promql.total(r.select("ALERTS", alertstate='="firing"'), by, "count"))],
+        columns=[
             Column("severity", "Severity"),
             Column("alertname", "Alert", links=to_runbook),
             Column("application", "Application"),
@@ -197,67 +217,82 @@ def _traffic(r: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "Requests by outcome",
-            "Every request that the proxies answered, by how it ended. Blue is good; red (5xx) and amber "
-            "(back-pressure) are the service's doing; grey and violet are the clients'.",
-            "reqps",
-            common.outcome_queries(r),
+            description=(
+                "Every request that the proxies answered, by how it ended. Blue is good; red (5xx) and amber "
+                "(back-pressure) are the service's doing; grey and violet are the clients'."
+            ),
+            unit="reqps",
+            queries=common.outcome_queries(r),
             stack=True,
             colors=common.outcome_colors(r.settings),
         ),
         panels.timeseries(
             "Requests by application",
-            "Requests answered per second for each application, failures counted.",
-            "reqps",
-            [panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
+            description="Requests answered per second for each application, failures counted.",
+            unit="reqps",
+            queries=[panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
             links=(common.to_deployment(),),
         ),
         panels.timeseries(
             "Error ratio by application",
-            "Share of each application's requests that ended in a 5xx. Absent while an application has no traffic.",
-            "percentunit",
-            [panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
+            description=(
+                "Share of each application's requests that ended in a 5xx. Absent while an application has no traffic."
+            ),
+            unit="percentunit",
+            queries=[panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
             min=0,
             thresholds=common.ERROR_RATIO,
             links=(common.to_deployment(),),
         ),
         panels.timeseries(
             "Latency",
-            "Time from a request's arrival at the proxy to its answer. p50 is what most users feel, p99 what one in a "
-            "hundred feels. Exact only to the bucket: between 10 s and 60 s Ray has no bound.",
-            "ms",
-            [panels.query(r.quantile(q, REQUEST_LATENCY), f"p{100 * q:g}") for q in common.QUANTILES],
+            description=(
+                "Time from a request's arrival at the proxy to its answer. p50 is what most users feel, p99 what one "
+                "in a hundred feels. Exact only to the bucket: between 10 s and 60 s Ray has no bound."
+            ),
+            unit="ms",
+            queries=[panels.query(r.quantile(q, REQUEST_LATENCY), f"p{100 * q:g}") for q in common.QUANTILES],
             min=0,
         ),
         panels.timeseries(
             "Latency p95 by application",
-            "95 % of each application's requests were answered within this time.",
-            "ms",
-            [panels.query(r.quantile(0.95, REQUEST_LATENCY, APPLICATION), "{{application}}")],
+            description="95 % of each application's requests were answered within this time.",
+            unit="ms",
+            queries=[panels.query(r.quantile(0.95, REQUEST_LATENCY, APPLICATION), "{{application}}")],
             min=0,
             links=(common.to_deployment(),),
         ),
         panels.heatmap(
             "Latency distribution",
-            "How many requests per second fell into each latency bucket. Two bands mean two kinds of request; a band "
-            "that climbs means that everything slows down.",
-            "ms",
-            panels.query(buckets),
+            description=(
+                "How many requests per second fell into each latency bucket. Two bands mean two kinds of request; a "
+                "band that climbs means that everything slows down."
+            ),
+            unit="ms",
+            target=panels.query(buckets),
             width=8,
         ),
         panels.timeseries(
             "Requests not answered well, by status code",
-            "Everything that was not a success: 404, 405 and 422 are the client's; 408 is Serve's request timeout; 429 "
-            "and 503 are full queues (503 also means that no replica is there); 499 is a client that went away.",
-            "reqps",
-            [panels.query(not_answered, "{{application}} {{status_code}}")],
+            description=(
+                "Everything that was not a success: 404, 405 and 422 are the client's; 408 is Serve's request "
+                "timeout; 429 and 503 are full queues (503 also means that no replica is there); 499 is a client that "
+                "went away."
+            ),
+            unit="reqps",
+            queries=[panels.query(not_answered, "{{application}} {{status_code}}")],
             width=12,
         ),
         panels.timeseries(
             "Unmatched and probe traffic",
-            "Requests that belong to no application: health probes, route listings, and paths that match nothing (404, "
-            "no route in the legend). Scanners and clients with a wrong URL show here and nowhere else.",
-            "reqps",
-            [panels.query(r.read(REQUESTS, ("route", "status_code"), application='=""'), "{{status_code}} {{route}}")],
+            description=(
+                "Requests that belong to no application: health probes, route listings, and paths that match nothing "
+                "(404, no route in the legend). Scanners and clients with a wrong URL show here and nowhere else."
+            ),
+            unit="reqps",
+            queries=[
+                panels.query(r.read(REQUESTS, ("route", "status_code"), application='=""'), "{{status_code}} {{route}}")
+            ],
             width=12,
         ),
     ]
@@ -267,9 +302,9 @@ def _grpc(r: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "gRPC requests by status",
-            "Requests per second at the gRPC proxies, by status name.",
-            "reqps",
-            [
+            description="Requests per second at the gRPC proxies, by status name.",
+            unit="reqps",
+            queries=[
                 panels.query(
                     promql.total(
                         r.scope.rate("ray_serve_num_grpc_requests_total", "$__rate_interval"),
@@ -287,57 +322,67 @@ def _grpc(r: Reader) -> list[Panel]:
 
 def _deployments(r: Reader) -> list[Panel]:
     over_range = replace(r, window="$__range")
-    failed_in_a_step = promql.events(r.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, "$__interval")
+    failed_in_a_step = promql.events(
+        r.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, window="$__interval"
+    )
     failed = promql.or_zero(promql.over_range(failed_in_a_step), r.scope)
     p95 = over_range.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
     return [
         panels.state_timeline(
             "Deployment status",
-            f"What Serve's controller says of each deployment. {common.CHANGES} Outages "
-            "shorter than ten seconds do not show.",
-            [
+            description=(
+                f"What Serve's controller says of each deployment. {common.CHANGES} Outages shorter than ten seconds "
+                "do not show."
+            ),
+            queries=[
                 panels.query(
                     promql.total(r.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
                     common.DEPLOYMENT_LEGEND,
                 )
             ],
-            common.DEPLOYMENT_STATES,
+            states=common.DEPLOYMENT_STATES,
             width=24,
             height=8,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.bar_gauge(
             "Most failed calls",
-            "Calls that ended in an exception during the whole time range, first failures counted: the ten deployments "
-            "with the most. A failure deep down shows in each caller above it too.",
-            "short",
-            [panels.query(f"topk(10, {failed})", common.DEPLOYMENT_LEGEND, instant=True)],
+            description=(
+                "Calls that ended in an exception during the whole time range, first failures counted: the ten "
+                "deployments with the most. A failure deep down shows in each caller above it too."
+            ),
+            unit="short",
+            queries=[panels.query(f"topk(10, {failed})", common.DEPLOYMENT_LEGEND, instant=True)],
             thresholds=common.ANY_IS_BAD,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.bar_gauge(
             "Slowest (p95)",
-            "95 % of calls took at most this long in the replica, over the whole time range: the ten slowest "
-            "deployments. A caller's time holds that of what it calls.",
-            "ms",
-            [panels.query(f"topk(10, {p95})", common.DEPLOYMENT_LEGEND, instant=True)],
+            description=(
+                "95 % of calls took at most this long in the replica, over the whole time range: the ten slowest "
+                "deployments. A caller's time holds that of what it calls."
+            ),
+            unit="ms",
+            queries=[panels.query(f"topk(10, {p95})", common.DEPLOYMENT_LEGEND, instant=True)],
             thresholds=(Threshold(None, PALETTE.neutral),),
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.bar_gauge(
             "Longest queues",
-            "Requests waiting for each deployment now: the ten with the most.",
-            "short",
-            [panels.query(f"topk(10, {r.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)],
+            description="Requests waiting for each deployment now: the ten with the most.",
+            unit="short",
+            queries=[panels.query(f"topk(10, {r.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)],
             thresholds=common.ANY_IS_RISKY,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "In flight share by deployment",
-            "Requests in progress against what the healthy replicas take at once (replicas x max_ongoing_requests). At "
-            "100 % new requests wait. The capacity dashboard tells what to do.",
-            "percentunit",
-            [panels.query(limits.in_flight_share(r), common.DEPLOYMENT_LEGEND)],
+            description=(
+                "Requests in progress against what the healthy replicas take at once (replicas x "
+                "max_ongoing_requests). At 100 % new requests wait. The capacity dashboard tells what to do."
+            ),
+            unit="percentunit",
+            queries=[panels.query(capacity.in_flight_share(r), common.DEPLOYMENT_LEGEND)],
             width=10,
             min=0,
             thresholds=common.UTILIZATION,
@@ -345,43 +390,50 @@ def _deployments(r: Reader) -> list[Panel]:
         ),
         panels.state_timeline(
             "Why not at rest?",
-            common.WHY,
-            [panels.query(limits.why(r), common.DEPLOYMENT_LEGEND)],
-            common.WHY_STATES,
+            description=common.WHY,
+            queries=[panels.query(capacity.why(r), common.DEPLOYMENT_LEGEND)],
+            states=common.WHY_STATES,
             width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.stat(
             "Capped by max_replicas",
-            "Deployments whose load asks for more replicas than max_replicas allows now. Normal is 0. Raise the "
-            "ceiling, or shed load on purpose: see the capacity dashboard.",
-            "none",
-            [panels.query(limits.capped(r))],
+            description=(
+                "Deployments whose load asks for more replicas than max_replicas allows now. Normal is 0. Raise the "
+                "ceiling, or shed load on purpose: see the capacity dashboard."
+            ),
+            unit="none",
+            queries=[panels.query(capacity.capped(r))],
             width=4,
             height=8,
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.timeseries(
             "Calls by deployment",
-            "Calls that replicas finished per second, failed ones counted (Ray's own request counter leaves them out).",
-            "reqps",
-            [panels.query(r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
+            description=(
+                "Calls that replicas finished per second, failed ones counted (Ray's own request counter leaves "
+                "them out)."
+            ),
+            unit="reqps",
+            queries=[panels.query(r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Waiting requests by deployment",
-            "Requests waiting in proxies and handles for a replica of each deployment.",
-            "short",
-            [panels.query(r.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
+            description="Requests waiting in proxies and handles for a replica of each deployment.",
+            unit="short",
+            queries=[panels.query(r.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
             min=0,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Replicas wanted and healthy",
-            "All deployments together: what the controller wants (dashed) and what passes its health check. A gap that "
-            "stays means that replicas cannot be placed or do not start.",
-            "short",
-            [
+            description=(
+                "All deployments together: what the controller wants (dashed) and what passes its health check. A gap "
+                "that stays means that replicas cannot be placed or do not start."
+            ),
+            unit="short",
+            queries=[
                 panels.query(r.read(REPLICAS), "healthy"),
                 panels.query(promql.total(r.read(TARGET_REPLICAS, DEPLOYMENT)), "wanted"),
             ],
@@ -394,31 +446,33 @@ def _deployments(r: Reader) -> list[Panel]:
 
 def _events(r: Reader) -> list[Panel]:
     def counted(counter: str) -> str:
-        return promql.or_zero(promql.events(r.scope, counter, DEPLOYMENT, "$__interval"), r.scope)
+        return promql.or_zero(promql.events(r.scope, counter, DEPLOYMENT, window="$__interval"), r.scope)
 
     return [
         panels.timeseries(
             "Replica starts",
-            "Replicas started in each interval, first starts counted. Expected at a deploy or a scale-up; anything "
-            "else is a replica that died and was replaced.",
-            "short",
-            [panels.query(counted("ray_serve_replica_startup_latency_ms_count"), common.DEPLOYMENT_LEGEND)],
+            description=(
+                "Replicas started in each interval, first starts counted. Expected at a deploy or a scale-up; anything "
+                "else is a replica that died and was replaced."
+            ),
+            unit="short",
+            queries=[panels.query(counted("ray_serve_replica_startup_latency_ms_count"), common.DEPLOYMENT_LEGEND)],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Health check failures",
-            "Failed health checks of replicas in each interval, the first one counted. Normal is 0.",
-            "short",
-            [panels.query(counted("ray_serve_health_check_failures_total"), common.DEPLOYMENT_LEGEND)],
+            description="Failed health checks of replicas in each interval, the first one counted. Normal is 0.",
+            unit="short",
+            queries=[panels.query(counted("ray_serve_health_check_failures_total"), common.DEPLOYMENT_LEGEND)],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Failed calls",
-            "Calls that ended in an exception in each interval, the first one counted.",
-            "short",
-            [panels.query(counted("ray_serve_deployment_error_counter_total"), common.DEPLOYMENT_LEGEND)],
+            description="Calls that ended in an exception in each interval, the first one counted.",
+            unit="short",
+            queries=[panels.query(counted("ray_serve_deployment_error_counter_total"), common.DEPLOYMENT_LEGEND)],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),

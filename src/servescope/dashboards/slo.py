@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from servescope import panels
 from servescope.dashboards import common
-from servescope.panels import PALETTE, Column, Dashboard, Panel, Threshold
+from servescope.grafana import layout, panels, variables
+from servescope.grafana.layout import Dashboard
+from servescope.grafana.model import PALETTE, Column, Panel, Threshold
 from servescope.promql import APPLICATION
-from servescope.rules.slo_rules import RECORDED
+from servescope.promql.signals import REQUESTS, Reader
+from servescope.promql.slo_series import RECORDED
 from servescope.settings import Settings
-from servescope.signals import REQUESTS, Reader
 
 LEGEND = "{{slo}} {{sli}}"
 BUDGET = (Threshold(None, PALETTE.failing), Threshold(0.0, PALETTE.at_risk), Threshold(0.25, PALETTE.neutral))
@@ -23,10 +24,10 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard; SLOs are always recorded, so the two variants differ in the requests only."""
     r = common.reader(settings, recorded)
     cluster = settings.cluster_label
-    slo = panels.label_variable(
+    slo = variables.label_variable(
         "slo", "SLO", f'label_values(serve_slo:objective:ratio{{{cluster}=~"$cluster"}}, slo)', all_value=".+"
     )
-    return panels.dashboard(
+    return layout.dashboard(
         uid="servescope-slo",
         title="Ray Serve / SLO",
         description="How much error budget is left, and how fast does it burn?",
@@ -35,8 +36,8 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("How fast does it burn?", _burn(cluster)),
             panels.row("What burns it?", _causes(cluster, r)),
         ],
-        variables=[*common.variables(settings), slo],
-        annotations=common.rollouts(settings),
+        variables=[*common.standard_variables(settings), slo],
+        annotations=common.rollout_marks(settings),
         settings=settings,
     )
 
@@ -52,13 +53,15 @@ def state(cluster: str) -> Panel:
     """Every promise in one line, whatever application is chosen: for the overview."""
     return panels.table(
         "Promises",
-        "One line for each service level objective: the share of its error budget that is left (below 0 is overspent) "
-        "and the pace of the last hour (1 spends the budget exactly in its window).",
-        [
+        description=(
+            "One line for each service level objective: the share of its error budget that is left (below 0 is "
+            "overspent) and the pace of the last hour (1 spends the budget exactly in its window)."
+        ),
+        queries=[
             panels.query(_read(cluster, "serve_slo:error_budget_left:ratio", "")),
             panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h", "")),
         ],
-        [
+        columns=[
             Column("slo", "SLO", links=(common.to_slo(),)),
             Column("sli", "Indicator"),
             Column("Value #A", "Budget left", unit="percentunit", decimals=1, thresholds=BUDGET),
@@ -75,17 +78,20 @@ def _budget(cluster: str) -> list[Panel]:
     return [
         panels.table(
             "Objectives",
-            "One line for each promise: the share of good requests that was promised, what is left of the error budget "
-            "(1 is untouched, below 0 is overspent), the pace of the last hour (1 spends the budget exactly in its "
-            "window) and the time until it is spent at that pace. No time means that nothing was spent in the hour.",
-            [
+            description=(
+                "One line for each promise: the share of good requests that was promised, what is left of the error "
+                "budget (1 is untouched, below 0 is overspent), the pace of the last hour (1 spends the budget "
+                "exactly in its window) and the time until it is spent at that pace. No time means that nothing was "
+                "spent in the hour."
+            ),
+            queries=[
                 panels.query(_read(cluster, "serve_slo:objective:ratio")),
                 panels.query(_read(cluster, "serve_slo:error_budget_left:ratio")),
                 panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h")),
                 panels.query(_read(cluster, "serve_slo:time_to_exhaustion:seconds")),
                 panels.query(_read(cluster, "serve_slo:requests:events1h")),
             ],
-            [
+            columns=[
                 Column("slo", "SLO"),
                 Column("sli", "Indicator"),
                 Column("Value #A", "Promised", unit="percentunit", decimals=2),
@@ -101,10 +107,12 @@ def _budget(cluster: str) -> list[Panel]:
         ),
         panels.timeseries(
             "Error budget left",
-            "Share of the error budget that is left in the SLO's window, which rolls: it recovers as old errors leave. "
-            "Below 0 the promise is broken.",
-            "percentunit",
-            [panels.query(_read(cluster, "serve_slo:error_budget_left:ratio"), LEGEND)],
+            description=(
+                "Share of the error budget that is left in the SLO's window, which rolls: it recovers as old errors "
+                "leave. Below 0 the promise is broken."
+            ),
+            unit="percentunit",
+            queries=[panels.query(_read(cluster, "serve_slo:error_budget_left:ratio"), LEGEND)],
             width=12,
             height=9,
             max=1,
@@ -118,20 +126,24 @@ def _burn(cluster: str) -> list[Panel]:
     return [
         panels.timeseries(
             "Burn rate",
-            "Pace of the last hour against what the budget allows: 1 spends it in its window exactly; over 30 days "
-            "14.4 for an hour and 6 for six hours wake somebody, 3 for a day and 1 for three days open a ticket.",
-            "none",
-            [panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h"), LEGEND)],
+            description=(
+                "Pace of the last hour against what the budget allows: 1 spends it in its window exactly; over 30 days "
+                "14.4 for an hour and 6 for six hours wake somebody, 3 for a day and 1 for three days open a ticket."
+            ),
+            unit="none",
+            queries=[panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h"), LEGEND)],
             min=0,
             thresholds=BURN,
             absent=ABSENT,
         ),
         panels.timeseries(
             "Share of bad requests, five minutes and an hour",
-            "Failed, refused or slow requests by the promise: the short window shows the trouble now, the long one "
-            "what it adds up to.",
-            "percentunit",
-            [
+            description=(
+                "Failed, refused or slow requests by the promise: the short window shows the trouble now, the long one "
+                "what it adds up to."
+            ),
+            unit="percentunit",
+            queries=[
                 panels.query(_read(cluster, "serve_slo:error_ratio:ratio5m"), f"{LEGEND} 5m"),
                 panels.query(_read(cluster, "serve_slo:error_ratio:ratio1h"), f"{LEGEND} 1h"),
             ],
@@ -140,9 +152,11 @@ def _burn(cluster: str) -> list[Panel]:
         ),
         panels.timeseries(
             "Share of bad requests, six hours and three days",
-            "The windows of slow burns: a small share that nobody notices and that spends the budget all the same.",
-            "percentunit",
-            [
+            description=(
+                "The windows of slow burns: a small share that nobody notices and that spends the budget all the same."
+            ),
+            unit="percentunit",
+            queries=[
                 panels.query(_read(cluster, "serve_slo:error_ratio:ratio6h"), f"{LEGEND} 6h"),
                 panels.query(_read(cluster, "serve_slo:error_ratio:ratio3d"), f"{LEGEND} 3d"),
             ],
@@ -157,26 +171,26 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "Bad requests per hour",
-            "How many requests broke the promise in the hour before each point.",
-            "short",
-            [panels.query(_read(cluster, "serve_slo:errors:events1h"), LEGEND)],
+            description="How many requests broke the promise in the hour before each point.",
+            unit="short",
+            queries=[panels.query(_read(cluster, "serve_slo:errors:events1h"), LEGEND)],
             min=0,
             absent=ABSENT,
         ),
         panels.timeseries(
             "Error ratio by application",
-            "Share of each application's requests that ended in a 5xx, promise or not.",
-            "percentunit",
-            [panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
+            description="Share of each application's requests that ended in a 5xx, promise or not.",
+            unit="percentunit",
+            queries=[panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
             min=0,
             thresholds=common.ERROR_RATIO,
             links=(common.to_deployment(),),
         ),
         panels.timeseries(
             "Requests by application",
-            "Requests answered per second: with little traffic few failures are a large share.",
-            "reqps",
-            [panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
+            description="Requests answered per second: with little traffic few failures are a large share.",
+            unit="reqps",
+            queries=[panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
             links=(common.to_deployment(),),
         ),
     ]

@@ -6,8 +6,8 @@ from typing import Any
 
 from servescope import promql
 from servescope.promql import Scope
+from servescope.promql.signals import SIGNALS, Signal
 from servescope.settings import Settings
-from servescope.signals import SIGNALS, Signal
 
 
 def expression(signal: Signal, settings: Settings) -> str:

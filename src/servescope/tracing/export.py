@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from servescope.errors import ServescopeError
-from servescope.tracing.rewrite import rewritten
+from servescope.tracing.semconv import rewritten
 
 OUTAGE_S = 90.0  # how long a batch is tried again: a Collector that is restarted or moved is back by then
 PAUSE_S = 2.0
@@ -68,7 +68,7 @@ class Patient(SpanExporter):
     """
 
     def __init__(
-        self, exporter: SpanExporter, mended: bool, outage_s: float = OUTAGE_S, pause_s: float = PAUSE_S
+        self, exporter: SpanExporter, *, mended: bool, outage_s: float = OUTAGE_S, pause_s: float = PAUSE_S
     ) -> None:
         self._exporter = exporter
         self._mended = mended
@@ -138,6 +138,6 @@ def processor(mended: bool) -> Processor:
         ServescopeError: an environment variable is wrong, or a package is missing.
     """
     try:
-        return Processor(Patient(otlp_exporter(), mended))
+        return Processor(Patient(otlp_exporter(), mended=mended))
     except ValueError as error:  # the SDK on a number that is none, or out of range
         raise ServescopeError(f"an OTEL_* variable is wrong: {error}") from error

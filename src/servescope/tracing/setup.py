@@ -27,11 +27,11 @@ def otlp() -> list[SpanProcessor]:
     the logs. Where something is missing or a variable is wrong, one line of the log says so and tracing is off.
     """
     try:
-        from servescope.tracing import export, identity, logs, mend
+        from servescope.tracing import export, logs, ray_patches, resource
 
-        identity.describe_process()
-        processor = export.processor(mended=mend.mend_serve())
-        mend.flush_at_shutdown(processor)
+        resource.describe_process()
+        processor = export.processor(mended=ray_patches.patch_serve())
+        ray_patches.flush_at_shutdown(processor)
         logs.add_trace_ids()
         return [processor]
     except Exception as error:  # whatever it is, the application is worth more than its traces
@@ -42,9 +42,9 @@ def otlp() -> list[SpanProcessor]:
 def _turn_off(reason: str) -> None:
     log.warning("servescope: tracing is off: %s", reason)
     try:
-        from servescope.tracing import mend
+        from servescope.tracing import ray_patches
 
-        mend.record_nothing()
+        ray_patches.record_nothing()
     except Exception as error:
         log.warning("servescope: spans are still made, and thrown away: %s", error)
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from servescope.dashboards import all_dashboards
-from servescope.rules import slo_rules
-from servescope.rules.alert import Alert, Group, rule, shorten, shortened
+from servescope.rules.alert import Alert, Group
 from servescope.rules.alerts import advice, control, cost, logs, nodes, replicas, rollout, saturation, users
 from servescope.settings import Settings
-from servescope.slo import Slo
 
 _MODULES = (users, saturation, replicas, control, nodes, cost, rollout, logs, advice)
 
@@ -22,44 +17,3 @@ def groups(settings: Settings) -> list[Group]:
 def all_alerts(settings: Settings) -> list[Alert]:
     """Every alert, in the order of the rule file."""
     return [alert for group in groups(settings) for alert in group.alerts]
-
-
-def slo_document(slos: list[Slo], settings: Settings, time_scale: float = 1) -> dict[str, Any]:
-    """The rule file of SLOs as Prometheus reads it."""
-    return slo_rules.document(slos, settings, panel_ids(settings), time_scale)
-
-
-def panel_ids(settings: Settings) -> dict[tuple[str, str], int]:
-    """The id of each panel by its dashboard's uid and its title."""
-    return {
-        (board.uid, panel["title"]): panel["id"]
-        for board in all_dashboards(settings)
-        for row_or_panel in board.to_json()["panels"]
-        for panel in (row_or_panel, *row_or_panel.get("panels", ()))
-    }
-
-
-def document(settings: Settings, time_scale: float = 1) -> dict[str, Any]:
-    """The rule file as Prometheus reads it.
-
-    `time_scale` divides every range, offset, `for` and interval by one factor, so that a drill can wait minutes for
-    what takes hours; the expressions are the same otherwise.
-    """
-    ids = panel_ids(settings)
-    return {
-        "groups": [
-            {
-                "name": f"servescope.{group.name}",
-                "interval": shortened(f"{settings.evaluation_interval_s}s", time_scale),
-                "rules": [_scaled(rule(alert, settings, ids), time_scale) for alert in group.alerts],
-            }
-            for group in groups(settings)
-        ]
-    }
-
-
-def _scaled(document: dict[str, Any], time_scale: float) -> dict[str, Any]:
-    scaled = {**document, "expr": shorten(document["expr"], time_scale)}
-    if "for" in document:
-        scaled["for"] = shortened(document["for"], time_scale)
-    return scaled

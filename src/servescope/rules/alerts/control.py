@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.alerts.saturation import of
 from servescope.rules.alerts.users import LOOPS, STATUS, http
+from servescope.rules.expressions import Expressions
 from servescope.settings import Settings
 
 PROXY = 'ray_serve_proxy_status{node_id="x",node_ip_address="10.0.0.1"}'
@@ -15,7 +16,7 @@ GCS = 'ray_gcs_actors_count{State="Created",Component="gcs_server"}'
 
 def build(settings: Settings) -> Group:
     """The group."""
-    t = Terms(settings)
+    t = Expressions(settings)
     cluster = settings.cluster_label
     turning = t.controller_turns("2m")
     proxies_alive = t.total(
@@ -35,65 +36,75 @@ def build(settings: Settings) -> Group:
         "Control plane",
         (
             Alert(
-                "RayServeControllerStalled",
-                "critical",
-                "1m",
-                (),
-                f"{proxies_alive}\n"
-                "# the counter is a gauge, and it vanishes 20 s after the loop stands still\n"
-                f"unless {turning}",
-                "Serve's controller does not turn.",
-                "The controller has finished no round for two minutes, while proxies still run.",
-                "The controller is dead, restarting, or stuck in a round. It decides scaling, health checks and "
-                "deploys; requests go on through the proxies meanwhile.",
-                "None at first; a replica that dies now is not replaced, and nothing scales.",
-                (
+                name="RayServeControllerStalled",
+                severity="critical",
+                wait="1m",
+                labels=(),
+                expr=(
+                    f"{proxies_alive}\n"
+                    "# the counter is a gauge, and it vanishes 20 s after the loop stands still\n"
+                    f"unless {turning}"
+                ),
+                summary="Serve's controller does not turn.",
+                description="The controller has finished no round for two minutes, while proxies still run.",
+                meaning=(
+                    "The controller is dead, restarting, or stuck in a round. It decides scaling, health checks and "
+                    "deploys; requests go on through the proxies meanwhile."
+                ),
+                impact="None at first; a replica that dies now is not replaced, and nothing scales.",
+                diagnose=(
                     ("Rounds:", "max by (actor_id) (ray_serve_controller_num_control_loops)"),
                     ("Is the head alive? See RayClusterHeadGone and RayClusterGcsGone.", ""),
                     ("What does it do? `ray stack` on the head prints its stack.", ""),
                 ),
-                (
+                mend=(
                     "Ray restarts a dead controller by itself within seconds; a stuck one must be killed "
                     "(`ServeController` in the Ray dashboard's actors).",
                 ),
-                ("servescope-cluster", "Control loops per second"),
-                Case(
-                    "15m",
+                panel=("servescope-cluster", "Control loops per second"),
+                case=Case(
+                    at="15m",
                     # What only the controller reports goes with it: its applications are not gone.
-                    {LOOPS: "0+100x20", HEARTBEAT: "0+3x", STATUS: "6x20", http("404", "", ""): "0+5x"},
-                    {'ray_serve_controller_num_control_loops{actor_id="c2"}': "_x16 0+90x", STATUS: "6x"},
+                    fires={LOOPS: "0+100x20", HEARTBEAT: "0+3x", STATUS: "6x20", http("404", "", ""): "0+5x"},
+                    quiet={'ray_serve_controller_num_control_loops{actor_id="c2"}': "_x16 0+90x", STATUS: "6x"},
                 ),
                 drill="kill-controller",
             ),
             Alert(
-                "RayServeEventLoopLag",
-                "warning",
-                "2m",
-                lag_labels,
-                f"{lag} > 0.2\n"
-                "# one late turn while a process starts is no lag\n"
-                f"and {t.events('ray_serve_event_loop_scheduling_latency_ms_count', '5m', *lag_labels)} >= 5",
-                "An event loop is blocked.",
-                "{{ $value | humanizePercentage }} of the turns of the {{ $labels.loop_type }} event loop of "
-                "{{ $labels.component }} {{ $labels.deployment }} came more than half a second late.",
-                "Code that does not await (CPU work, blocking I/O, time.sleep) holds the loop that also serves "
-                "the other requests and the health check.",
-                "All requests of that process stall together.",
-                (
+                name="RayServeEventLoopLag",
+                severity="warning",
+                wait="2m",
+                labels=lag_labels,
+                expr=(
+                    f"{lag} > 0.2\n"
+                    "# one late turn while a process starts is no lag\n"
+                    f"and {t.events('ray_serve_event_loop_scheduling_latency_ms_count', '5m', *lag_labels)} >= 5"
+                ),
+                summary="An event loop is blocked.",
+                description=(
+                    "{{ $value | humanizePercentage }} of the turns of the {{ $labels.loop_type }} event loop of "
+                    "{{ $labels.component }} {{ $labels.deployment }} came more than half a second late."
+                ),
+                meaning=(
+                    "Code that does not await (CPU work, blocking I/O, time.sleep) holds the loop that also serves "
+                    "the other requests and the health check."
+                ),
+                impact="All requests of that process stall together.",
+                diagnose=(
                     (
                         "How late?",
                         "histogram_quantile(0.99, sum by (component, deployment, loop_type, le) "
                         "(rate(ray_serve_event_loop_scheduling_latency_ms_bucket[5m])))",
                     ),
                 ),
-                (
+                mend=(
                     "Move blocking work into a thread (`asyncio.to_thread`) or a deployment of its own; lower "
                     "max_ongoing_requests.",
                 ),
-                ("servescope-deployment", "Event loop lag p99"),
-                Case(
-                    "15m",
-                    {
+                panel=("servescope-deployment", "Event loop lag p99"),
+                case=Case(
+                    at="15m",
+                    fires={
                         of(
                             "ray_serve_event_loop_scheduling_latency_ms_bucket",
                             component="replica",
@@ -108,7 +119,7 @@ def build(settings: Settings) -> Group:
                             actor_id="r",
                         ): "0+3x",
                     },
-                    {
+                    quiet={
                         of(
                             "ray_serve_event_loop_scheduling_latency_ms_bucket",
                             component="replica",
@@ -117,27 +128,33 @@ def build(settings: Settings) -> Group:
                             le="500",
                         ): "0+2.45x",
                     },
-                    {"application": "main", "deployment": "D", "component": "replica", "loop_type": "user_code"},
+                    labels={"application": "main", "deployment": "D", "component": "replica", "loop_type": "user_code"},
                 ),
                 drill="blocked-loop",
             ),
             Alert(
-                "RayServeProxyUnhealthy",
-                "critical",
-                "1m",
-                proxy_labels,
-                f"({t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} < 2\n"
-                "# UNHEALTHY is replaced at once and seldom seen: what lasts is a proxy that does not come up\n"
-                f"or {t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} == 3)\n"
-                "# a controller that has just come back calls each proxy STARTING\n"
-                f"and on ({cluster}) {t.controller_lasts()}",
-                "A proxy is unhealthy, or does not start.",
-                "The controller has reported the proxy on {{ $labels.node_ip_address }} as STARTING or UNHEALTHY for a "
-                "minute.",
-                "The proxy does not answer the controller's checks: it is overloaded, stuck or dead, or its port is "
-                "taken.",
-                "Requests through that node fail or hang until the load balancer takes it out.",
-                (
+                name="RayServeProxyUnhealthy",
+                severity="critical",
+                wait="1m",
+                labels=proxy_labels,
+                expr=(
+                    f"({t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} < 2\n"
+                    "# UNHEALTHY is replaced at once and seldom seen: what lasts is a proxy that does not come up\n"
+                    f"or {t.total('max', t.now('ray_serve_proxy_status'), *proxy_labels)} == 3)\n"
+                    "# a controller that has just come back calls each proxy STARTING\n"
+                    f"and on ({cluster}) {t.controller_lasts()}"
+                ),
+                summary="A proxy is unhealthy, or does not start.",
+                description=(
+                    "The controller has reported the proxy on {{ $labels.node_ip_address }} as STARTING or UNHEALTHY "
+                    "for a minute."
+                ),
+                meaning=(
+                    "The proxy does not answer the controller's checks: it is overloaded, stuck or dead, or its port "
+                    "is taken."
+                ),
+                impact="Requests through that node fail or hang until the load balancer takes it out.",
+                diagnose=(
                     ("Status of each proxy:", "ray_serve_proxy_status"),
                     (
                         "Is its event loop late?",
@@ -145,61 +162,72 @@ def build(settings: Settings) -> Group:
                         'le=~"500([.]0)?"}[5m]))',
                     ),
                 ),
-                ("Serve replaces it; if it stays, kill the proxy actor and read `logs/serve/proxy_<ip>.log`.",),
-                ("servescope-cluster", "Proxy status"),
-                Case(
-                    "10m",
-                    {PROXY: "2x10 3 1x3 3 1x", LOOPS: "0+100x"},
-                    {PROXY: "2x30 1x3 2x"},
-                    {"node_ip_address": "10.0.0.1"},
+                mend=("Serve replaces it; if it stays, kill the proxy actor and read `logs/serve/proxy_<ip>.log`.",),
+                panel=("servescope-cluster", "Proxy status"),
+                case=Case(
+                    at="10m",
+                    fires={PROXY: "2x10 3 1x3 3 1x", LOOPS: "0+100x"},
+                    quiet={PROXY: "2x30 1x3 2x"},
+                    labels={"node_ip_address": "10.0.0.1"},
                 ),
                 drill="kill-proxy",
             ),
             Alert(
-                "RayServeProxyMissing",
-                "warning",
-                "2m",
-                proxy_labels,
-                f"({t.total('group', t.over('last', 'ray_serve_proxy_status', seen), *proxy_labels)}\n"
-                f"unless {t.total('group', t.now('ray_serve_proxy_status'), *proxy_labels)}\n"
-                "# a proxy whose node has no replica left is drained, then taken away\n"
-                f"unless {t.total('max', t.over('max', 'ray_serve_proxy_status', seen), *proxy_labels)} >= 4\n"
-                "# a node that is gone has an alert of its own\n"
-                f"and {t.total('group', node_alive, *proxy_labels)})\n"
-                "# the controller reports the proxies: without it nothing is known of them\n"
-                f"and on ({cluster}) {turning}",
-                "A node has lost its proxy.",
-                "{{ $labels.node_ip_address }} had a proxy within the last 30 minutes and has none now, although the "
-                "node is alive.",
-                "The proxy actor cannot be started: its port is taken, or the node is out of resources.",
-                "Nothing answers on that node's port.",
-                (("Status of each proxy:", "ray_serve_proxy_status"),),
-                ("Look for 'Failed to bind' in `logs/serve/proxy_<ip>.log`; free the port.",),
-                ("servescope-cluster", "Proxy status"),
-                Case(
-                    "20m",
-                    {NODE: "10x", PROXY: "2x20", LOOPS: "0+100x"},
-                    {PROXY: "2x20 4x10"},
-                    {"node_ip_address": "10.0.0.1"},
+                name="RayServeProxyMissing",
+                severity="warning",
+                wait="2m",
+                labels=proxy_labels,
+                expr=(
+                    f"({t.total('group', t.over('last', 'ray_serve_proxy_status', seen), *proxy_labels)}\n"
+                    f"unless {t.total('group', t.now('ray_serve_proxy_status'), *proxy_labels)}\n"
+                    "# a proxy whose node has no replica left is drained, then taken away\n"
+                    f"unless {t.total('max', t.over('max', 'ray_serve_proxy_status', seen), *proxy_labels)} >= 4\n"
+                    "# a node that is gone has an alert of its own\n"
+                    f"and {t.total('group', node_alive, *proxy_labels)})\n"
+                    "# the controller reports the proxies: without it nothing is known of them\n"
+                    f"and on ({cluster}) {turning}"
+                ),
+                summary="A node has lost its proxy.",
+                description=(
+                    "{{ $labels.node_ip_address }} had a proxy within the last 30 minutes and has none now, although "
+                    "the node is alive."
+                ),
+                meaning="The proxy actor cannot be started: its port is taken, or the node is out of resources.",
+                impact="Nothing answers on that node's port.",
+                diagnose=(("Status of each proxy:", "ray_serve_proxy_status"),),
+                mend=("Look for 'Failed to bind' in `logs/serve/proxy_<ip>.log`; free the port.",),
+                panel=("servescope-cluster", "Proxy status"),
+                case=Case(
+                    at="20m",
+                    fires={NODE: "10x", PROXY: "2x20", LOOPS: "0+100x"},
+                    quiet={PROXY: "2x20 4x10"},
+                    labels={"node_ip_address": "10.0.0.1"},
                 ),
                 no_drill="Serve restarts a killed proxy within seconds, and a proxy that cannot come back (its port "
                 "taken) is one that never reports: the unit test carries it",
             ),
             Alert(
-                "RayServeLongPollSlow",
-                "warning",
-                "10m",
-                (),
-                f"{late_news} > 0.25\n"
-                "# few updates are no share; a client that comes new counts as late: such a burst has left the window "
-                "in time\n"
-                f"and {news} >= 10",
-                "News from the controller reaches proxies and handles late.",
-                "{{ $value | humanizePercentage }} of the controller's updates took longer than 5 s to arrive.",
-                "Proxies and handles learn of new and dead replicas by long poll; a busy controller or network delays "
-                "it.",
-                "Requests go to replicas that are gone, new ones stay idle.",
-                (
+                name="RayServeLongPollSlow",
+                severity="warning",
+                wait="10m",
+                labels=(),
+                expr=(
+                    f"{late_news} > 0.25\n"
+                    "# few updates are no share; a client that comes new counts as late: such a burst has left "
+                    "the window "
+                    "in time\n"
+                    f"and {news} >= 10"
+                ),
+                summary="News from the controller reaches proxies and handles late.",
+                description=(
+                    "{{ $value | humanizePercentage }} of the controller's updates took longer than 5 s to arrive."
+                ),
+                meaning=(
+                    "Proxies and handles learn of new and dead replicas by long poll; a busy controller or network "
+                    "delays it."
+                ),
+                impact="Requests go to replicas that are gone, new ones stay idle.",
+                diagnose=(
                     (
                         "By namespace:",
                         "histogram_quantile(0.95, sum by (namespace, le) "
@@ -207,63 +235,71 @@ def build(settings: Settings) -> Group:
                     ),
                     ("How long is a round of the controller?", "ray_serve_controller_control_loop_duration_s"),
                 ),
-                ("Fewer deployments or slower scaling on one controller; give the head node CPU of its own.",),
-                ("servescope-cluster", "News from controller to clients p95"),
-                Case(
-                    "20m",
-                    {
+                mend=("Fewer deployments or slower scaling on one controller; give the head node CPU of its own.",),
+                panel=("servescope-cluster", "News from controller to clients p95"),
+                case=Case(
+                    at="20m",
+                    fires={
                         'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.7x",
                         'ray_serve_long_poll_latency_ms_count{namespace="a"}': "0+1x",
                     },
-                    {'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.8x"},
+                    quiet={'ray_serve_long_poll_latency_ms_bucket{namespace="a",le="5000"}': "0+0.8x"},
                 ),
                 no_drill="a controller that is late by five seconds stands still for longer before it is late: the "
                 "unit test carries it",
             ),
             Alert(
-                "RayClusterHeadGone",
-                "critical",
-                "1m",
-                (),
-                f"({t.total('group', t.over('last', 'ray_node_cpu_utilization', seen, **head))}\n"
-                f"unless {t.total('group', t.now('ray_node_cpu_utilization', **head))})\n"
-                "# silence of a whole cluster has an alert of its own\n"
-                f"and {t.cluster_lives()}",
-                "The head node reports nothing any more.",
-                "The head's metrics stopped within the last 30 minutes, while other nodes still report.",
-                "The head is down or cut off; or the GCS alone is, without which no node tells of itself. Without GCS "
-                "fault tolerance the other nodes end within about a minute.",
-                "With fault tolerance none at first: proxies and replicas on workers go on, nothing scales or heals. "
-                "Without it everything stops.",
-                (
+                name="RayClusterHeadGone",
+                severity="critical",
+                wait="1m",
+                labels=(),
+                expr=(
+                    f"({t.total('group', t.over('last', 'ray_node_cpu_utilization', seen, **head))}\n"
+                    f"unless {t.total('group', t.now('ray_node_cpu_utilization', **head))})\n"
+                    "# silence of a whole cluster has an alert of its own\n"
+                    f"and {t.cluster_lives()}"
+                ),
+                summary="The head node reports nothing any more.",
+                description="The head's metrics stopped within the last 30 minutes, while other nodes still report.",
+                meaning=(
+                    "The head is down or cut off; or the GCS alone is, without which no node tells of itself. Without "
+                    "GCS fault tolerance the other nodes end within about a minute."
+                ),
+                impact=(
+                    "With fault tolerance none at first: proxies and replicas on workers go on, nothing scales or "
+                    "heals. Without it everything stops."
+                ),
+                diagnose=(
                     ("Which nodes report?", "ray_node_cpu_utilization"),
                     ("Which targets fail?", "up == 0"),
                 ),
-                ("Bring the head back; with an external Redis (GCS fault tolerance) the workers reconnect.",),
-                ("servescope-cluster", "Nodes now"),
-                Case(
-                    "20m",
-                    {
+                mend=("Bring the head back; with an external Redis (GCS fault tolerance) the workers reconnect.",),
+                panel=("servescope-cluster", "Nodes now"),
+                case=Case(
+                    at="20m",
+                    fires={
                         NODE: "10x20",
                         'ray_node_cpu_utilization{ip="10.0.0.2",IsHeadNode="false",instance="n2"}': "10x",
                     },
-                    {NODE: "10x20 _x3 10x"},
+                    quiet={NODE: "10x20 _x3 10x"},
                 ),
                 drill="kill-head",
             ),
             Alert(
-                "RayClusterGcsGone",
-                "critical",
-                "1m",
-                (),
-                f"({t.total('group', t.over('last', 'ray_gcs_actors_count', seen))}\n"
-                f"unless {t.total('group', t.now('ray_gcs_actors_count'))})\n"
-                f"and {t.cluster_lives()}",
-                "The GCS reports nothing any more.",
-                "The GCS' own metrics stopped within the last 30 minutes, while nodes still report.",
-                "The GCS process is dead or hangs, or the head is gone.",
-                "No new actor can start: nothing scales or heals. Requests go on while their processes live.",
-                (
+                name="RayClusterGcsGone",
+                severity="critical",
+                wait="1m",
+                labels=(),
+                expr=(
+                    f"({t.total('group', t.over('last', 'ray_gcs_actors_count', seen))}\n"
+                    f"unless {t.total('group', t.now('ray_gcs_actors_count'))})\n"
+                    f"and {t.cluster_lives()}"
+                ),
+                summary="The GCS reports nothing any more.",
+                description="The GCS' own metrics stopped within the last 30 minutes, while nodes still report.",
+                meaning="The GCS process is dead or hangs, or the head is gone.",
+                impact="No new actor can start: nothing scales or heals. Requests go on while their processes live.",
+                diagnose=(
                     ("Does it answer? `curl <head>:8265/api/gcs_healthz`.", ""),
                     (
                         "It answers and has just been restarted: `Failed to establish connection to the event+metrics "
@@ -276,151 +312,172 @@ def build(settings: Settings) -> Group:
                         "sum by (Operation) (rate(ray_gcs_storage_operation_count_total[5m]))",
                     ),
                 ),
-                ("Read `logs/gcs_server.out` on the head; restart the head, or let GCS fault tolerance do so.",),
-                ("servescope-cluster", "GCS storage operations"),
-                Case(
-                    "20m",
-                    {GCS: "5x20", NODE: "10x20", 'ray_object_store_memory{instance="n2"}': "1x"},
-                    {GCS: "5x20 _x3 5x", NODE: "10x"},
+                mend=("Read `logs/gcs_server.out` on the head; restart the head, or let GCS fault tolerance do so.",),
+                panel=("servescope-cluster", "GCS storage operations"),
+                case=Case(
+                    at="20m",
+                    fires={GCS: "5x20", NODE: "10x20", 'ray_object_store_memory{instance="n2"}': "1x"},
+                    quiet={GCS: "5x20 _x3 5x", NODE: "10x"},
                     also=("RayClusterHeadGone",),
                 ),
                 drill="kill-head-ft",
             ),
             Alert(
-                "RayClusterMetricsGone",
-                "critical",
-                "2m",
-                (),
-                "# absent() is blind when one of two clusters goes: each cluster is held against its own past\n"
-                f"{t.total('group', t.over('last', 'ray_node_cpu_utilization', seen))}\n"
-                f"unless {t.cluster_lives()}",
-                "A cluster reports nothing any more.",
-                "No node of the cluster {{ $labels."
+                name="RayClusterMetricsGone",
+                severity="critical",
+                wait="2m",
+                labels=(),
+                expr=(
+                    "# absent() is blind when one of two clusters goes: each cluster is held against its own past\n"
+                    f"{t.total('group', t.over('last', 'ray_node_cpu_utilization', seen))}\n"
+                    f"unless {t.cluster_lives()}"
+                ),
+                summary="A cluster reports nothing any more.",
+                description="No node of the cluster {{ $labels."
                 + cluster
                 + " }} has reported for two minutes; it did within the last 30 minutes.",
-                "The cluster is down or was removed, or Prometheus cannot reach or find it. All other alerts of this "
-                "cluster are blind now. It ends by itself 30 minutes after the last sample.",
-                "Unknown: look at once whether the service answers.",
-                (
+                meaning=(
+                    "The cluster is down or was removed, or Prometheus cannot reach or find it. All other alerts of "
+                    "this cluster are blind now. It ends by itself 30 minutes after the last sample."
+                ),
+                impact="Unknown: look at once whether the service answers.",
+                diagnose=(
                     ("Do targets fail?", "up == 0"),
                     ("Are there targets at all? Prometheus, Status, Targets.", ""),
                 ),
-                ("Bring the cluster or the scrape back; a cluster removed on purpose needs a silence of 30 minutes.",),
-                ("servescope-cluster", "Targets that answer"),
-                Case(
-                    "20m",
-                    {NODE: "10x20", 'ray_node_cpu_utilization{ray_io_cluster="b",ip="10.0.1.1",instance="n9"}': "5x"},
-                    {NODE: "10x20 _x6 10x"},
+                mend=(
+                    "Bring the cluster or the scrape back; a cluster removed on purpose needs a silence of 30 minutes.",
+                ),
+                panel=("servescope-cluster", "Targets that answer"),
+                case=Case(
+                    at="20m",
+                    fires={
+                        NODE: "10x20",
+                        'ray_node_cpu_utilization{ray_io_cluster="b",ip="10.0.1.1",instance="n9"}': "5x",
+                    },
+                    quiet={NODE: "10x20 _x6 10x"},
                 ),
                 drill="kill-head",
             ),
             Alert(
-                "ServescopeNoRayMetrics",
-                "critical",
-                "5m",
-                (),
-                f"absent({t.scope.select('ray_node_cpu_utilization')})\n"
-                f"and absent({t.scope.select('ray_object_store_memory')})",
-                "Prometheus has no metrics of Ray at all.",
-                "No series of any Ray cluster has arrived for five minutes.",
-                "No target is found or none answers: the discovery file, the PodMonitor or the network.",
-                "Unknown: every other alert is blind.",
-                (("Do targets fail?", "up == 0"),),
-                ("Mend the scrape configuration; `curl <node>:8080/metrics` shows whether Ray exports.",),
-                ("servescope-cluster", "Targets that answer"),
-                Case(
-                    "1h",
-                    {NODE: "10x20"},
-                    {NODE: "10x200 _x10 10x"},
+                name="ServescopeNoRayMetrics",
+                severity="critical",
+                wait="5m",
+                labels=(),
+                expr=(
+                    f"absent({t.scope.select('ray_node_cpu_utilization')})\n"
+                    f"and absent({t.scope.select('ray_object_store_memory')})"
+                ),
+                summary="Prometheus has no metrics of Ray at all.",
+                description="No series of any Ray cluster has arrived for five minutes.",
+                meaning="No target is found or none answers: the discovery file, the PodMonitor or the network.",
+                impact="Unknown: every other alert is blind.",
+                diagnose=(("Do targets fail?", "up == 0"),),
+                mend=("Mend the scrape configuration; `curl <node>:8080/metrics` shows whether Ray exports.",),
+                panel=("servescope-cluster", "Targets that answer"),
+                case=Case(
+                    at="1h",
+                    fires={NODE: "10x20"},
+                    quiet={NODE: "10x200 _x10 10x"},
                     cluster="",
                 ),
                 drill="kill-head",
             ),
             Alert(
-                "ServescopeTargetDown",
-                "warning",
-                "5m",
-                ("job", "instance"),
-                f"{t.total('max', t.over('max', 'up', t.hold), 'job', 'instance')} == 0\n"
-                "# of Ray's targets only: those that showed Ray's metrics\n"
-                f"and {t.total('group', t.over('last', 'ray_node_cpu_utilization', seen), 'job', 'instance')}",
-                "A node's metrics cannot be scraped.",
-                "{{ $labels.instance }} is in the discovery and has not answered a scrape for five minutes.",
-                "The node's agent is dead or too slow (scrape_timeout), or the node is gone and still listed. A node "
-                "that Ray knows to be dead leaves the discovery file and does not show here.",
-                "None; what happens on that node is not seen.",
-                (("Scrape time:", "scrape_duration_seconds"),),
-                ("`curl <node>:8080/metrics`; an answer of 500 means RAY_enable_open_telemetry=0.",),
-                ("servescope-cluster", "Targets that answer"),
-                Case(
-                    "15m",
-                    {
+                name="ServescopeTargetDown",
+                severity="warning",
+                wait="5m",
+                labels=("job", "instance"),
+                expr=(
+                    f"{t.total('max', t.over('max', 'up', t.hold), 'job', 'instance')} == 0\n"
+                    "# of Ray's targets only: those that showed Ray's metrics\n"
+                    f"and {t.total('group', t.over('last', 'ray_node_cpu_utilization', seen), 'job', 'instance')}"
+                ),
+                summary="A node's metrics cannot be scraped.",
+                description=(
+                    "{{ $labels.instance }} is in the discovery and has not answered a scrape for five minutes."
+                ),
+                meaning=(
+                    "The node's agent is dead or too slow (scrape_timeout), or the node is gone and still listed. A "
+                    "node that Ray knows to be dead leaves the discovery file and does not show here."
+                ),
+                impact="None; what happens on that node is not seen.",
+                diagnose=(("Scrape time:", "scrape_duration_seconds"),),
+                mend=("`curl <node>:8080/metrics`; an answer of 500 means RAY_enable_open_telemetry=0.",),
+                panel=("servescope-cluster", "Targets that answer"),
+                case=Case(
+                    at="15m",
+                    fires={
                         'up{instance="n1",job="ray"}': "1x20 0x",
                         NODE: "10x20",
                         'ray_node_cpu_utilization{ip="10.0.0.2",instance="n2"}': "10x",
                     },
-                    {NODE: "10x", 'up{instance="n1",job="ray"}': "1x20 0x15 1x"},
-                    {"instance": "n1", "job": "ray"},
+                    quiet={NODE: "10x", 'up{instance="n1",job="ray"}': "1x20 0x15 1x"},
+                    labels={"instance": "n1", "job": "ray"},
                     also=("RayClusterHeadGone",),
                 ),
                 drill="kill-head",
             ),
             Alert(
-                "ServescopeExporterDown",
-                "warning",
-                "5m",
-                (),
-                f"{t.total('group', t.over('last', 'servescope_exporter_up', seen))}\n"
-                f"unless {t.total('group', t.now('servescope_exporter_up') + ' == 1')}",
-                "The state exporter is gone or cannot read Serve.",
-                "servescope_exporter_up has not been 1 for five minutes.",
-                "The exporter is stopped, or the dashboard of Ray (port 8265) does not answer it.",
-                "None; alerts that compare with configured limits are silent meanwhile.",
-                (
+                name="ServescopeExporterDown",
+                severity="warning",
+                wait="5m",
+                labels=(),
+                expr=(
+                    f"{t.total('group', t.over('last', 'servescope_exporter_up', seen))}\n"
+                    f"unless {t.total('group', t.now('servescope_exporter_up') + ' == 1')}"
+                ),
+                summary="The state exporter is gone or cannot read Serve.",
+                description="servescope_exporter_up has not been 1 for five minutes.",
+                meaning="The exporter is stopped, or the dashboard of Ray (port 8265) does not answer it.",
+                impact="None; alerts that compare with configured limits are silent meanwhile.",
+                diagnose=(
                     ("Its own word:", "servescope_exporter_up"),
                     ("Age of its data:", "servescope_exporter_data_age_seconds"),
                 ),
-                ("Restart the exporter; check that it may reach `<head>:8265/api/serve/applications/`.",),
-                ("servescope-cluster", "Targets that answer"),
-                Case("20m", {"servescope_exporter_up": "1x20"}, {"servescope_exporter_up": "1x20 _x12 1x"}),
+                mend=("Restart the exporter; check that it may reach `<head>:8265/api/serve/applications/`.",),
+                panel=("servescope-cluster", "Targets that answer"),
+                case=Case(
+                    at="20m", fires={"servescope_exporter_up": "1x20"}, quiet={"servescope_exporter_up": "1x20 _x12 1x"}
+                ),
                 drill="stop-exporter",
                 needs="the servescope exporter: silent where it was never there",
             ),
             Alert(
-                "ServescopeExporterStale",
-                "warning",
-                "2m",
-                (),
-                f"{t.total('max', t.now('servescope_exporter_data_age_seconds'))} > 120",
-                "The state exporter shows an old state.",
-                "What the exporter tells is {{ $value | humanizeDuration }} old.",
-                "The exporter keeps the last state while Serve's API does not answer.",
-                "None; limits and status may be out of date.",
-                (("Its own word:", "servescope_exporter_up"),),
-                ("See whether the head's dashboard answers: `curl <head>:8265/api/version`.",),
-                ("servescope-cluster", "Targets that answer"),
-                Case(
-                    "20m",
-                    {"servescope_exporter_data_age_seconds": "0+15x"},
-                    {"servescope_exporter_data_age_seconds": "119x"},
+                name="ServescopeExporterStale",
+                severity="warning",
+                wait="2m",
+                labels=(),
+                expr=f"{t.total('max', t.now('servescope_exporter_data_age_seconds'))} > 120",
+                summary="The state exporter shows an old state.",
+                description="What the exporter tells is {{ $value | humanizeDuration }} old.",
+                meaning="The exporter keeps the last state while Serve's API does not answer.",
+                impact="None; limits and status may be out of date.",
+                diagnose=(("Its own word:", "servescope_exporter_up"),),
+                mend=("See whether the head's dashboard answers: `curl <head>:8265/api/version`.",),
+                panel=("servescope-cluster", "Targets that answer"),
+                case=Case(
+                    at="20m",
+                    fires={"servescope_exporter_data_age_seconds": "0+15x"},
+                    quiet={"servescope_exporter_data_age_seconds": "119x"},
                 ),
                 drill="kill-head-ft",
                 needs="the servescope exporter",
             ),
             Alert(
-                "ServescopeWatchdog",
-                "info",
-                "",
-                (),
-                "vector(1)",
-                "Alerts are evaluated and delivered.",
-                "This alert always fires: send it to something that complains when it stops.",
-                "It proves the way from Prometheus through Alertmanager to a receiver.",
-                "None.",
-                (("Which rules fire?", 'ALERTS{alertstate="firing"}'),),
-                ("Route it to a dead man's switch.",),
-                ("servescope-cluster", "Targets that answer"),
-                Case("5m", {}, {}, cluster=""),
+                name="ServescopeWatchdog",
+                severity="info",
+                wait="",
+                labels=(),
+                expr="vector(1)",
+                summary="Alerts are evaluated and delivered.",
+                description="This alert always fires: send it to something that complains when it stops.",
+                meaning="It proves the way from Prometheus through Alertmanager to a receiver.",
+                impact="None.",
+                diagnose=(("Which rules fire?", 'ALERTS{alertstate="firing"}'),),
+                mend=("Route it to a dead man's switch.",),
+                panel=("servescope-cluster", "Targets that answer"),
+                case=Case(at="5m", fires={}, quiet={}, cluster=""),
                 drill="nothing",
             ),
         ),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope.rules.alert import Alert, Case, Group
+from servescope.rules.expressions import Expressions
 from servescope.settings import Settings
 
 COLLECTOR = "the Collector with otel/logs.yaml, scraped with the cluster label (docs/logs.md)"
@@ -15,7 +16,7 @@ ERRORS = 'fluentbit_logger_logs_total{message_type="error"}'
 
 def build(settings: Settings) -> Group:
     """The group."""
-    t = Terms(settings)
+    t = Expressions(settings)
     dropped = t.events("fluentbit_output_dropped_records_total", "15m", "instance")
     failed = t.events("otelcol_exporter_send_failed_log_records", "15m", "instance")
     errors = t.events("fluentbit_logger_logs_total", "10m", "instance", message_type='="error"')
@@ -24,70 +25,85 @@ def build(settings: Settings) -> Group:
         "Logs",
         (
             Alert(
-                "ServescopeLogsDropped",
-                "warning",
-                "",
-                ("instance",),
-                f"{dropped} > 0",
-                "Log lines are being lost.",
-                "Fluent Bit on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes.",
-                "The backend refuses them for good (400, or 401, 413 and 500 with OTLP), or it was away for so long "
-                "that 1 GB waits on disk and the oldest go.",
-                "Lines are missing where somebody will look for them.",
-                (
+                name="ServescopeLogsDropped",
+                severity="warning",
+                wait="",
+                labels=("instance",),
+                expr=f"{dropped} > 0",
+                summary="Log lines are being lost.",
+                description=(
+                    "Fluent Bit on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes."
+                ),
+                meaning=(
+                    "The backend refuses them for good (400, or 401, 413 and 500 with OTLP), or it was away for so "
+                    "long that 1 GB waits on disk and the oldest go."
+                ),
+                impact="Lines are missing where somebody will look for them.",
+                diagnose=(
                     ("Is the backend away?", "rate(fluentbit_output_retries_total[5m])"),
                     ("What does it answer? Fluent Bit's own log tells.", ""),
                 ),
-                (
+                mend=(
                     "Bring the backend back, or raise its limits (loki/loki.yml).",
                     "Raise storage.total_limit_size in fluentbit/output-*.yaml where outages last longer.",
                 ),
-                PANEL,
-                Case("20m", {DROPPED: "0+1x"}, {DROPPED: "5x"}, {"instance": "n1"}),
+                panel=PANEL,
+                case=Case(at="20m", fires={DROPPED: "0+1x"}, quiet={DROPPED: "5x"}, labels={"instance": "n1"}),
                 no_drill="the buffer of 1 GB would have to fill; make drill-logs measures outages",
                 needs=AGENT,
             ),
             Alert(
-                "ServescopeCollectorLogsDropped",
-                "warning",
-                "",
-                ("instance",),
-                f"{failed} > 0",
-                "Log lines are being lost.",
-                "The Collector on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes.",
-                "The backend refuses them for good: every answer but 429, 502, 503 and 504, which are tried again. An "
-                "outage loses nothing: when the queue on disk is full, the files wait.",
-                "Lines are missing where somebody will look for them.",
-                (
+                name="ServescopeCollectorLogsDropped",
+                severity="warning",
+                wait="",
+                labels=("instance",),
+                expr=f"{failed} > 0",
+                summary="Log lines are being lost.",
+                description=(
+                    "The Collector on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes."
+                ),
+                meaning=(
+                    "The backend refuses them for good: every answer but 429, 502, 503 and 504, which are tried "
+                    "again. An outage loses nothing: when the queue on disk is full, the files wait."
+                ),
+                impact="Lines are missing where somebody will look for them.",
+                diagnose=(
                     (
                         "Is the backend away as well? The queue grows.",
                         'max by (instance) (otelcol_exporter_queue_size{data_type="logs"})',
                     ),
                     ("What does it answer? The Collector's own log tells: `Exporting failed. Dropping data.`", ""),
                 ),
-                ("Raise the backend's limits (loki/loki.yml), or mend the address and the login in otel/logs.yaml.",),
-                PANEL,
-                Case("20m", {FAILED: "0+1x"}, {FAILED: "5x"}, {"instance": "n1"}),
+                mend=(
+                    "Raise the backend's limits (loki/loki.yml), or mend the address and the login in otel/logs.yaml.",
+                ),
+                panel=PANEL,
+                case=Case(at="20m", fires={FAILED: "0+1x"}, quiet={FAILED: "5x"}, labels={"instance": "n1"}),
                 no_drill="a live test lets the backend refuse records for good and reads the counter",
                 needs=COLLECTOR,
             ),
             Alert(
-                "ServescopeLogAgentErrors",
-                "warning",
-                "5m",
-                ("instance",),
-                f"{errors} >= 10",
-                "The log agent complains again and again.",
-                "Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in 10 minutes.",
-                "Most often it may not read a directory of Ray's (`read error, check permissions`): to a user that is "
-                "neither root nor Ray's, one such directory hides every file that its pattern matches. The Collector "
-                "tells of such a directory at its log level debug only, so there is no such alert about it.",
-                "Lines of the files that it cannot read are missing until it can; none is lost for good while they lie "
-                "there.",
-                (("What does it say? Its own log tells.", ""),),
-                ("Run it as root or as the user that runs Ray; in a pod, with Ray's runAsUser.",),
-                PANEL,
-                Case("30m", {ERRORS: "0+3x"}, {ERRORS: "90x"}, {"instance": "n1"}),
+                name="ServescopeLogAgentErrors",
+                severity="warning",
+                wait="5m",
+                labels=("instance",),
+                expr=f"{errors} >= 10",
+                summary="The log agent complains again and again.",
+                description="Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in 10 minutes.",
+                meaning=(
+                    "Most often it may not read a directory of Ray's (`read error, check permissions`): to a user "
+                    "that is neither root nor Ray's, one such directory hides every file that its pattern matches. "
+                    "The Collector tells of such a directory at its log level debug only, so there is no such alert "
+                    "about it."
+                ),
+                impact=(
+                    "Lines of the files that it cannot read are missing until it can; none is lost for good while "
+                    "they lie there."
+                ),
+                diagnose=(("What does it say? Its own log tells.", ""),),
+                mend=("Run it as root or as the user that runs Ray; in a pod, with Ray's runAsUser.",),
+                panel=PANEL,
+                case=Case(at="30m", fires={ERRORS: "0+3x"}, quiet={ERRORS: "90x"}, labels={"instance": "n1"}),
                 no_drill="make drill-logs measures an unreadable directory",
                 needs=AGENT,
             ),

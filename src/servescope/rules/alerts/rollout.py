@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from servescope import limits, promql
-from servescope.catalog import APPLICATION_STATUS, DEPLOYMENT_STATUS
-from servescope.promql import DEPLOYMENT
-from servescope.rules.alert import Alert, Case, Group, Terms
+from servescope import promql
+from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS
+from servescope.promql import DEPLOYMENT, rollouts
+from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.alerts.saturation import WHO, of
 from servescope.rules.alerts.users import http
+from servescope.rules.expressions import Expressions
 from servescope.settings import Settings
 
 UPDATING = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
@@ -17,7 +18,7 @@ STATUS = of("ray_serve_deployment_status")
 
 def build(settings: Settings) -> Group:
     """The group."""
-    t = Terms(settings)
+    t = Expressions(settings)
     status = t.scope.select("ray_serve_deployment_status")
     # What is being deleted is told as UPDATING too.
     deleted = f"{t.scope.select('ray_serve_application_status')} == {DELETING}"
@@ -26,7 +27,7 @@ def build(settings: Settings) -> Group:
     # seconds, so that a rollout can begin and end between two of them: then only the exporter saw it.
     step = settings.scrape_interval_s
     updating = t.total("group", f"max_over_time(({deploying})[30m:{step}s])", "application")
-    changed = limits.changed(t.scope, "30m", t.by("application"), t.hold)
+    changed = rollouts.changed(t.scope, "30m", t.by("application"), hold=t.hold)
     deployed = f"({updating} or {changed})"
     codes = f'=~"{promql.ERROR_CODES}"'
 
@@ -59,70 +60,78 @@ def build(settings: Settings) -> Group:
         "Rollouts",
         (
             Alert(
-                "RayServeErrorsAfterDeploy",
-                "warning",
-                "2m",
-                ("application",),
-                f"{ratio('')} > {settings.error_ratio_warning:g}\n"
-                f"# worse than before: an application that failed all along did not get worse\n"
-                f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
-                f"and {failed} >= {settings.alert_min_events}\n"
-                f"and {deployed}",
-                "An application fails more since its deploy.",
-                "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} fail (5xx, "
-                "back-pressure among them), three times the share before the deploy of the last 30 minutes.",
-                "The new version, its configuration or its model is at fault, or it has less capacity.",
-                "More of their requests fail than before.",
-                (
+                name="RayServeErrorsAfterDeploy",
+                severity="warning",
+                wait="2m",
+                labels=("application",),
+                expr=(
+                    f"{ratio('')} > {settings.error_ratio_warning:g}\n"
+                    f"# worse than before: an application that failed all along did not get worse\n"
+                    f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
+                    f"and {failed} >= {settings.alert_min_events}\n"
+                    f"and {deployed}"
+                ),
+                summary="An application fails more since its deploy.",
+                description=(
+                    "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} fail (5xx, "
+                    "back-pressure among them), three times the share before the deploy of the last 30 minutes."
+                ),
+                meaning="The new version, its configuration or its model is at fault, or it has less capacity.",
+                impact="More of their requests fail than before.",
+                diagnose=(
                     ("When was the deploy? The rollout marks on every dashboard tell.", ""),
                     (
                         "What fails?",
                         "sum by (application, deployment) (rate(ray_serve_deployment_error_counter_total[5m]))",
                     ),
                 ),
-                ("Deploy the version before; then look for the reason.",),
-                ("servescope-overview", "Error ratio by application"),
-                Case(
-                    "80m",
-                    {
+                mend=("Deploy the version before; then look for the reason.",),
+                panel=("servescope-overview", "Error ratio by application"),
+                case=Case(
+                    at="80m",
+                    fires={
                         http("200"): "0+100x",
                         http("500"): "0x260 1+4x",
                         STATUS: "6x250 3 6x",
                     },
-                    {http("500"): "0+4x"},
-                    {"application": "main"},
+                    quiet={http("500"): "0+4x"},
+                    labels={"application": "main"},
                     also=("RayServeErrorRatioElevated",),
                     quiet_also=("RayServeErrorRatioElevated",),
                 ),
                 drill="bad-rollout",
             ),
             Alert(
-                "RayServeSlowerAfterDeploy",
-                "warning",
-                "5m",
-                ("application",),
-                f"{p95('')} > 2 * {p95(' offset 40m')}\n"
-                f"# twice as slow and still quick is nobody's concern\n"
-                f"and {p95('')} > 200\n"
-                f"and {answered} >= {10 * settings.alert_min_events}\n"
-                f"and {deployed}",
-                "An application is slower since its deploy.",
-                "95 % of the requests to {{ $labels.application }} take up to {{ $value | humanize }} ms, twice as "
-                "long as before the deploy of the last 30 minutes.",
-                "The new version works more slowly, or has fewer replicas, or they are still warming up.",
-                "They wait longer than before.",
-                (
+                name="RayServeSlowerAfterDeploy",
+                severity="warning",
+                wait="5m",
+                labels=("application",),
+                expr=(
+                    f"{p95('')} > 2 * {p95(' offset 40m')}\n"
+                    f"# twice as slow and still quick is nobody's concern\n"
+                    f"and {p95('')} > 200\n"
+                    f"and {answered} >= {10 * settings.alert_min_events}\n"
+                    f"and {deployed}"
+                ),
+                summary="An application is slower since its deploy.",
+                description=(
+                    "95 % of the requests to {{ $labels.application }} take up to {{ $value | humanize }} ms, twice as "
+                    "long as before the deploy of the last 30 minutes."
+                ),
+                meaning="The new version works more slowly, or has fewer replicas, or they are still warming up.",
+                impact="They wait longer than before.",
+                diagnose=(
                     (
                         "Which deployment?",
                         "histogram_quantile(0.95, sum by (deployment, le) "
                         "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
                     ),
                 ),
-                ("Deploy the version before, or wait if it gets better by the minute.",),
-                ("servescope-overview", "Latency p95 by application"),
-                Case(
-                    "80m",
-                    {
+                mend=("Deploy the version before, or wait if it gets better by the minute.",),
+                panel=("servescope-overview", "Latency p95 by application"),
+                case=Case(
+                    at="80m",
+                    fires={
                         http("200"): "0+100x",
                         latency % "200": "0+100x260 26000x",
                         latency % "1000": "0+100x",
@@ -133,43 +142,51 @@ def build(settings: Settings) -> Group:
                         version % 2: "_x251 1x",
                         "servescope_exporter_data_age_seconds": "0x",
                     },
-                    {version % 1: "1x", version % 2: "_x"},
-                    {"application": "main"},
+                    quiet={version % 1: "1x", version % 2: "_x"},
+                    labels={"application": "main"},
                 ),
                 drill="bad-rollout",
             ),
             Alert(
-                "RayServeRolloutStuck",
-                "warning",
-                f"{settings.rollout_minutes}m",
-                DEPLOYMENT,
-                f"{t.total('group', t.now('ray_serve_deployment_status') + f' == {UPDATING}', *DEPLOYMENT)}",
-                "A rollout does not come through.",
-                f"{{{{ $labels.deployment }}}} of {{{{ $labels.application }}}} has been UPDATING for "
-                f"{settings.rollout_minutes} minutes.",
-                "New replicas are not placed or do not start; old ones are kept until then.",
-                "None while the old replicas carry the load; part of the traffic may already go to the new version.",
-                (
+                name="RayServeRolloutStuck",
+                severity="warning",
+                wait=f"{settings.rollout_minutes}m",
+                labels=DEPLOYMENT,
+                expr=f"{t.total('group', t.now('ray_serve_deployment_status') + f' == {UPDATING}', *DEPLOYMENT)}",
+                summary="A rollout does not come through.",
+                description=(
+                    f"{{{{ $labels.deployment }}}} of {{{{ $labels.application }}}} has been UPDATING for "
+                    f"{settings.rollout_minutes} minutes."
+                ),
+                meaning="New replicas are not placed or do not start; old ones are kept until then.",
+                impact=(
+                    "None while the old replicas carry the load; part of the traffic may already go to the new version."
+                ),
+                diagnose=(
                     ("Are replicas waiting for a place?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
                     ("Healthy:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
                 ),
-                ("See RayServeReplicasNotPlaced and RayServeReplicaStartFailing; deploy the version before.",),
-                ("servescope-overview", "Deployment status"),
-                Case(f"{settings.rollout_minutes + 10}m", {STATUS: "3x"}, {STATUS: "3x60 6x"}, WHO),
+                mend=("See RayServeReplicasNotPlaced and RayServeReplicaStartFailing; deploy the version before.",),
+                panel=("servescope-overview", "Deployment status"),
+                case=Case(
+                    at=f"{settings.rollout_minutes + 10}m", fires={STATUS: "3x"}, quiet={STATUS: "3x60 6x"}, labels=WHO
+                ),
                 drill="no-resources",
             ),
             Alert(
-                "RayServeSlowerThanGracefulShutdown",
-                "info",
-                "15m",
-                DEPLOYMENT,
-                f"{p99} > 1000 * {grace}\nand {calls} >= {10 * settings.alert_min_events}",
-                "Calls take longer than replicas are given to finish.",
-                "1 % of the calls to {{ $labels.deployment }} of {{ $labels.application }} take longer than "
-                "{{ $value | humanize }} ms, more than graceful_shutdown_timeout_s.",
-                "At a rollout or scale-down a replica is killed after that time, with what it still works on.",
-                "Some requests are cut at each rollout and scale-down.",
-                (
+                name="RayServeSlowerThanGracefulShutdown",
+                severity="info",
+                wait="15m",
+                labels=DEPLOYMENT,
+                expr=f"{p99} > 1000 * {grace}\nand {calls} >= {10 * settings.alert_min_events}",
+                summary="Calls take longer than replicas are given to finish.",
+                description=(
+                    "1 % of the calls to {{ $labels.deployment }} of {{ $labels.application }} take longer than "
+                    "{{ $value | humanize }} ms, more than graceful_shutdown_timeout_s."
+                ),
+                meaning="At a rollout or scale-down a replica is killed after that time, with what it still works on.",
+                impact="Some requests are cut at each rollout and scale-down.",
+                diagnose=(
                     (
                         "Processing time p99:",
                         "histogram_quantile(0.99, sum by (application, deployment, le) "
@@ -177,19 +194,19 @@ def build(settings: Settings) -> Group:
                     ),
                     ("The time given:", "servescope_deployment_graceful_shutdown_timeout_seconds"),
                 ),
-                ("Raise graceful_shutdown_timeout_s above the longest call that must not be cut.",),
-                ("servescope-deployment", "Processing time"),
-                Case(
-                    "60m",
-                    {
+                mend=("Raise graceful_shutdown_timeout_s above the longest call that must not be cut.",),
+                panel=("servescope-deployment", "Processing time"),
+                case=Case(
+                    at="60m",
+                    fires={
                         of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+95x",
                         of(f"{processing}_bucket", replica="r1", route="/", le="60000"): "0+100x",
                         of(f"{processing}_bucket", replica="r1", route="/", le="+Inf"): "0+100x",
                         of(f"{processing}_count", replica="r1", route="/"): "0+100x",
                         of("servescope_deployment_graceful_shutdown_timeout_seconds"): "20x",
                     },
-                    {of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+99.9x"},
-                    WHO,
+                    quiet={of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+99.9x"},
+                    labels=WHO,
                 ),
                 drill="slow-model",
                 needs="the servescope exporter (the limit is in no metric of Ray's)",

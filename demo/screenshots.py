@@ -1,0 +1,228 @@
+"""`make pictures`: docs/pictures/*.png of every dashboard, by Debian's Chromium, from a running demo or one of its own.
+
+The visual test stands on the same functions.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from demo import ROOT, local
+from demo.stack import component, environment
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
+from servescope.clients.prometheus import Prometheus
+from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
+from servescope.report import collect
+from servescope.report.check import check_dashboards
+from servescope.report.queries import Window
+from servescope.settings import Settings
+
+FOLDER = ROOT / "docs/pictures"
+WIDTH, HEIGHT = 1300, 900
+PHONE_WIDTH = 390
+DATA_WITHIN_S = 420
+FILLED_AFTER_S = 300  # a graph of a few points shows nothing
+LONGEST_S = 900
+COLORS, FREQUENT = 128, 80
+# All deployments at once make lines that nobody can tell apart.
+CHOSEN = {"servescope-deployment": {"application": ["ocr"], "deployment": ["Recogniser"]}}
+MISSING = "chromium is missing: `make tools` installs it (Debian packages chromium and fonts-dejavu-core)"
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def chromium() -> str | None:
+    """The system's Chromium; None without one."""
+    return next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
+
+
+@dataclass
+class Opened:
+    """A page in the browser, and what it complained about."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A headless Chromium.
+
+    Raises:
+        ServescopeError: there is none.
+    """
+    path = chromium()
+    if path is None:
+        raise ServescopeError(MISSING)
+    with sync_playwright() as playwright:
+        # Root cannot run Chromium's sandbox; what is opened here is our own page.
+        opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield opened
+        opened.close()
+
+
+@contextmanager
+def open_page(
+    browser: Browser,
+    address: str,
+    *,
+    draw: bool = True,
+    offline: bool = False,
+    width: int = WIDTH,
+    theme: Literal["dark", "light"] = "light",
+) -> Iterator[Opened]:
+    """Open a page, draw all of it, the closed rows too (or leave it as it opens), and hear what it complains about.
+
+    Offline, there is no network, and it counts as a complaint that the page asks for anything but its own file.
+    """
+    context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme=theme, timezone_id="UTC")
+    try:
+        context.set_offline(offline)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        opened = Opened(page)
+        page.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
+        page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        page.on("requestfailed", lambda request: opened.complaints.append(f"{request.url}: {request.failure}"))
+        if offline:
+            page.on("request", lambda request: _leaves(request.url) and opened.complaints.append(f"asks {request.url}"))
+        answer = page.goto(address)
+        if answer and not answer.ok:
+            raise ServescopeError(f"{address}: {answer.status} {answer.text().strip()}")
+        if draw:
+            page.evaluate("window.fillAll().then(() => window.drawAll())")
+        yield opened
+    finally:
+        context.close()
+
+
+def _leaves(url: str) -> bool:
+    return not url.startswith(("file:", "data:", "blob:"))
+
+
+def drawn(page: Page) -> dict[str, str]:
+    """For each panel (dashboard / title) what it shows: how many marks, figures or lines, or why there are none."""
+    found: dict[str, str] = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll(".panel")].map((panel) => {
+            const name = `${panel.closest(".board").id} / ${panel.dataset.title}`;
+            const empty = panel.querySelector(".empty");
+            if (empty) return [name, empty.textContent.trim()];
+            const marks = ".plot .trace path[d], .plot .points path[d], .plot .barlayer path[d], .plot .hm image, "
+                + ".stat b, .bar b, tbody tr, .markdown p";
+            return [name, `${panel.querySelectorAll(marks).length} drawn`];
+        }))"""
+    )
+    return found
+
+
+def unexplained(found: dict[str, str], settings: Settings) -> list[str]:
+    """The panels of `drawn` that show nothing and do not say what they need: those that must have data have none."""
+    reasons = {
+        f"{board.uid} / {panel.title}": panel.absent for board in all_dashboards(settings) for panel in board.panels
+    }
+    wrong = []
+    for name, text in found.items():
+        reason = reasons.get(name)
+        explained = text.startswith("In Grafana only: asks ") or bool(reason and text == f"No data: needs {reason}")
+        if text == "0 drawn" or not (text.endswith(" drawn") or explained):
+            wrong.append(f"{name}: {text}")
+    return wrong
+
+
+def shrink(path: Path) -> None:
+    """Reduce a picture to a palette: plots need no more colours, and the repository stays small."""
+    picture = Image.open(path).convert("RGB")
+    # The most frequent colours as they are, so that grounds and areas keep theirs; the others by coverage, so that
+    # those of a few thin lines stay what the legend says.
+    counted = picture.getcolors(picture.width * picture.height) or []
+    frequent = [color for _, color in sorted(counted, reverse=True)[:FREQUENT]]
+    covering = picture.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for color in frequent for part in color] + covering)
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Path) -> list[Path]:
+    """Write a picture of each dashboard, as it opens, and return the files.
+
+    Before that, a snapshot of all dashboards with everything chosen and the closed rows open must show each panel.
+
+    Raises:
+        ServescopeError: there is no Chromium, Prometheus does not answer, a page complains, or a panel has neither
+            drawn anything nor said why not.
+    """
+    boards = collect.load_dashboards(settings, None)
+    written = []
+    with Prometheus(prometheus_url) as prometheus, browser() as chrome, tempfile.TemporaryDirectory() as scratch:
+        whole = Path(scratch) / "all.html"
+        report = collect.collect(prometheus, boards, window, settings=settings)
+        whole.write_text(collect.render(report, "Ray Serve"), encoding="utf-8")
+        with open_page(chrome, whole.as_uri(), offline=True) as opened:
+            if wrong := [*opened.complaints, *unexplained(drawn(opened.page), settings)]:
+                raise ServescopeError(f"not every panel is drawn or says why not: {'; '.join(wrong)}")
+        for board in boards:
+            report = collect.collect(prometheus, [board], window, settings=settings, chosen=CHOSEN.get(board["uid"]))
+            html, picture = Path(scratch) / f"{board['uid']}.html", Path(scratch) / f"{board['uid']}.png"
+            html.write_text(collect.render(report, board["title"]), encoding="utf-8")
+            with open_page(chrome, html.as_uri(), draw=False) as opened:
+                opened.page.evaluate("window.drawAll(false)")
+                if opened.complaints:
+                    raise ServescopeError(f"{board['uid']}: {opened.complaints[0]}")
+                opened.page.locator(f"#{board['uid']}").screenshot(path=str(picture))
+            shrink(picture)
+            written.append(picture)
+        # All or none: pictures of different moments would contradict each other.
+        folder.mkdir(parents=True, exist_ok=True)
+        return [Path(shutil.copy(picture, folder)) for picture in written]
+
+
+def main() -> int:
+    """Attach to a demo that runs on these ports, or run one until every panel that can has data."""
+    if chromium() is None:
+        raise ServescopeError(MISSING)
+    settings = Settings()
+    directory = environment.directory_from_environment("pictures")
+    run = Run(directory, environment.ports_from_environment(), ROOT / "demo/serve_config.yaml", probes=True)
+    if component.answers(f"{run.prometheus_url}/-/ready"):
+        print(f"attached to the demo at {run.prometheus_url}")
+        return _take(run, settings)
+    with Stack(run, local.COMPONENTS, print):
+        return _take(run, settings)
+
+
+def _take(run: Run, settings: Settings) -> int:
+    with Prometheus(run.prometheus_url) as prometheus:
+        (born,) = prometheus.query('process_start_time_seconds{job="prometheus"}')
+    began = float(born["value"][1])
+    deadline = time.time() + DATA_WITHIN_S
+    while missing := [f"{c.title} / {m}" for c in check_dashboards(run.prometheus_url, settings) for m in c.missing]:
+        if time.time() > deadline:
+            raise ServescopeError(f"no data after {DATA_WITHIN_S} s: {', '.join(missing)}")
+        time.sleep(5)
+    print("all panels have data")
+    time.sleep(max(0.0, began + FILLED_AFTER_S - time.time()))
+    now = time.time()
+    window = collect.window_of(max(began, now - LONGEST_S), now, scrape_interval_s=settings.scrape_interval_s)
+    for path in take(run.prometheus_url, settings, window, folder=FOLDER):
+        print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ServescopeError as error:
+        print(f"pictures: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,164 @@
+"""`make steps`: how many requests should one replica carry?
+
+Starts Ray and the demo's applications with one replica of each model and no limits in the way, raises concurrency in
+steps (`demo/load/steps.py`), and prints throughput and latency of each step, where latency bends, and the limits that
+the production guide takes from that. PORT_BASE=20000 moves every port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from demo import ROOT
+from demo.stack import component, environment
+from demo.stack.components import ray
+from demo.stack.run import Run
+from demo.stack.supervisor import Stack
+from servescope.errors import ServescopeError
+
+# A step pays while it brings at least this much more throughput than a smaller one.
+WORTH_IT = 1.10
+NO_LIMIT = 1000  # above every step, so that requests wait for the model and not for a place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step measured: requests at once, requests per second, milliseconds, and requests that failed."""
+
+    concurrency: int
+    throughput: float
+    p50_ms: float
+    p95_ms: float
+    failed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """What follows: the concurrency at the bend, and the limits to set."""
+
+    bend: int
+    max_ongoing_requests: int
+    target_ongoing_requests: int
+    reached: bool  # False when throughput still grew at the last step
+
+
+def advise(steps: Sequence[Step]) -> Advice:
+    """The bend is the first step that no later one beats by a tenth of its throughput.
+
+    Beyond it more requests at once only wait for each other. `max_ongoing_requests` is the bend, 2 at least, so that
+    the next request is there when one ends; `target_ongoing_requests` is half of it, so that a burst finds room while
+    the next replica starts.
+    """
+    bend = next(
+        index
+        for index, step in enumerate(steps)
+        if all(later.throughput < WORTH_IT * step.throughput for later in steps[index + 1 :])
+    )
+    limit = max(2, steps[bend].concurrency)
+    return Advice(
+        bend=steps[bend].concurrency,
+        max_ongoing_requests=limit,
+        target_ongoing_requests=limit // 2,
+        reached=bend < len(steps) - 1,
+    )
+
+
+def report(steps: Sequence[Step]) -> str:
+    """The table and the advice, as text."""
+    lines = ["at once   requests/s   p50 ms   p95 ms"]
+    lines += [f"{s.concurrency:7d} {s.throughput:12.1f} {s.p50_ms:8.0f} {s.p95_ms:8.0f}" for s in steps]
+    advice = advise(steps)
+    if not advice.reached:
+        lines.append("Throughput still grew at the last step: the bend lies beyond it, so these limits are too low.")
+    lines.append(
+        f"Latency bends at {advice.bend} at once: max_ongoing_requests {advice.max_ongoing_requests}, "
+        f"target_ongoing_requests {advice.target_ongoing_requests}"
+    )
+    return "\n".join(lines)
+
+
+def one_replica_each(document: dict[str, Any]) -> dict[str, Any]:
+    """A Serve config file with one replica of each deployment and limits that no step reaches."""
+    for application in document["applications"]:
+        for deployment in application["deployments"]:
+            deployment.pop("autoscaling_config", None)
+            deployment |= {"num_replicas": 1, "max_ongoing_requests": NO_LIMIT, "max_queued_requests": -1}
+    return document
+
+
+def read_steps(path: Path) -> list[Step]:
+    """The steps that the load has measured.
+
+    Raises:
+        ServescopeError: a request failed, so that the figures mean nothing.
+    """
+    steps = [Step(**step) for step in json.loads(path.read_text())]
+    failed = {step.concurrency: step.failed for step in steps if step.failed}
+    if failed:
+        counts = ", ".join(f"{count} with {concurrency} at once" for concurrency, count in failed.items())
+        raise ServescopeError(f"requests failed ({counts}), so these figures would mean nothing")
+    return steps
+
+
+def main() -> int:
+    """Measure and print."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(130))
+    directory = environment.directory_from_environment("steps")
+    directory.mkdir(parents=True, exist_ok=True)
+    config = directory / "one_replica.yaml"
+    config.write_text(yaml.safe_dump(one_replica_each(yaml.safe_load((ROOT / "demo/serve_config.yaml").read_text()))))
+    run = Run(directory, environment.ports_from_environment(), config)
+    results = directory / "steps.json"
+    results.unlink(missing_ok=True)
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - started:4.0f} s] {line}", flush=True)
+
+    try:
+        with Stack(run, (ray.ray, ray.applications), say):
+            say("measuring")
+            command = [
+                component.own_program("locust"),
+                "-f",
+                str(ROOT / "demo/load/steps.py"),
+                "--headless",
+                "--only-summary",
+                "--loglevel",
+                "WARNING",
+                "--exit-code-on-error",
+                "0",
+                "--host",
+                run.serve_url,
+            ]
+            variables = {**os.environ, "PYTHONPATH": str(ROOT), "STEPS": str(results)}
+            log = directory / "logs/load.log"
+            with log.open("wb") as out:
+                done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=variables, check=False)
+            if done.returncode or not results.exists():
+                raise ServescopeError(f"the load ended with {done.returncode} and without a result [{log}]")
+            say("stopping")
+    except KeyboardInterrupt:
+        print("\nstopped")
+        return 130
+    print(report(read_steps(results)))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ServescopeError as error:
+        print(f"steps: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,30 @@
+"""`python -m demo.smoke`: the checks against the compose stack."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from demo.smoke import report, run
+from demo.smoke.stack import addresses_from_environment
+from servescope.errors import ServescopeError
+
+
+def main() -> int:
+    """Run the checks against the compose stack; 1 when something is missing."""
+    text = os.environ.get("SMOKE_SECONDS", "300")
+    try:
+        within_s = float(text)
+    except ValueError:
+        raise ServescopeError(f"SMOKE_SECONDS: {text!r} is no number of seconds") from None
+    missing = report(run(addresses_from_environment(), within_s))
+    if missing:
+        print(f"smoke: {missing[0]}", file=sys.stderr)
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ServescopeError as error:
+        sys.exit(f"smoke: {error}")

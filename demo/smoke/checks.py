@@ -1,0 +1,230 @@
+"""The checks: each finds in one backend what one request must have left there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from demo.smoke.grafana import ThroughGrafana
+from demo.smoke.stack import PROBED, SETTINGS, Backends, NotYet, answers, need
+from servescope.clients import traces
+from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
+from servescope.grafana.templating import Interpolation
+from servescope.report.check import check_board
+from servescope.report.queries import Window, select_variables
+from servescope.report.queries import panels_of as panels_of
+
+PANELS_OF = ("servescope-overview", "servescope-deployment")
+
+
+def running(stack: Backends) -> str:
+    """Every application is RUNNING."""
+    applications = stack.get(f"{stack.at.ray}/api/serve/applications/")["applications"]
+    need(applications, "no application is deployed")
+    for name, application in applications.items():
+        need(application["status"] == "RUNNING", f"application {name} is {application['status']}")
+    return ", ".join(sorted(applications))
+
+
+def targets(stack: Backends) -> str:
+    """Every target of Prometheus is up, and every job that has targets by itself has one."""
+    active = stack.get(f"{stack.at.prometheus}/api/v1/targets", state="active")["data"]["activeTargets"]
+    jobs = {target["labels"]["job"] for target in active}
+    need("ray" in jobs, "Prometheus knows no node of Ray")
+    for target in active:
+        name = f"{target['labels']['job']} {target['labels']['instance']}"
+        need(
+            target["health"] == "up", f"target {name} is {target['health']}: {target['lastError'] or 'not scraped yet'}"
+        )
+    return f"{len(active)} targets of {len(jobs)} jobs"
+
+
+def rules(stack: Backends) -> str:
+    """Every rule evaluates."""
+    groups = stack.get(f"{stack.at.prometheus}/api/v1/rules")["data"]["groups"]
+    every = [rule for group in groups for rule in group["rules"]]
+    need(every, "Prometheus has no rules")
+    for rule in every:
+        need(rule["health"] == "ok", f"rule {rule['name']} is {rule['health']}: {rule.get('lastError', '')}")
+    return f"{len(every)} rules"
+
+
+def alerts(stack: Backends) -> str:
+    """The alert that always fires has come as far as Alertmanager."""
+    names = {alert["labels"]["alertname"] for alert in stack.get(f"{stack.at.alertmanager}/api/v2/alerts")}
+    need("ServescopeWatchdog" in names, "Alertmanager has not heard of ServescopeWatchdog, which always fires")
+    return f"{len(names)} alerts fire: {', '.join(sorted(names))}"
+
+
+def _values(stack: Backends, expression: str) -> dict[str, float]:
+    """Values of an instant query, by the label instance."""
+    found = stack.get(f"{stack.at.prometheus}/api/v1/query", query=expression)["data"]["result"]
+    return {series["metric"].get("instance", ""): float(series["value"][1]) for series in found}
+
+
+def exporter(stack: Backends) -> str:
+    """The state exporter hears Ray."""
+    found = _values(stack, "servescope_exporter_up")
+    need(found, "Prometheus has no servescope_exporter_up")
+    need(set(found.values()) == {1.0}, "servescope_exporter_up is 0: the exporter does not reach Ray")
+    return "hears Ray"
+
+
+def probes(stack: Backends) -> str:
+    """Serve is probed from outside, at both doors, and answers."""
+    found = _values(stack, "probe_success")
+    for path in PROBED:
+        need(any(name.endswith(path) for name in found), f"Prometheus has no probe_success of {path}")
+    for name, value in found.items():
+        need(value == 1, f"the probe of {name} fails")
+    return ", ".join(PROBED)
+
+
+def load(stack: Backends) -> str:
+    """The load arrives."""
+    found = _values(stack, "sum(rate(ray_serve_num_http_requests_total[1m]))")
+    need(found.get("", 0) > 0, "Prometheus sees no requests")
+    return f"{found['']:.1f} requests per second"
+
+
+def dashboards(stack: Backends) -> str:
+    """Every dashboard of ours is in Grafana, Ray's beside them, and the overview is the home page."""
+    found = stack.get(f"{stack.at.grafana}/api/search", type="dash-db", limit="500")
+    uids = {board["uid"] for board in found}
+    for board in all_dashboards(SETTINGS, recorded=True):
+        need(board.uid in uids, f"Grafana has no dashboard {board.uid}")
+    rays = [board for board in found if board.get("folderTitle") == "Ray"]
+    need(rays, "Grafana has no dashboard in the folder Ray")
+    home = stack.get(f"{stack.at.grafana}/api/dashboards/home")
+    need(home.get("dashboard", {}).get("title") == "Ray Serve / Overview", "the overview is not the home page")
+    return f"{len(found) - len(rays)} of ours, {len(rays)} of Ray's"
+
+
+def datasources(stack: Backends) -> str:
+    """Every data source answers Grafana."""
+    for uid in ("prometheus", "loki", "tempo"):
+        told = stack.get(f"{stack.at.grafana}/api/datasources/uid/{uid}/health")
+        need(told.get("status") == "OK", f"data source {uid}: {told.get('message', told)}")
+    # Grafana's server has no health check for this kind.
+    stack.get(f"{stack.at.grafana}/api/datasources/proxy/uid/alertmanager/api/v2/status")
+    return "Prometheus, Loki, Tempo, Alertmanager"
+
+
+def panels(stack: Backends) -> str:
+    """Each panel of the first two dashboards has data, asked through Grafana."""
+    assert stack.at.grafana
+    window = Window.last(300, SETTINGS.scrape_interval_s)
+    told = []
+    try:
+        with ThroughGrafana(stack.at.grafana) as grafana:
+            for board in all_dashboards(SETTINGS, recorded=True):
+                if board.uid in PANELS_OF:
+                    check = check_board(board, grafana, window)
+                    need(not check.missing, f"{check.title}: no data in {', '.join(check.missing)}")
+                    told.append(f"{check.with_data} of {check.panels}")
+    except ServescopeError as error:
+        raise NotYet(str(error)) from error
+    return f"{' and '.join(told)} panels have data"
+
+
+def log_panels(stack: Backends) -> str:
+    """Each query of these dashboards to Loki is taken, and there are lines; which have some depends on the load."""
+    assert stack.at.grafana
+    window = Window.last(300, SETTINGS.scrape_interval_s)
+    asked = answered = 0
+    try:
+        with ThroughGrafana(stack.at.grafana) as grafana:
+            for board in (
+                board.to_json() for board in all_dashboards(SETTINGS, recorded=True) if board.uid in PANELS_OF
+            ):
+                scope = Interpolation(select_variables(board, grafana, window), window.macros())
+                for panel in panels_of(board):
+                    for target in panel.get("targets", []):
+                        if target["datasource"]["type"] == "loki":
+                            query = {"expr": scope.promql(target["expr"]), "queryType": target["queryType"]}
+                            source = {"type": "loki", "uid": "loki"}
+                            frames = grafana.frames(
+                                source, query, start=window.start, end=window.end, step_s=window.step_s
+                            )
+                            asked += 1
+                            answered += any(column for frame in frames for column in frame["data"]["values"])
+    except ServescopeError as error:
+        raise NotYet(str(error)) from error
+    need(answered, f"none of {asked} queries to Loki has a line")
+    return f"{answered} of {asked} queries to Loki have data"
+
+
+def trace(stack: Backends) -> str:
+    """The trace of the request is in Tempo."""
+    found = stack.get(f"{stack.at.tempo}/api/traces/{stack.sent().trace_id}")
+    batches = found.get("batches") or found.get("trace", {}).get("resourceSpans", [])
+    spans = [span for batch in batches for scope in batch.get("scopeSpans", []) for span in scope["spans"]]
+    need(spans, f"trace {stack.sent().trace_id} has no spans")
+    return f"{len(spans)} spans"
+
+
+def trace_in_files(stack: Backends) -> str:
+    """The trace of the request is in the files that the Collector writes."""
+    assert stack.at.trace_files
+    try:
+        found = traces.read(stack.at.trace_files, stack.sent().trace_id).get(stack.sent().trace_id)
+    except ServescopeError as error:
+        raise NotYet(str(error)) from error
+    need(found, f"trace {stack.sent().trace_id} is not in {stack.at.trace_files}")
+    assert found
+    return f"{len(found.spans)} spans"
+
+
+def _lines(stack: Backends, key: str, value: str) -> int:
+    now = time.time()
+    found = stack.get(
+        f"{stack.at.loki}/loki/api/v1/query_range",
+        query=f'{{job="ray"}} | {key} = "{value}"',
+        start=str(round((now - 900) * 1e9)),
+        end=str(round(now * 1e9)),
+    )
+    lines = sum(len(stream["values"]) for stream in found["data"]["result"])
+    need(lines, f"Loki has no line with {key} {value}")
+    return lines
+
+
+def lines_of_request(stack: Backends) -> str:
+    """Log lines are found by the id of the request."""
+    return f"{_lines(stack, 'request_id', stack.sent().request_id)} lines"
+
+
+def lines_of_trace(stack: Backends) -> str:
+    """Log lines are found by the id of the trace."""
+    return f"{_lines(stack, 'trace_id', stack.sent().trace_id)} lines"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing to look for; `needs` are the fields of Addresses without which it is left out."""
+
+    component: str
+    what: str
+    run: Callable[[Backends], str]
+    needs: Sequence[str] = ()
+
+
+CHECKS = (
+    Check(component="ray", what="applications are RUNNING", run=running),
+    Check(component="serve", what="a request is answered", run=answers),
+    Check(component="load", what="requests arrive", run=load, needs=("load",)),
+    Check(component="prometheus", what="all targets are up", run=targets),
+    Check(component="prometheus", what="all rules evaluate", run=rules),
+    Check(component="exporter", what="hears Ray", run=exporter, needs=("exporter",)),
+    Check(component="blackbox", what="probes succeed", run=probes, needs=("blackbox",)),
+    Check(component="alertmanager", what="alerts arrive", run=alerts, needs=("alertmanager",)),
+    Check(component="grafana", what="dashboards are there", run=dashboards, needs=("grafana",)),
+    Check(component="grafana", what="data sources answer", run=datasources, needs=("grafana",)),
+    Check(component="grafana", what="panels have data", run=panels, needs=("grafana",)),
+    Check(component="grafana", what="panels have log lines", run=log_panels, needs=("grafana", "loki")),
+    Check(component="tempo", what="the request's trace", run=trace, needs=("tempo",)),
+    Check(component="collector", what="the request's trace", run=trace_in_files, needs=("trace_files",)),
+    Check(component="loki", what="its lines by request id", run=lines_of_request, needs=("loki",)),
+    Check(component="loki", what="its lines by trace id", run=lines_of_trace, needs=("loki", "tempo")),
+)

@@ -1,0 +1,82 @@
+"""Checks before anything starts: programs, versions, ports."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+
+import psutil
+
+from demo.stack.component import Component
+from demo.stack.ports import LOOPBACK
+from servescope.errors import ServescopeError
+
+OLDEST_PROMETHEUS = (2, 42)
+
+FREE_DISK_BYTES = 1 << 30  # what a day of the demo's series and Ray's logs may take
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks before anything starts
+
+
+def require(program: str) -> str:
+    """The path of a program.
+
+    Raises:
+        ServescopeError: it is not on the PATH.
+    """
+    path = shutil.which(program)
+    if path is None:
+        raise ServescopeError(
+            f"{program} is not on the PATH: run `make tools`, or see scripts/setup.sh for where to get it"
+        )
+    return path
+
+
+def check_prometheus() -> None:
+    """Refuse a Prometheus that is missing or older than the rules need.
+
+    Raises:
+        ServescopeError: it is missing, too old, or does not tell its version.
+    """
+    path = require("prometheus")
+    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    match = re.search(r"version (\d+)\.(\d+)", told.stdout + told.stderr)
+    if match is None:
+        raise ServescopeError(f"{path}: does not tell its version; is it Prometheus?")
+    version = (int(match.group(1)), int(match.group(2)))
+    if version < OLDEST_PROMETHEUS:
+        wanted = ".".join(map(str, OLDEST_PROMETHEUS))
+        raise ServescopeError(f"{path}: version {version[0]}.{version[1]} is too old; {wanted} or later is needed")
+
+
+def check_port(port: int, component: Component) -> None:
+    """Refuse to start while somebody else has a port.
+
+    Raises:
+        ServescopeError: it is taken; the message names the component and, where visible, the process that has it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("" if component.public else LOOPBACK, port))
+            return
+        except OSError:
+            pass
+    raise ServescopeError(
+        f"port {port} is taken{_holder(port)}, and {component.name} needs it: stop that process, "
+        "or choose other ports with PORT_BASE=20000"
+    )
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # not ours to see
+    return ""

@@ -1,0 +1,63 @@
+"""One thing to run, and how to see whether it does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+
+import httpx
+
+from demo import ROOT
+
+# Before the command of an agent: Ray runs its workers at nice 15 (RAY_worker_niceness), so one at the usual priority
+# would come before the proxies and replicas that it watches.
+YIELDING = ("nice", "-n", "19")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing to run: `ready` tells when it is; `once` means that the command ends and its effect stays."""
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], bool]
+    _: KW_ONLY
+    address: str = ""
+    ports: Sequence[int] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    timeout_s: float = 60
+    once: bool = False
+    public: bool = False  # listens on all interfaces
+    stop_signal: int = signal.SIGTERM
+    prepare: Callable[[], None] | None = None
+    yields: bool = False  # to Ray's workers, when both have work
+
+
+def last_words(text: str) -> str:
+    """The last line that says something, without colours."""
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if re.search(r"\w", line)]
+    return lines[-1] if lines else ""
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of the address gives a 2xx."""
+    try:
+        return httpx.get(url, timeout=2).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def find(program: str) -> str | None:
+    """The path of a program that no Debian package brings: below .tools/ (`make tools`) or on the PATH, else None."""
+    return shutil.which(program, path=os.pathsep.join((str(ROOT / ".tools"), os.environ.get("PATH", ""))))
+
+
+def own_program(name: str) -> str:
+    """A program of this Python's own environment, whichever Ray is under test."""
+    return str(Path(sys.executable).parent / name)

@@ -1,0 +1,1 @@
+"""The components that a stack can run: a function each, which returns a `Component`."""

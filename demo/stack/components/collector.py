@@ -1,0 +1,51 @@
+"""The OpenTelemetry Collector for traces."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from demo import ROOT
+from demo.stack.component import Component, answers, find
+from demo.stack.ports import LOOPBACK
+from demo.stack.run import Run
+
+
+def trace_files(run: Run) -> Path:
+    """The folder into which the Collector writes the traces."""
+    return run.directory / "collector"
+
+
+def collector(run: Run) -> Component:
+    """The OpenTelemetry Collector with the configuration that ships, writing its traces to files.
+
+    Everything is kept: what is written is small, and whoever asks for a request by its id wants to find it.
+    """
+    p = run.ports
+    data = trace_files(run)
+    url = f"http://{LOOPBACK}:{p.collector_health}"
+
+    def prepare() -> None:
+        shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True)
+
+    return Component(
+        "collector",
+        [find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        lambda: answers(url),
+        address=f"http://{LOOPBACK}:{p.otlp_grpc}",
+        ports=(p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),
+        env={
+            "COLLECTOR_DATA": str(data),
+            "COLLECTOR_HEALTH_ENDPOINT": f"{LOOPBACK}:{p.collector_health}",
+            "COLLECTOR_METRICS_PORT": str(p.collector_metrics),
+            "DECISION_WAIT": "5s",
+            "OTLP_GRPC_ENDPOINT": f"{LOOPBACK}:{p.otlp_grpc}",
+            "OTLP_HTTP_ENDPOINT": f"{LOOPBACK}:{p.otlp_http}",
+            "SAMPLE_PERCENT": "100",
+            "SPAN_METRICS_ENDPOINT": f"{LOOPBACK}:{p.span_metrics}",
+            "TRACES_TO": "[file/traces]",
+        },
+        prepare=prepare,
+        yields=True,
+    )

@@ -1,0 +1,34 @@
+"""The demo's load, run by Locust."""
+
+from __future__ import annotations
+
+import signal
+
+from demo import ROOT
+from demo.stack.component import Component, own_program
+from demo.stack.run import Run
+
+LOAD_RESULT = "load.json"
+
+
+def load(run: Run) -> Component:
+    """Locust with the demo's load; what came of it lies in LOAD_RESULT in the run's directory when it has ended."""
+    result = run.directory / LOAD_RESULT
+    return Component(
+        "load",
+        [
+            own_program("locust"),
+            "-f",
+            str(ROOT / "demo/load/mix.py"),
+            "--headless",
+            "--only-summary",
+            "--loglevel",
+            "WARNING",
+            "--host",
+            run.serve_url,
+        ],
+        lambda: True,
+        stop_signal=signal.SIGINT,  # with a load shape locust does not hear SIGTERM
+        env={"PYTHONPATH": str(ROOT), "LOAD_RESULT": str(result)},
+        prepare=lambda: result.unlink(missing_ok=True),
+    )

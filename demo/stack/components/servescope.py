@@ -1,0 +1,48 @@
+"""What servescope itself runs: the exporter and the preview."""
+
+from __future__ import annotations
+
+import sys
+
+from demo.stack.component import Component, answers
+from demo.stack.ports import LOOPBACK
+from demo.stack.run import Run
+
+
+def exporter(run: Run) -> Component:
+    """The Serve state exporter."""
+    url = f"http://{LOOPBACK}:{run.ports.exporter}"
+    return Component(
+        "exporter",
+        [
+            sys.executable,
+            "-m",
+            "servescope",
+            "exporter",
+            f"--address={run.dashboard_url}",
+            f"--port={run.ports.exporter}",
+            "--interval=5",
+        ],
+        lambda: answers(f"{url}/-/healthz"),
+        address=url,
+        ports=(run.ports.exporter,),
+    )
+
+
+def preview(run: Run) -> Component:
+    """The dashboards as pages, for where there is no Grafana."""
+    url = f"http://{LOOPBACK}:{run.ports.preview}"
+    return Component(
+        "preview",
+        [
+            sys.executable,
+            "-m",
+            "servescope",
+            "preview",
+            f"--prometheus={run.prometheus_url}",
+            f"--port={run.ports.preview}",
+        ],
+        lambda: answers(f"{url}/-/ready"),
+        address=url,
+        ports=(run.ports.preview,),
+    )

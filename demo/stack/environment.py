@@ -1,0 +1,31 @@
+"""What the environment says of a run: PORT_BASE, and where its files go."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from demo import ROOT
+from demo.stack.ports import Ports
+from servescope.errors import ServescopeError
+
+DEFAULT_PORTS = Ports()
+
+
+def directory_from_environment(name: str) -> Path:
+    """Where a run keeps its logs and data: a folder of the repository, or DEMO_DIR."""
+    return Path(os.environ.get("DEMO_DIR") or ROOT / ".servescope" / name).absolute()
+
+
+def ports_from_environment() -> Ports:
+    """The default ports, or a set of its own from PORT_BASE on.
+
+    Raises:
+        ServescopeError: PORT_BASE is no number that leaves room for a thousand ports.
+    """
+    text = os.environ.get("PORT_BASE", "")
+    if not text:
+        return DEFAULT_PORTS
+    if not text.isdigit() or not 1024 <= int(text) <= 64000:
+        raise ServescopeError(f"PORT_BASE: {text!r} is no port between 1024 and 64000")
+    return Ports.from_base(int(text))

@@ -1,0 +1,82 @@
+"""Where and how one stack runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from demo import ROOT
+from demo.stack.ports import LOOPBACK, Ports
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how one stack runs."""
+
+    directory: Path
+    ports: Ports
+    serve_config: Path
+    _: KW_ONLY
+    cluster: str = "demo"
+    scrape_interval_s: int = 15
+    rules: str = str(ROOT / "alerts/*.yml")
+    probes: bool = False  # whether the component `blackbox` runs, so that Prometheus asks it
+    ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
+    env: dict[str, str] = field(default_factory=dict)
+    traces: bool = False  # whether a Collector runs and Serve sends it spans
+    gpus: int = 0  # how many Ray may hand out
+    extra_scrapes: Sequence[dict[str, Any]] = ()  # jobs of Prometheus beside those of every stack
+
+    @property
+    def temp_dir(self) -> Path:
+        """Ray's temporary directory: short, since the path of a Unix socket may have 107 characters at most."""
+        return Path(tempfile.gettempdir()) / f"servescope-{self.ports.gcs}"
+
+    @property
+    def serve_url(self) -> str:
+        """The HTTP address of Serve."""
+        return f"http://{LOOPBACK}:{self.ports.serve}"
+
+    @property
+    def dashboard_url(self) -> str:
+        """The address of Ray's dashboard and REST API."""
+        return f"http://{LOOPBACK}:{self.ports.dashboard}"
+
+    @property
+    def prometheus_url(self) -> str:
+        """The address of Prometheus."""
+        return f"http://{LOOPBACK}:{self.ports.prometheus}"
+
+    @property
+    def ray_env(self) -> dict[str, str]:
+        """What Ray's processes and its clients need to know of this run."""
+        return {
+            # A token file of an earlier Ray on this machine would otherwise switch token authentication on.
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # On two busy cores the dashboard takes longer than the 60 s that Ray gives it, a module of it than 30 s.
+            "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "150",
+            "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
+            "RAY_ADDRESS": f"{LOOPBACK}:{self.ports.gcs}",
+            "RAY_PROMETHEUS_HOST": self.prometheus_url,
+            "AUTOSCALER_METRIC_PORT": str(self.ports.autoscaler_metrics),
+            "DASHBOARD_METRIC_PORT": str(self.ports.dashboard_metrics),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, (str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
+            ),
+            **(self.tracing_env if self.traces else {}),
+            **self.env,
+        }
+
+    @property
+    def tracing_env(self) -> dict[str, str]:
+        """What turns on Serve's traces."""
+        return {
+            "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH": "servescope.tracing:otlp",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{self.ports.otlp_grpc}",
+        }

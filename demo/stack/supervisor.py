@@ -1,0 +1,251 @@
+"""Components running side by side, and their end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import psutil
+from mirakuru import Executor
+from mirakuru.exceptions import ExecutorError, ProcessExitedWithError
+
+from demo import ROOT
+from demo.stack.checks import FREE_DISK_BYTES, check_port, require
+from demo.stack.component import YIELDING, Component, last_words
+from demo.stack.run import Run
+from servescope.errors import ServescopeError
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The stack
+
+
+class _Process(Executor):
+    """A process that has started when its component says so."""
+
+    def __init__(self, component: Component, log: IO[bytes]) -> None:
+        super().__init__(
+            [*(YIELDING if component.yields else ()), *component.command],
+            timeout=component.timeout_s,
+            stop_signal=component.stop_signal,
+            envvars=component.env,
+            stdin=subprocess.DEVNULL,
+            stdout=log,  # type: ignore[arg-type]
+            stderr=subprocess.STDOUT,
+            cwd=str(ROOT),
+        )
+        self._component = component
+
+    def pre_start_check(self) -> bool:
+        return False  # its ports have been checked
+
+    def after_start_check(self) -> bool:
+        return self._component.ready()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ignore the signals that ask for an end, in the thread that can be asked."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Stack:
+    """Components running side by side; use it as a context manager, which ends all it started.
+
+    `say` hears what happens, a line at a time.
+    """
+
+    def __init__(
+        self, run: Run, factories: Sequence[Callable[[Run], Component]], say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self.run = run
+        self.components = [factory(run) for factory in factories]
+        self._say = say
+        self._processes: list[tuple[Component, _Process]] = []
+        self._descendants: dict[int, float] = {}
+        self._lock: IO[str] | None = None
+
+    def log(self, component: Component) -> Path:
+        """The file that holds what a component prints."""
+        return self.run.directory / "logs" / f"{component.name}.log"
+
+    def __enter__(self) -> Stack:
+        try:
+            self._check()
+            for component in self.components:
+                started = time.monotonic()
+                self._say(f"starting {component.name}")
+                self._start(component)
+                self._say(f"{component.name} is ready after {time.monotonic() - started:.0f} s")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def dead(self) -> list[str]:
+        """Which components have ended although they should run, with the last line that each printed."""
+        return [
+            f"{component.name} has ended: {self._last_line(component)}"
+            for component, process in self._processes
+            if not component.once and not process.running()
+        ]
+
+    def processes(self) -> list[psutil.Process]:
+        """The processes that lead what runs here."""
+        pids = [process.process.pid for _, process in self._processes if process.process is not None]
+        return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+
+    def stop(self) -> None:
+        """End every process that was started here, the last one first, and nothing else."""
+        with uninterrupted():  # an impatient second Ctrl-C would leave the rest running
+            for _, process in reversed(self._processes):
+                self._remember_descendants(process)
+                with contextlib.suppress(ExecutorError):  # how it ended does not matter any more
+                    process.stop()
+            self._processes.clear()
+            self._end_descendants()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    # -- inside
+
+    def _check(self) -> None:
+        directory = self.run.directory
+        try:
+            (directory / "logs").mkdir(parents=True, exist_ok=True)
+            self._lock = (directory / "lock").open("w")
+        except OSError as error:
+            raise ServescopeError(f"{directory}: cannot write there ({error.strerror})") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            self._lock = None
+            raise ServescopeError(
+                f"already running in {directory}: stop that one first (Ctrl-C where it runs)"
+            ) from None
+        free = shutil.disk_usage(directory).free
+        if free < FREE_DISK_BYTES:
+            raise ServescopeError(
+                f"{directory}: {free / 1e9:.1f} GB of disk free, {FREE_DISK_BYTES / 1e9:.1f} GB are needed for the "
+                "time series and logs: free some, or choose another folder with DEMO_DIR"
+            )
+        for component in self.components:
+            require(component.command[0])
+            for port in component.ports:
+                check_port(port, component)
+        try:
+            for component in self.components:
+                if component.prepare:
+                    component.prepare()
+        except OSError as error:
+            raise ServescopeError(f"{error.filename}: cannot write there ({error.strerror})") from error
+
+    def _start(self, component: Component) -> None:
+        with self.log(component).open("wb") as log:
+            process = _Process(component, log)
+            try:
+                if component.once:
+                    self._run_once(component, log)
+                else:
+                    self._processes.append((component, process))
+                    process.start()
+                    return
+            except ExecutorError as error:
+                how = (
+                    "ended" if isinstance(error, ProcessExitedWithError) else f"not ready in {component.timeout_s:g} s"
+                )
+                raise ServescopeError(
+                    f"{component.name} did not start ({how}): {self._last_line(component)} [{self.log(component)}]"
+                ) from error
+        self._await(component)
+
+    def _run_once(self, component: Component, log: IO[bytes]) -> None:
+        environment = {**os.environ, **component.env}
+        command = list(component.command)
+        try:
+            done = subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment, timeout=component.timeout_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise ServescopeError(
+                f"{component.name} did not end in {component.timeout_s:g} s: {self._last_line(component)} "
+                f"[{self.log(component)}]"
+            ) from None
+        if done.returncode:
+            program = Path(command[0]).name
+            raise ServescopeError(
+                f"{component.name}: {program} failed: {self._last_line(component)} [{self.log(component)}]"
+            )
+
+    def _await(self, component: Component) -> None:
+        deadline = time.monotonic() + component.timeout_s
+        while not component.ready():
+            dead = self.dead()
+            if dead:
+                raise ServescopeError(f"{component.name} did not start, because {dead[0]}")
+            if time.monotonic() > deadline:
+                raise ServescopeError(
+                    f"{component.name} did not start (not ready in {component.timeout_s:g} s) [{self.log(component)}]"
+                )
+            time.sleep(0.5)
+
+    def _last_line(self, component: Component) -> str:
+        try:
+            text = self.log(component).read_text(errors="replace")
+        except OSError:
+            return "it printed nothing"
+        return last_words(text) or "it printed nothing"
+
+    def _remember_descendants(self, process: _Process) -> None:
+        """Ray's workers change their process title, which erases mirakuru's mark, so they are remembered by pid."""
+        if process.process is None:
+            return
+        try:
+            for child in psutil.Process(process.process.pid).children(recursive=True):
+                self._descendants[child.pid] = child.create_time()
+        except psutil.Error:
+            pass  # gone already
+
+    def _end_descendants(self) -> None:
+        left = []
+        for pid, born in self._descendants.items():
+            try:
+                process = psutil.Process(pid)
+                if process.create_time() == born:  # not a later process with the same pid
+                    left.append(process)
+            except psutil.Error:
+                continue
+        # Workers end by themselves within a second or two of their raylet.
+        _, alive = psutil.wait_procs(left, timeout=5)
+        for process in alive:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(alive, timeout=5)
+        self._descendants.clear()

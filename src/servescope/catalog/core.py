@@ -1,0 +1,253 @@
+"""Metrics of Ray's core: scheduling, GCS, autoscaler, dashboard."""
+
+from __future__ import annotations
+
+from servescope.catalog.labels import BORN_AT_1
+from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, Origin, Source, group
+
+SCHEDULING = group(
+    "Actors, tasks and scheduling",
+    Metric(
+        name="ray_resources",
+        kind=GAUGE,
+        unit="units",
+        labels=("Name", "State"),
+        help="Logical resources, USED and AVAILABLE.",
+    ),
+    Metric(
+        name="ray_actors",
+        kind=GAUGE,
+        unit="actors",
+        labels=("State", "Name", "Source", "JobId"),
+        help="Actors by state; replicas are named ServeReplica:<application>:<deployment>.",
+        trap='Counted by the GCS and by the executors: Source="gcs", or everything counts twice.',
+    ),
+    Metric(
+        name="ray_tasks",
+        kind=GAUGE,
+        unit="tasks",
+        labels=("State", "Name", "Source", "IsRetry", "JobId"),
+        help="Tasks by state.",
+        trap="Names hold replica ids, which makes it the largest core family.",
+    ),
+    Metric(
+        name="ray_scheduler_unscheduleable_tasks",
+        kind=GAUGE,
+        unit="tasks",
+        labels=("Reason",),
+        help="Tasks and actors without a place, and why: WaitingForResources, Infeasible, WaitingForWorkers, ...",
+    ),
+    Metric(
+        name="ray_scheduler_tasks", kind=GAUGE, unit="tasks", labels=("State",), help="Tasks in the scheduler by state."
+    ),
+    Metric(
+        name="ray_scheduler_failed_worker_startup_total",
+        kind=GAUGE,
+        unit="failures",
+        labels=("Reason",),
+        help="Worker processes that did not start.",
+        trap="A gauge in spite of its name.",
+    ),
+    Metric(
+        name="ray_scheduler_placement_time_ms",
+        kind=HISTOGRAM,
+        unit="ms",
+        labels=("WorkloadType",),
+        help="Time to find a place for a task or actor.",
+        since="2.54",
+    ),
+    Metric(
+        name="ray_worker_register_time_ms",
+        kind=HISTOGRAM,
+        unit="ms",
+        labels=(),
+        help="Time until a new worker process was ready.",
+    ),
+    Metric(
+        name="ray_internal_num_infeasible_scheduling_classes",
+        kind=GAUGE,
+        unit="kinds",
+        labels=(),
+        help="Kinds of task that no node could take.",
+    ),
+    Metric(
+        name="ray_unintentional_worker_failures_total",
+        kind=COUNTER,
+        unit="crashes",
+        labels=(),
+        help="Worker processes that died without being asked to.",
+        appears="first crash",
+        trap=BORN_AT_1,
+    ),
+    Metric(
+        name="ray_node_manager_unexpected_worker_failure_total",
+        kind=COUNTER,
+        unit="crashes",
+        labels=("Type", "Name"),
+        help="The same by actor or task name.",
+        appears="first crash",
+        trap=f"{BORN_AT_1} Names hold replica ids: unbounded.",
+        since="2.60",
+    ),
+    Metric(
+        name="ray_memory_manager_worker_eviction_total",
+        kind=COUNTER,
+        unit="kills",
+        labels=("Type", "Name"),
+        help="Workers that the memory monitor killed.",
+        appears="first kill",
+        trap=BORN_AT_1,
+        needs="an out-of-memory kill",
+    ),
+)
+
+_GAVE_UP = (
+    "The GCS looks for its node's agent for the first 30 s and then gives up for good: where the agent starts slower, "
+    "it exports nothing until it is restarted."
+)
+
+GCS = group(
+    "GCS",
+    Metric(
+        name="ray_node_failure_total",
+        kind=COUNTER,
+        unit="nodes",
+        labels=(),
+        help="Nodes that the GCS declared dead.",
+        appears="first dead node",
+        trap=BORN_AT_1,
+        needs="a node failure",
+    ),
+    Metric(
+        name="ray_health_check_rpc_latency_ms",
+        kind=HISTOGRAM,
+        unit="ms",
+        labels=(),
+        help="Time that nodes took to answer the GCS' health check.",
+    ),
+    Metric(
+        name="ray_gcs_actors_count",
+        kind=GAUGE,
+        unit="actors",
+        labels=("State",),
+        help="Actors by state, as the GCS counts them.",
+        trap=_GAVE_UP,
+    ),
+    Metric(
+        name="ray_gcs_placement_group_count",
+        kind=GAUGE,
+        unit="groups",
+        labels=("State",),
+        help="Placement groups by state.",
+    ),
+    Metric(
+        name="ray_gcs_storage_operation_count_total",
+        kind=COUNTER,
+        unit="operations",
+        labels=("Operation",),
+        help="GCS storage operations.",
+    ),
+    Metric(
+        name="ray_gcs_storage_operation_latency_ms",
+        kind=HISTOGRAM,
+        unit="ms",
+        labels=("Operation",),
+        help="Time of GCS storage operations.",
+    ),
+    Metric(
+        name="ray_io_context_event_loop_lag_ms",
+        kind=GAUGE,
+        unit="ms",
+        labels=("Name",),
+        help="Delay of the event loops in GCS and raylet.",
+    ),
+    Metric(name="ray_running_jobs", kind=GAUGE, unit="jobs", labels=(), help="Jobs that run; Serve itself is one."),
+)
+
+CLUSTER = group(
+    "GCS",
+    Metric(
+        name="ray_cluster_active_nodes",
+        kind=GAUGE,
+        unit="nodes",
+        labels=("node_type",),
+        help="Nodes that are up, by type.",
+    ),
+    origin=Origin.HEAD,
+)
+
+AUTOSCALER = group(
+    "Autoscaler",
+    Metric(name="autoscaler_active_nodes", kind=GAUGE, unit="nodes", labels=("NodeType",), help="Nodes that run."),
+    Metric(
+        name="autoscaler_pending_nodes", kind=GAUGE, unit="nodes", labels=("NodeType",), help="Nodes being started."
+    ),
+    Metric(
+        name="autoscaler_recently_failed_nodes",
+        kind=GAUGE,
+        unit="nodes",
+        labels=("NodeType",),
+        help="Nodes that failed lately.",
+        appears="a failed node",
+        needs="a node that the autoscaler lost",
+    ),
+    Metric(
+        name="autoscaler_cluster_resources",
+        kind=GAUGE,
+        unit="units",
+        labels=("resource",),
+        help="CPUs, GPUs and TPUs of the cluster.",
+    ),
+    Metric(
+        name="autoscaler_pending_resources",
+        kind=GAUGE,
+        unit="units",
+        labels=("resource",),
+        help="The same of nodes being started.",
+    ),
+    Metric(
+        name="autoscaler_update_loop_exceptions_total",
+        kind=COUNTER,
+        unit="errors",
+        labels=(),
+        help="Rounds of the autoscaler that failed.",
+    ),
+    Metric(
+        name="autoscaler_failed_create_nodes_total",
+        kind=COUNTER,
+        unit="nodes",
+        labels=(),
+        help="Nodes that could not be started.",
+    ),
+    Metric(name="autoscaler_started_nodes_total", kind=COUNTER, unit="nodes", labels=(), help="Nodes started."),
+    Metric(name="autoscaler_stopped_nodes_total", kind=COUNTER, unit="nodes", labels=(), help="Nodes stopped."),
+    source=Source.AUTOSCALER,
+    origin=Origin.HEAD,
+)
+
+DASHBOARD = group(
+    "Dashboard",
+    Metric(
+        name="ray_dashboard_api_requests_count_requests_total",
+        kind=COUNTER,
+        unit="requests",
+        labels=("endpoint", "http_status", "method"),
+        help="Requests to Ray's dashboard and REST API.",
+    ),
+    Metric(
+        name="ray_dashboard_api_requests_duration_seconds",
+        kind=HISTOGRAM,
+        unit="s",
+        labels=("endpoint", "http_status"),
+        help="Time that they took.",
+    ),
+    Metric(
+        name="ray_dashboard_event_loop_lag_seconds",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Delay of the dashboard's event loop.",
+    ),
+    source=Source.DASHBOARD,
+    origin=Origin.DASHBOARD,
+)

@@ -1,0 +1,118 @@
+"""Turns an answer of Serve's REST API into metrics, in a process of its own.
+
+Ten thousand replicas are megabytes of JSON. A thread that reads them would make every scrape wait, since Python runs
+one thread at a time and reads JSON in one go; and an answer that takes all memory would take the exporter with it.
+The process reads one answer after the other from its standard input and ends when the exporter does.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from typing import Any
+
+from servescope.errors import ServescopeError
+from servescope.exporter.state import Detail, families, markets_of, render
+
+_GOOD, _BAD = b"+", b"-"
+
+
+def metrics(applications: bytes, nodes: bytes, detail: Detail) -> bytes:
+    """The metrics of Serve's answer in Prometheus' text format; the answer about the nodes may be anything.
+
+    Raises:
+        ServescopeError: it is no answer of Serve; the text says why, and nothing of what it holds.
+    """
+    try:
+        document = _parsed(applications)
+    except (ValueError, RecursionError):
+        raise ServescopeError("the answer is not JSON") from None
+    try:
+        markets = markets_of(_parsed(nodes))
+    except (ValueError, RecursionError):
+        markets = None
+    try:
+        return render(families(document, detail, markets))
+    except ServescopeError:
+        raise
+    except Exception as error:  # whatever a document does to us, the next one must be read
+        raise ServescopeError(f"the answer cannot be read ({type(error).__name__})") from None
+
+
+def _parsed(body: bytes) -> Any:
+    return json.loads(body, parse_constant=lambda name: None)
+
+
+class WorkerDiedError(Exception):
+    """The process ended before it had rendered an answer; the next answer starts a new one."""
+
+
+class Worker:
+    """The process, which the first answer starts. Not to be used by two threads at once."""
+
+    def __init__(self, detail: Detail) -> None:
+        self._detail = detail
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+
+    def metrics(self, applications: bytes, nodes: bytes) -> bytes:
+        """The same as the function of that name.
+
+        Raises:
+            ServescopeError: it is no answer of Serve.
+            WorkerDiedError: the process was killed, for instance because it took too much memory.
+        """
+        try:
+            connection = self._connection or self._start()
+            connection.send_bytes(applications)
+            connection.send_bytes(nodes)
+            answer = connection.recv_bytes()
+        except (OSError, EOFError):
+            self.close()
+            raise WorkerDiedError from None
+        kind, text = answer[:1], answer[1:]
+        if kind == _BAD:
+            raise ServescopeError(text.decode())
+        return text
+
+    def close(self) -> None:
+        """End the process."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._connection = self._process = None
+
+    def _start(self) -> Connection:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            flags = [name for name, wanted in asdict(self._detail).items() if wanted]
+            self._process = subprocess.Popen([sys.executable, "-m", __name__, *flags], stdin=theirs.fileno())
+        self._connection = Connection(ours.detach())
+        return self._connection
+
+
+def main(flags: list[str]) -> None:
+    """Answer until the exporter goes away, however it goes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, and it is the exporter that ends us
+    detail = Detail(**dict.fromkeys(flags, True))
+    exporter = Connection(0)
+    try:
+        while True:
+            try:
+                answer = _GOOD + metrics(exporter.recv_bytes(), exporter.recv_bytes(), detail)
+            except ServescopeError as error:
+                answer = _BAD + str(error).encode()
+            exporter.send_bytes(answer)
+    except (EOFError, OSError):
+        return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Grafana's own rules, written once: panels, layout, variables, units, templating."""

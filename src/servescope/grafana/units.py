@@ -1,0 +1,127 @@
+"""Figures as Grafana writes them: units, scaling, decimals. Source: Grafana's value formats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_Steps = Sequence[tuple[float, str]]
+
+_COUNT = ((1, ""), (1e3, " K"), (1e6, " Mil"), (1e9, " Bil"), (1e12, " Tri"))
+_TIME_MS = ((1, " ms"), (1e3, " s"), (6e4, " min"), (3.6e6, " hour"), (8.64e7, " day"), (6.048e8, " week"))
+_TIME_S = (
+    (1e-9, " ns"),
+    (1e-6, " µs"),
+    (1e-3, " ms"),
+    (1, " s"),
+    (60, " min"),
+    (3600, " hour"),
+    (86400, " day"),
+    (604800, " week"),
+    (31536000, " year"),
+)
+_TIME_H = ((1 / 60, " min"), (1, " hour"), (24, " day"), (168, " week"), (8760, " year"))
+_BYTES = tuple((1024.0**i, f" {name}") for i, name in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB")))
+_MEGABYTES = ((1, " MB"), (1e3, " GB"), (1e6, " TB"), (1e9, " PB"))
+_BYTES_PER_S = tuple((1000.0**i, f" {name}/s") for i, name in enumerate(("B", "kB", "MB", "GB", "TB")))
+_WATT = ((1, " W"), (1e3, " kW"), (1e6, " MW"))
+
+
+def _rate(name: str) -> _Steps:
+    return ((1, f" {name}"), (1e3, f"K {name}"), (1e6, f"M {name}"), (1e9, f"B {name}"))
+
+
+_SCALES: dict[str, _Steps] = {
+    "none": ((1, ""),),
+    "short": _COUNT,
+    "reqps": _rate("req/s"),
+    "ops": _rate("ops/s"),
+    "ms": _TIME_MS,
+    "s": _TIME_S,
+    "h": _TIME_H,
+    "percent": ((1, "%"),),
+    "percentunit": ((0.01, "%"),),
+    "bytes": _BYTES,
+    "decmbytes": _MEGABYTES,
+    "Bps": _BYTES_PER_S,
+    "celsius": ((1, " °C"),),
+    "watt": _WATT,
+}
+SCALED_UNITS = frozenset(_SCALES)
+
+
+def scale(value: float, unit: str) -> tuple[float, str]:
+    """By what a figure of this size is divided, and what follows it; an unknown unit is written behind the figure."""
+    steps = _SCALES.get(unit, ((1, f" {unit}" if unit else ""),))
+    fitting = [step for step in steps if abs(value) >= step[0] * (1 - 1e-9)]
+    if fitting:
+        return fitting[-1]
+    # Zero and what is smaller than the smallest step: the step that holds plain figures.
+    return min(steps, key=lambda step: abs(math.log(step[0]))) if value == 0 else steps[0]
+
+
+def decimals(value: float) -> int:
+    """How many decimals Grafana shows of a figure when none are set: about three significant digits."""
+    if value == 0 or value % 1 == 0:
+        return 0
+    power = math.floor(math.log10(abs(value)))
+    wanted = 1 - power
+    # Written with `wanted` decimals the figure has one digit more than its first two where that says something.
+    if abs(value) / 10.0**-wanted > 2.25:
+        wanted += 1
+    return max(0, wanted)
+
+
+def format_value(value: float | None, unit: str, places: int | None = None, *, now: float | None = None) -> str:
+    """A figure with its unit; "" without one, NaN as such. `dateTimeFromNow` takes unix milliseconds and `now` in s."""
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if unit == "dateTimeFromNow":
+        return from_now(value / 1000, now if now is not None else value / 1000)
+    divisor, suffix = scale(value, unit)
+    figure = round(value / divisor, 12)
+    digits = decimals(figure) if places is None else places
+    return f"{figure:.{digits}f}{suffix}"
+
+
+def from_now(at: float, now: float) -> str:
+    """A point in time in words, as Grafana's `dateTimeFromNow`; both in unix seconds."""
+    seconds = abs(now - at)
+    for limit, size, singular, name in (
+        (44.5, 1, "a few seconds", "seconds"),
+        (89.5, 60, "a minute", "minutes"),
+        (44.5 * 60, 60, "", "minutes"),
+        (89.5 * 60, 3600, "an hour", "hours"),
+        (21.5 * 3600, 3600, "", "hours"),
+        (35.5 * 3600, 86400, "a day", "days"),
+        (math.inf, 86400, "", "days"),
+    ):
+        if seconds < limit:
+            words = singular or f"{round(seconds / size)} {name}"
+            break
+    return f"{words} ago" if at <= now else f"in {words}"
+
+
+def ticks(low: float, high: float, unit: str, *, count: int = 5) -> list[tuple[float, str]]:
+    """Round places on an axis with what to write there, from the first at or below `low` to the last at or above."""
+    if not low < high:
+        high = low + (abs(low) or 1)
+    divisor, suffix = scale(max(abs(low), abs(high)), unit)
+    base = 2.0 if unit == "bytes" else 10.0
+    step = _nice((high - low) / divisor / max(count - 1, 1), base) * divisor
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    places = max(0, -math.floor(math.log10(step / divisor) + 1e-9))
+    if round(step / divisor * 10**places, 6) % 1:
+        places += 1
+    return [(i * step, f"{i * step / divisor:.{places}f}{suffix}") for i in range(first, last + 1)]
+
+
+def _nice(step: float, base: float) -> float:
+    if base == 2 and step >= 1:
+        return 2.0 ** math.ceil(math.log2(step) - 1e-9)
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * (1 - 1e-9))

@@ -1,0 +1,180 @@
+"""docs/dashboards: a page for each dashboard and an index, from the dashboards and the alerts themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from servescope.grafana.layout import Dashboard
+from servescope.grafana.model import PALETTE, Json, Panel, Row
+from servescope.rules.alert import Alert, Group
+
+# What Grafana's unit ids mean to a reader; an id that is not here is shown as it is.
+_UNITS = {
+    "none": "a bare number",
+    "short": "a count, large ones shortened (1.2 K)",
+    "reqps": "requests per second",
+    "ops": "operations per second",
+    "ms": "milliseconds",
+    "s": "seconds",
+    "percent": "percent, 0 to 100",
+    "percentunit": "a share, shown as percent",
+    "bytes": "bytes",
+    "decmbytes": "megabytes",
+    "Bps": "bytes per second",
+    "celsius": "degrees Celsius",
+    "watt": "watts",
+    "h": "hours",
+    "dateTimeFromNow": "time ago",
+}
+_KINDS = {
+    "timeseries": "Lines over time",
+    "stat": "One figure, now",
+    "bargauge": "Bars, now",
+    "table": "Table, now",
+    "heatmap": "Heatmap over time",
+    "state-timeline": "Bands of states over time",
+    "logs": "Lines of logs, the newest first",
+    "text": "Text",
+}
+_LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
+_COLORS = {
+    PALETTE.failing: "red",
+    PALETTE.at_risk: "amber",
+    PALETTE.neutral: "blue",
+    PALETTE.good: "green",
+    PALETTE.muted: "grey",
+    PALETTE.other: "violet",
+}
+
+
+def pages(boards: Sequence[Dashboard], groups: Sequence[Group]) -> dict[Path, str]:
+    """Every page by path below docs/dashboards; `groups` hold the alerts whose links lead to these panels."""
+    alerts: dict[tuple[str, str], list[Alert]] = {}
+    for group in groups:
+        for alert in group.alerts:
+            alerts.setdefault(alert.panel, []).append(alert)
+    result = {Path("README.md"): _index(boards)}
+    for board in boards:
+        result[Path(f"{board.uid}.md")] = page(board, alerts)
+    return result
+
+
+def page(board: Dashboard, alerts: Mapping[tuple[str, str], Sequence[Alert]]) -> str:
+    """One dashboard's page: its question, its picture, and how to read each panel, row by row."""
+    variables = [variable.model["label"] for variable in board.variables]
+    marks = [annotation.name for annotation in board.annotations]
+    lines = [
+        f"# {board.title}",
+        "",
+        f"**{board.description}**",
+        "",
+        f"[![{board.title}](../pictures/{board.uid}.png)](../pictures/{board.uid}.png)",
+        "",
+        f"Import [`{board.uid}.json`](../../dashboards/{board.uid}.json), or the "
+        f"[variant](../../dashboards/recorded/{board.uid}.json) that reads our recording rules. Choose by: "
+        f"{', '.join(variables)}.{f' Marked on every graph: {_listed(marks)}.' if marks else ''}",
+        "",
+        "Rows: " + ", ".join(f"*{row.title}*" for row in board.rows) + ".",
+    ]
+    for row in board.rows:
+        lines += ["", f"## {row.title}", *_row_note(row)]
+        for panel in row.panels:
+            lines += ["", *_panel(panel, alerts.get((board.uid, panel.title), ()))]
+    lines += ["", "[All dashboards](README.md)"]
+    return "\n".join(lines) + "\n"
+
+
+def _index(boards: Sequence[Dashboard]) -> str:
+    lines = [
+        "# Dashboards",
+        "",
+        "How to read each of them, generated from `src/servescope/dashboards` with the default settings. They stand in "
+        "the order in which somebody on call opens them.",
+        "",
+        "| dashboard | question it answers | panels |",
+        "|---|---|---|",
+    ]
+    lines += [f"| [{b.title}]({b.uid}.md) | {b.description} | {len(b.panels)} |" for b in boards]
+    lines += [
+        "",
+        "Colours mean one thing each: red is failing, amber at risk, green good, blue neutral. A gap in a line is a "
+        "gap in the data: nothing is drawn across it. A panel that a plain machine cannot fill says what it needs.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row_note(row: Row) -> list[str]:
+    return ["", "Collapsed: it asks Prometheus nothing until somebody opens it."] if row.collapsed else []
+
+
+def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
+    facts = [_KINDS.get(panel.type, panel.type)]
+    if panel.type not in ("table", "state-timeline", "text"):
+        facts.append(_UNITS.get(panel.unit, f"`{panel.unit}`"))
+    facts += _thresholds(panel)
+    lines = [f"### {panel.title}", "", f"*{'; '.join(facts)}.*"]
+    if panel.description:
+        lines += ["", panel.description]
+    if panel.absent:
+        lines += ["", f"**Empty without** {panel.absent}."]
+    states = _states(panel)
+    if states:
+        lines += ["", f"States: {states}."]
+    columns = _columns(panel)
+    if columns:
+        lines += ["", f"Columns: {', '.join(columns.values())}."]
+    if alerts:
+        links = [f"[{a.name}](../runbooks/{a.name}.md) ({a.severity})" for a in alerts]
+        lines += ["", f"Alerts that lead here: {', '.join(links)}."]
+    return lines + _queries(panel)
+
+
+def _defaults(panel: Panel) -> Json:
+    defaults: Json = panel.model["fieldConfig"]["defaults"]
+    return defaults
+
+
+def _thresholds(panel: Panel) -> list[str]:
+    """From which value on a colour holds; the first step holds below the others and needs no word."""
+    steps = _defaults(panel).get("thresholds", {}).get("steps", [])[1:]
+    return [f"{_COLORS.get(step['color'], step['color'])} from {_value(step['value'], panel.unit)}" for step in steps]
+
+
+def _value(value: float, unit: str) -> str:
+    return f"{value * 100:g} %" if unit == "percentunit" else f"{value:g}"
+
+
+def _states(panel: Panel) -> str:
+    """The names and colours that a state timeline gives its values."""
+    named = [state for mapping in _defaults(panel).get("mappings", []) for state in mapping["options"].values()]
+    return ", ".join(f"{state['text']} ({_COLORS.get(state['color'], state['color'])})" for state in named)
+
+
+def _columns(panel: Panel) -> dict[str, str]:
+    """A table's column titles by the field that they show; those of a table of traces are Tempo's own."""
+    renamed: dict[str, str] = {}
+    for transformation in panel.model.get("transformations", ()):
+        if transformation["id"] == "organize":
+            renamed |= transformation["options"].get("renameByName", {})
+    return renamed
+
+
+def _queries(panel: Panel) -> list[str]:
+    targets = panel.model["targets"]
+    if not targets:
+        return []
+    columns = _columns(panel)
+    lines = ["", "<details>", f"<summary>{'Queries' if len(targets) > 1 else 'Query'}</summary>"]
+    for target in targets:
+        name = columns.get(f"Value #{target['refId']}", "")
+        if panel.type not in ("table", "heatmap") and target.get("legendFormat", "") not in ("", "__auto"):
+            name = target["legendFormat"]
+        language = _LANGUAGES[target["datasource"]["type"]]
+        text = target["query"] if language == "traceql" else target["expr"]
+        lines += ["", *([f"`{name}`", ""] if name else []), f"```{language}", text, "```"]
+    return [*lines, "", "</details>"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(name.lower() for name in names)

@@ -1,0 +1,91 @@
+"""docs/runbooks: a page for each alert and an index, from the alerts themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from servescope.rules import alerts
+from servescope.rules.alert import Alert, Group
+from servescope.rules.slo import rules as slo_rules
+from servescope.settings import Settings
+
+_WAKES = {
+    "critical": "critical: users are hit or are about to be; wake somebody",
+    "warning": "warning: needs somebody in working hours",
+    "info": "info: context for other alerts, or advice",
+}
+
+
+def all_groups(settings: Settings) -> list[Group]:
+    """Every group that has pages: those of the alert file, and the alert that each SLO gets."""
+    return [*alerts.groups(settings), Group("slo", "Service level objectives", (slo_rules.runbook_alert(),))]
+
+
+def pages(groups: list[Group]) -> dict[Path, str]:
+    """Every page by path below docs/runbooks."""
+    result = {Path("README.md"): _index(groups)}
+    for group in groups:
+        for alert in group.alerts:
+            result[Path(f"{alert.name}.md")] = page(alert)
+    return result
+
+
+def page(alert: Alert) -> str:
+    """One alert's page, in the order in which somebody woken by it reads."""
+    uid, panel = alert.panel
+    lines = [
+        f"# {alert.name}",
+        "",
+        f"**{alert.summary}** {_sentence(_WAKES[alert.severity])}",
+        "",
+        "## What users feel",
+        "",
+        alert.impact,
+        "",
+        "## What it means",
+        "",
+        alert.meaning,
+        "",
+        "## How to diagnose",
+        "",
+        f"Open the panel [{panel}](../dashboards/{uid}.md#{_anchor(panel)}) on the dashboard `{uid}`; the alert's "
+        "`dashboard_url` leads there.",
+        "",
+    ]
+    for number, (question, query) in enumerate(alert.diagnose, 1):
+        lines.append(f"{number}. {question}")
+        if query:
+            lines += ["", "   ```promql", f"   {query}", "   ```", ""]
+    lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mend), "", "## The rule", ""]
+    waits = f"It fires after {alert.wait}." if alert.wait else "It fires at once."
+    lines.append(f"{waits} Needs {alert.needs}." if alert.needs else waits)
+    lines += ["", "```promql", alert.expr, "```", "", "## Proof", ""]
+    lines.append(f"Drill: `{alert.drill}` (tests/drill/faults.py)." if alert.drill else f"No drill: {alert.no_drill}.")
+    lines += ["", "[All alerts](README.md)"]
+    text = "\n".join(lines)
+    while "\n\n\n" in text:
+        text = text.replace("\n\n\n", "\n\n")
+    return text + "\n"
+
+
+def _anchor(title: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w-]", "", title.lower().replace(" ", "-"))
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _index(groups: list[Group]) -> str:
+    lines = [
+        "# Runbooks",
+        "",
+        "One page for each alert, generated from `src/servescope/rules/alerts`. An alert of severity critical is meant "
+        "to wake somebody, warning to be looked at in working hours, info to explain.",
+    ]
+    for group in groups:
+        lines += ["", f"## {group.title}", "", "| alert | severity | says |", "|---|---|---|"]
+        lines += [f"| [{a.name}]({a.name}.md) | {a.severity} | {a.summary} |" for a in group.alerts]
+    return "\n".join(lines) + "\n"

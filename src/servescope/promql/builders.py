@@ -1,0 +1,244 @@
+"""Builders for the PromQL that recurs, over the metric catalogue.
+
+Every function returns text. Names and labels are looked up in the catalogue when the text is built, so a typing error
+fails `make generate` with one line instead of drawing an empty panel. Why each form is what it is stands in its
+docstring; `lint.py` refuses the forms that lie.
+
+A *window* is a PromQL duration ("5m") or one of Grafana's macros ("$__rate_interval"). A *by* is a tuple of labels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from servescope import catalog
+from servescope.errors import ServescopeError
+
+Labels = tuple[str, ...]
+
+APPLICATION: Labels = ("application",)
+ROUTE: Labels = ("application", "route")
+DEPLOYMENT: Labels = ("application", "deployment")
+REPLICA: Labels = ("application", "deployment", "replica")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The series that a query may see: matchers that go into every selector whose metric carries the label.
+
+    Shape: `matchers` maps a label to operator and quoted value, for instance `{"application": '=~"$application"'}`.
+    The cluster label goes everywhere, since Prometheus or KubeRay adds it to every series.
+    """
+
+    cluster_label: str
+    matchers: Mapping[str, str] = field(default_factory=dict)
+
+    def select(self, sample: str, **extra: str) -> str:
+        """The selector of one sample name (`x_bucket` and `x_count` for histograms), with more matchers by label.
+
+        Raises:
+            ServescopeError: the name is not in the catalogue, or `extra` names a label that the metric does not carry.
+        """
+        metric = catalog.metric_of_sample(sample)
+        carried = catalog.allowed_labels(metric) | {self.cluster_label}
+        matchers = {label: text for label, text in self.matchers.items() if label in carried}
+        for label, text in extra.items():
+            if label not in carried:
+                raise ServescopeError(f"{sample} carries no label {label!r}")
+            matchers[label] = text
+        inside = ", ".join(f"{label}{text}" for label, text in matchers.items())
+        return f"{sample}{{{inside}}}" if inside else sample
+
+    def narrowed(self, **matchers: str) -> Scope:
+        """The same scope with more matchers, or other ones for the same labels."""
+        return Scope(self.cluster_label, {**self.matchers, **matchers})
+
+    def rate(self, sample: str, window: str, **extra: str) -> str:
+        """Per-second rate of a counter or of a histogram's `_bucket` or `_count`, one series each as stored."""
+        return f"rate({self.select(sample, **extra)}[{window}])"
+
+
+def total(expression: str, by: Labels = (), op: str = "sum") -> str:
+    """Aggregate with `sum`, `max`, `min`, `avg`, `count` or `group`; no labels means one figure for all."""
+    return f"{op} by ({', '.join(by)}) ({expression})" if by else f"{op}({expression})"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Requests and their outcomes at the ingress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """One way in which a request can end for the client: what its status code must and must not match."""
+
+    name: str
+    title: str
+    codes: str
+    but_not: str = ""
+
+    @property
+    def matcher(self) -> str:
+        """What follows the label name in a selector: one matcher, or two on the same label."""
+        wanted = f'=~"{self.codes}"'
+        return f'{wanted}, status_code!~"{self.but_not}"' if self.but_not else wanted
+
+
+def outcomes(backpressure_codes: tuple[str, ...]) -> tuple[Outcome, ...]:
+    """The outcomes of a request at the ingress, disjoint and complete, by HTTP status code or gRPC status name.
+
+    Shape: five outcomes, in the order in which panels stack them.
+
+    Serve answers 503 when a queue is full (429 where `backpressure_config` says so), 499 when the client went away and
+    408 when Serve's own timeout struck. Serve's own error counters hold every 4xx, so the status code decides here.
+    """
+    shed = "|".join((*backpressure_codes, "RESOURCE_EXHAUSTED"))
+    grpc_failed = "INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
+    failed = f"5..|{grpc_failed}"
+    gone = "499|CANCELLED"
+    good = "[123]..|OK"
+    return (
+        Outcome(name="success", title="answered", codes=good),
+        Outcome(name="failed", title="failed (5xx)", codes=failed, but_not=shed),
+        Outcome(name="shed", title="back-pressure", codes=shed),
+        Outcome(name="gone", title="client gone (499)", codes=gone),
+        Outcome(name="refused", title="refused (4xx)", codes=".+", but_not="|".join((good, failed, gone, shed))),
+    )
+
+
+# What counts against availability: every 5xx, back-pressure by 503 among them, and their gRPC counterparts.
+ERROR_CODES = "5..|INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
+
+
+def ingress_requests(scope: Scope, window: str) -> str:
+    """Requests per second at the proxies, HTTP and gRPC, every outcome; one series for each status code as stored.
+
+    `or` joins what no series has in common: HTTP methods are GET or POST, gRPC methods are /package.Service/Method.
+    """
+    return (
+        f"{scope.rate('ray_serve_num_http_requests_total', window)} or "
+        f"{scope.rate('ray_serve_num_grpc_requests_total', window)}"
+    )
+
+
+def ingress_buckets(scope: Scope, window: str) -> str:
+    """Rates of the latency buckets at the proxies, HTTP and gRPC, milliseconds."""
+    return (
+        f"{scope.rate('ray_serve_http_request_latency_ms_bucket', window)} or "
+        f"{scope.rate('ray_serve_grpc_request_latency_ms_bucket', window)}"
+    )
+
+
+def deployment_requests(scope: Scope, window: str) -> str:
+    """Calls per second that replicas have finished, with a label `outcome` of "ok" or "error".
+
+    Ray's request counter counts successes only; failures stand in the error counter alone. The added label keeps the
+    two apart in the union, also on Ray versions where their labels are the same. A scope with a matcher on `outcome`
+    (`="ok"` or `="error"`) gives that half alone, since no stored series carries the label.
+    """
+    halves = {
+        "ok": scope.rate("ray_serve_deployment_request_counter_total", window),
+        "error": scope.rate("ray_serve_deployment_error_counter_total", window),
+    }
+    wanted = scope.matchers.get("outcome")
+    if wanted not in (None, '="ok"', '="error"'):
+        raise ServescopeError(f"calls cannot be narrowed to outcome{wanted}")
+    return " or ".join(
+        f'label_replace({half}, "outcome", "{outcome}", "", "")'
+        for outcome, half in halves.items()
+        if wanted in (None, f'="{outcome}"')
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Forms
+
+
+def ratio(part: str, whole: str) -> str:
+    """Part of a whole, 0 to 1: 0 where the part has no series, absent where there is no traffic."""
+    return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
+
+
+def quantile(q: float, buckets: str) -> str:
+    """Quantile of a histogram from the rates of its buckets, which must keep `le`; interpolated inside one bucket.
+
+    Never an average from `_sum`: Ray's node agent makes it up from the middles of the buckets.
+    """
+    return f"histogram_quantile({q:g}, {buckets})"
+
+
+def replica_gap(wanted: str, healthy: str) -> str:
+    """Replicas that are wanted and not healthy, never below 0; the whole target where no replica is there at all."""
+    return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
+
+
+def grown(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_interval", **extra: str) -> str:
+    """By how much each series of a counter grew in a window, when series are born at 1 and never start at 0.
+
+    `increase()` needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
+    events when a node leaves or a scrape fails, because the sum drops and comes back. Here a series that was not there
+    at the start of the window counts with its full value, but only where its target was being scraped then: a
+    Prometheus that has just started does not take all of the past for news. A counter that restarted counts nothing.
+
+    Both ends read the last sample within `hold`, at least four scrapes, so that a failed scrape at either end loses
+    nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
+    very scrapes that write the counter, a series that was there before is found wherever `up` is.
+    """
+    x = scope.select(counter, **extra)
+    now, before = f"last_over_time({x}[{hold}])", f"last_over_time({x}[{hold}] offset {window})"
+    scraped = f"max_over_time(up[{hold}] offset {window})"
+    return f"({now} - {before} >= 0) or (({now} unless {before}) and on (instance) ({scraped} == 1))"
+
+
+def events(scope: Scope, counter: str, by: Labels, *, window: str, hold: str = "$__rate_interval", **extra: str) -> str:
+    """How many events a counter saw in a window, first ones counted; see `grown`."""
+    return total(grown(scope, counter, window, hold=hold, **extra), by)
+
+
+def over_range(events_in_a_step: str) -> str:
+    """All events of the graph's whole time range, from an expression that counts those of one `$__interval`.
+
+    Steps do not overlap, so their sum is exact. `events` over `$__range` itself would know nothing about series born
+    in the range while Prometheus is younger than the range: it cannot tell their past from news.
+    """
+    return f"sum_over_time(({events_in_a_step})[$__range:$__interval])"
+
+
+def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
+    """Zero where a living application or deployment has no series: counters of failures are born by the first one."""
+    living = "ray_serve_deployment_status" if "deployment" in by else "ray_serve_application_status"
+    return f"({expression}) or 0 * {total(scope.select(living), by, 'group')}"
+
+
+# A replica renames its process while it runs a method, and while its constructor runs.
+_REPLICA_PROCESS = "ray::(?:SERVE_REPLICA::.*:)?ServeReplica"
+METHOD = "(?:[.].*)?"  # what follows the name in Ray's Component label while a method runs
+
+
+def replica_processes(scope: Scope, gauge: str) -> str:
+    """A process figure of replicas, with the labels application and deployment taken out of Ray's Component label.
+
+    Component is `ray::ServeReplica:<application>:<deployment>` and holds the sum of that deployment's replicas on one
+    node, so the scope's matchers on the two labels become one matcher on Component. While a method runs, `.<method>`
+    follows, so a deployment's name is read up to its first dot; the sum over all of them is the deployment's figure.
+    """
+    parts = []
+    for label in DEPLOYMENT:
+        match = re.fullmatch(r'=~?"(.*)"', scope.matchers.get(label, '=~".+"'))
+        if match is None:
+            raise ServescopeError(f"{gauge}: cannot apply {scope.matchers[label]} to a part of a Component label")
+        parts.append(f"({match.group(1)})")
+    expression = scope.select(gauge, Component=f'=~"{_REPLICA_PROCESS}:{":".join(parts)}{METHOD}"')
+    pattern = f"{_REPLICA_PROCESS}:(.*):([^:.]*){METHOD}"
+    for group, label in ((1, "application"), (2, "deployment")):
+        expression = f'label_replace({expression}, "{label}", "${group}", "Component", "{pattern}")'
+    return expression
+
+
+def lasting(scope: Scope, gauge: str, window: str, **extra: str) -> str:
+    """The highest value that an event-driven gauge had in a window.
+
+    Such gauges vanish 20 s after their last change, and some reappear with the next event only.
+    """
+    return f"max_over_time({scope.select(gauge, **extra)}[{window}])"

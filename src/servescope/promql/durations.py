@@ -1,0 +1,38 @@
+"""PromQL durations: reading them, and dividing those of an expression by a time scale."""
+
+from __future__ import annotations
+
+import re
+
+_DURATION = r"(?:\d+(?:ms|[smhdwy]))+"
+
+# Quoted text comes first, so that a label's value that looks like a range is passed over.
+_SPANS = re.compile(rf'"(?:\\.|[^"\\])*"|\[({_DURATION})(?::({_DURATION}))?\]|\boffset ({_DURATION})')
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
+
+
+def milliseconds(duration: str) -> int:
+    """A PromQL duration in milliseconds."""
+    return sum(int(n) * _UNITS_MS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration))
+
+
+def shortened(duration: str, scale: float) -> str:
+    """A duration divided by the time scale, in whole milliseconds."""
+    return duration if scale == 1 else f"{max(1, round(milliseconds(duration) / scale))}ms"
+
+
+def shorten(expression: str, scale: float) -> str:
+    """The same expression with every range and offset divided by the time scale."""
+    if scale == 1:
+        return expression
+
+    def divided(match: re.Match[str]) -> str:
+        window, step, offset = match.groups()
+        if offset:
+            return f"offset {shortened(offset, scale)}"
+        if not window:
+            return match.group(0)
+        return f"[{shortened(window, scale)}{f':{shortened(step, scale)}' if step else ''}]"
+
+    return _SPANS.sub(divided, expression)

@@ -1,0 +1,209 @@
+"""The figures that dashboards and recording rules share: each is defined once and read in two ways.
+
+A plain panel computes the figure from Ray's own series; the recorded variant reads the series that our recording rule
+wrote. Both come from the same `Signal`, so they cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
+
+from servescope import promql
+from servescope.errors import ServescopeError
+from servescope.promql import DEPLOYMENT, Labels, Scope
+from servescope.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """One figure: how it is computed from Ray's series and under which name it is recorded.
+
+    `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
+    `labels`. A panel may ask for fewer labels, never for more.
+    """
+
+    record: str
+    labels: Labels
+    unit: str
+    help: str
+    inner: Callable[[Scope, str], str]
+    op: str = "sum"
+
+    def name(self, settings: Settings) -> str:
+        """The name of the recorded series; that of a rate tells its window: `serve_route:requests:rate1m`."""
+        return self.record + (settings.rate_window if self.record.endswith(":rate") else "")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads signals for one dashboard: from Ray's own series, or from recorded ones."""
+
+    settings: Settings
+    scope: Scope
+    _: KW_ONLY
+    recorded: bool = False
+    window: str = "$__rate_interval"
+
+    def read(self, signal: Signal, by: Labels = (), **extra: str) -> str:
+        """The signal by some of its labels; `extra` adds matchers on labels that the signal keeps.
+
+        Raises:
+            ServescopeError: a label in `by` or `extra` is not one that the signal keeps.
+        """
+        kept = {*signal.labels, self.settings.cluster_label}
+        for label in (*by, *extra):
+            if label not in kept:
+                raise ServescopeError(f"{signal.record} keeps no label {label!r}; it keeps {', '.join(sorted(kept))}")
+        scope = self.scope.narrowed(**extra)
+        if self.recorded:
+            inside = ", ".join(f"{label}{text}" for label, text in scope.matchers.items() if label in kept)
+            return promql.total(
+                f"avg_over_time({signal.name(self.settings)}{{{inside}}}[{self.window}])", by, signal.op
+            )
+        return promql.total(signal.inner(scope, self.window), by, signal.op)
+
+    def quantile(self, q: float, buckets: Signal, by: Labels = (), **extra: str) -> str:
+        """A quantile of a bucket signal, in the signal's unit."""
+        return promql.quantile(q, self.read(buckets, (*by, "le"), **extra))
+
+    def select(self, sample: str, **extra: str) -> str:
+        """A selector of one of Ray's own series in the dashboard's scope, for figures that nobody records."""
+        return self.scope.select(sample, **extra)
+
+
+def _gauge(name: str) -> Callable[[Scope, str], str]:
+    return lambda scope, window: scope.select(name)
+
+
+def _buckets(name: str) -> Callable[[Scope, str], str]:
+    return lambda scope, window: scope.rate(f"{name}_bucket", window)
+
+
+REQUESTS = Signal(
+    record="serve_route:requests:rate",
+    labels=("application", "route", "method", "status_code"),
+    unit="requests per second",
+    help="Requests that the proxies have answered, HTTP and gRPC, every outcome.",
+    inner=promql.ingress_requests,
+)
+REQUEST_LATENCY = Signal(
+    record="serve_route:request_latency_ms_bucket:rate",
+    labels=("application", "route", "le"),
+    unit="ms",
+    help="Buckets of the time from a request's arrival at the proxy to its answer, every outcome.",
+    inner=promql.ingress_buckets,
+)
+DEPLOYMENT_REQUESTS = Signal(
+    record="serve_deployment:requests:rate",
+    labels=(*DEPLOYMENT, "outcome"),
+    unit="requests per second",
+    help="Calls that replicas have finished, with outcome ok or error.",
+    inner=promql.deployment_requests,
+)
+PROCESSING_LATENCY = Signal(
+    record="serve_deployment:processing_latency_ms_bucket:rate",
+    labels=(*DEPLOYMENT, "le"),
+    unit="ms",
+    help="Buckets of the time that replicas spent on a call, success or not.",
+    inner=_buckets("ray_serve_deployment_processing_latency_ms"),
+)
+ROUTER_WAIT = Signal(
+    record="serve_deployment:router_wait_ms_bucket:rate",
+    labels=(*DEPLOYMENT, "le"),
+    unit="ms",
+    help="Buckets of the time that requests waited before a replica took them.",
+    inner=_buckets("ray_serve_request_router_fulfillment_time_ms"),
+)
+QUEUED = Signal(
+    record="serve_deployment:queued_requests:sum",
+    labels=DEPLOYMENT,
+    unit="requests",
+    help="Requests waiting in the handles and proxies that call this deployment.",
+    inner=_gauge("ray_serve_deployment_queued_queries"),
+)
+RUNNING = Signal(
+    record="serve_deployment:running_requests:sum",
+    labels=DEPLOYMENT,
+    unit="requests",
+    help="Requests that replicas are working on.",
+    inner=_gauge("ray_serve_replica_processing_queries"),
+)
+SUBMITTED = Signal(
+    record="serve_deployment:submitted_requests:sum",
+    labels=DEPLOYMENT,
+    unit="requests",
+    help="Requests that callers have handed to replicas and whose answer is outstanding.",
+    inner=_gauge("ray_serve_num_ongoing_requests_at_replicas"),
+)
+REPLICAS = Signal(
+    record="serve_deployment:replicas_healthy:sum",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Replicas that pass their health check.",
+    inner=_gauge("ray_serve_deployment_replica_healthy"),
+)
+TARGET_REPLICAS = Signal(
+    record="serve_deployment:replicas_target:max",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Replicas that the controller wants, fixed or autoscaled.",
+    inner=_gauge("ray_serve_autoscaling_target_replicas"),
+    op="max",
+)
+REPLICA_CPU = Signal(
+    record="serve_deployment:cpu_cores:sum",
+    labels=DEPLOYMENT,
+    unit="cores",
+    help="CPU cores that the deployment's replica processes use.",
+    inner=lambda scope, window: f"{promql.replica_processes(scope, 'ray_component_cpu_percentage')} / 100",
+)
+REPLICA_MEMORY = Signal(
+    record="serve_deployment:memory_rss_bytes:sum",
+    labels=DEPLOYMENT,
+    unit="bytes",
+    help="Resident memory of the deployment's replica processes; pages that they share count once for each.",
+    inner=lambda scope, window: promql.replica_processes(scope, "ray_component_rss_bytes"),
+)
+NODE_CPU = Signal(
+    record="ray_node:cpu_utilization:ratio",
+    labels=("instance",),
+    unit="ratio",
+    help="Share of the node's CPU time in use, 0 to 1.",
+    inner=lambda scope, window: f"{scope.select('ray_node_cpu_utilization')} / 100",
+    op="max",
+)
+NODE_MEMORY = Signal(
+    record="ray_node:memory_utilization:ratio",
+    labels=("instance",),
+    unit="ratio",
+    help="Share of the node's (or its container's) memory in use, 0 to 1.",
+    inner=lambda scope, window: f"{scope.select('ray_node_mem_used')} / {scope.select('ray_node_mem_total')}",
+    op="max",
+)
+NODE_DISK = Signal(
+    record="ray_node:disk_utilization:ratio",
+    labels=("instance",),
+    unit="ratio",
+    help="Share of the disk that holds Ray's temporary directory in use, 0 to 1.",
+    inner=lambda scope, window: f"{scope.select('ray_node_disk_utilization_percentage')} / 100",
+    op="max",
+)
+
+SIGNALS: tuple[Signal, ...] = (
+    REQUESTS,
+    REQUEST_LATENCY,
+    DEPLOYMENT_REQUESTS,
+    PROCESSING_LATENCY,
+    ROUTER_WAIT,
+    QUEUED,
+    RUNNING,
+    SUBMITTED,
+    REPLICAS,
+    TARGET_REPLICAS,
+    REPLICA_CPU,
+    REPLICA_MEMORY,
+    NODE_CPU,
+    NODE_MEMORY,
+    NODE_DISK,
+)

@@ -1,0 +1,60 @@
+"""Which panels of the dashboards have data in a live Prometheus, and which have none without a reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from servescope.clients.prometheus import Prometheus
+from servescope.dashboards import all_dashboards
+from servescope.grafana.layout import Dashboard
+from servescope.report.queries import Window, evaluate
+from servescope.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardCheck:
+    """How much of a dashboard is alive: panels that query, panels with data, and those that should have but have not.
+
+    `excused` are panels without data that need what a plain machine lacks, with the reason.
+    """
+
+    uid: str
+    title: str
+    panels: int
+    with_data: int
+    missing: tuple[str, ...]
+    excused: tuple[tuple[str, str], ...]
+
+
+def check_dashboards(
+    prometheus_url: str, settings: Settings, *, recorded: bool = False, minutes: float = 5
+) -> list[DashboardCheck]:
+    """Check every dashboard against a live Prometheus.
+
+    Raises:
+        ServescopeError: Prometheus cannot be reached or refuses a query.
+    """
+    window = Window.last(60 * minutes, settings.scrape_interval_s)
+    with Prometheus(prometheus_url) as prometheus:
+        return [check_board(board, prometheus, window) for board in all_dashboards(settings, recorded=recorded)]
+
+
+def check_board(board: Dashboard, prometheus: Prometheus, window: Window) -> DashboardCheck:
+    """Check one dashboard against a live Prometheus.
+
+    Raises:
+        ServescopeError: Prometheus cannot be reached or refuses a query.
+    """
+    alive: dict[str, bool] = {}
+    for answer in evaluate(board.to_json(), prometheus, window):
+        alive[answer.panel] = alive.get(answer.panel, False) or answer.series > 0
+    reasons = {panel.title: panel.absent for panel in board.panels if panel.absent}
+    dead = [title for title, has_data in alive.items() if not has_data]
+    return DashboardCheck(
+        uid=board.uid,
+        title=board.title,
+        panels=len(alive),
+        with_data=sum(alive.values()),
+        missing=tuple(title for title in dead if title not in reasons),
+        excused=tuple((title, reasons[title]) for title in dead if title in reasons),
+    )

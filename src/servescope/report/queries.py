@@ -1,0 +1,187 @@
+"""Ask a Prometheus what the panels of a dashboard would show, by Grafana's own rules for variables and macros.
+
+The live tests, the demo's summary and the previews stand on this, so it reads the very JSON that Grafana imports.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from servescope.clients.prometheus import Prometheus
+from servescope.errors import ServescopeError
+from servescope.grafana.templating import Interpolation, Selection, rate_interval
+
+_LABEL_VALUES = re.compile(r"label_values\((?:(.*),\s*)?(\w+)\)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A time range as Grafana would draw it. Times in unix seconds, the step and the scrape interval in seconds."""
+
+    start: float
+    end: float
+    _: KW_ONLY
+    step_s: int = 15
+    scrape_interval_s: int = 15
+
+    @staticmethod
+    def last(seconds: float, scrape_interval_s: int = 15) -> Window:
+        """The range that ends now, with the scrape interval as its step."""
+        now = time.time()
+        return Window(now - seconds, now, step_s=scrape_interval_s, scrape_interval_s=scrape_interval_s)
+
+    def macros(self) -> dict[str, str]:
+        """Grafana's duration macros."""
+        range_s = max(1, round(self.end - self.start))
+        return {
+            "__rate_interval": f"{rate_interval(self.step_s, self.scrape_interval_s):g}s",
+            "__interval": f"{self.step_s}s",
+            "__interval_ms": f"{self.step_s * 1000}",
+            "__range": f"{range_s}s",
+            "__range_s": f"{range_s}",
+            "__range_ms": f"{range_s * 1000}",
+            "__from": f"{self.start * 1000:.0f}",
+            "__to": f"{self.end * 1000:.0f}",
+        }
+
+
+def select_variables(
+    dashboard: Mapping[str, Any],
+    prometheus: Prometheus,
+    window: Window,
+    *,
+    chosen: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Selection]:
+    """What each variable of a dashboard holds when it is opened: All, or the first value; the data source left out.
+
+    `chosen` maps a variable's name to the chosen values and overrides that.
+
+    Raises:
+        ServescopeError: Prometheus does not answer, or a variable asks something else than `label_values`.
+    """
+    selections: dict[str, Selection] = {}
+    for variable in dashboard["templating"]["list"]:
+        name = variable["name"]
+        if variable["type"] == "datasource":
+            continue
+        multi = bool(variable.get("multi") or variable.get("includeAll"))
+        if chosen and chosen.get(name) and list(chosen[name]) != ["$__all"]:
+            selections[name] = Selection(values=tuple(chosen[name]), multi=multi)
+            continue
+        if variable["type"] == "query":
+            scope = Interpolation(selections, window.macros())
+            options = tuple(variable_options(variable, prometheus, window=window, scope=scope))
+        else:
+            options = (str(variable.get("current", {}).get("value", "")),)
+        if variable.get("includeAll"):
+            selections[name] = Selection(
+                values=options, multi=multi, everything=True, all_value=variable.get("allValue") or ""
+            )
+        else:
+            selections[name] = Selection(values=options[:1] or ("",), multi=multi)
+    return selections
+
+
+def variable_options(
+    variable: Mapping[str, Any], prometheus: Prometheus, *, window: Window, scope: Interpolation
+) -> list[str]:
+    """The values that a query variable offers.
+
+    Raises:
+        ServescopeError: Prometheus does not answer, or the variable asks something else than `label_values`.
+    """
+    query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
+    match = _LABEL_VALUES.fullmatch(query.strip())
+    if match is None:
+        raise ServescopeError(f"variable {variable['name']}: cannot read the query {query!r}")
+    selector = scope.promql(match.group(1)) if match.group(1) else None
+    return prometheus.label_values(match.group(2), selector, start=window.start, end=window.end)
+
+
+def panels_of(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every panel of a dashboard's JSON that is not a row, those of collapsed rows too."""
+    for panel in dashboard["panels"]:
+        if panel["type"] == "row":
+            yield from panel.get("panels", [])
+        else:
+            yield panel
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of an answer: its labels and its points (unix seconds, value), NaN kept."""
+
+    labels: dict[str, str]
+    points: list[tuple[float, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetAnswer:
+    """What one target got, with the expression as it was sent."""
+
+    ref: str
+    expression: str
+    legend: str
+    series: list[Series]
+
+    @property
+    def answered(self) -> int:
+        """How many series have at least one figure that is not NaN."""
+        return sum(any(value == value for _, value in series.points) for series in self.series)
+
+
+def ask(
+    panel: Mapping[str, Any], prometheus: Prometheus, *, window: Window, scope: Interpolation
+) -> list[TargetAnswer]:
+    """Run the Prometheus targets of one panel: a range query each, or one at the window's end where it is instant.
+
+    Raises:
+        ServescopeError: Prometheus does not answer or refuses a query.
+    """
+    answers = []
+    for target in panel.get("targets", []):
+        if target["datasource"]["type"] != "prometheus":
+            continue  # logs and traces
+        expression = scope.promql(target["expr"])
+        if target.get("instant"):
+            found = [(series["metric"], [series["value"]]) for series in prometheus.query(expression, window.end)]
+        else:
+            matrix = prometheus.query_range(expression, start=window.start, end=window.end, step_s=window.step_s)
+            found = [(series["metric"], series["values"]) for series in matrix]
+        series = [Series(labels, [(float(at), float(value)) for at, value in points]) for labels, points in found]
+        answers.append(
+            TargetAnswer(
+                ref=target["refId"], expression=expression, legend=target.get("legendFormat", ""), series=series
+            )
+        )
+    return answers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one target of one panel got: `series` counts those with at least one figure that is not NaN."""
+
+    panel: str
+    ref: str
+    expression: str
+    series: int
+
+
+def evaluate(
+    dashboard: Mapping[str, Any],
+    prometheus: Prometheus,
+    window: Window,
+    *,
+    chosen: Mapping[str, Sequence[str]] | None = None,
+) -> list[Answer]:
+    """Run every Prometheus target of a dashboard over a window and count the series that answer."""
+    scope = Interpolation(select_variables(dashboard, prometheus, window, chosen=chosen), window.macros())
+    return [
+        Answer(panel=panel["title"], ref=answer.ref, expression=answer.expression, series=answer.answered)
+        for panel in panels_of(dashboard)
+        for answer in ask(panel, prometheus, window=window, scope=scope)
+    ]

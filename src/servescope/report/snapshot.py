@@ -1,0 +1,133 @@
+"""`servescope snapshot`: what the command line asks for, and the file that comes of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from servescope.clients import evidence
+from servescope.clients.prometheus import Prometheus
+from servescope.errors import ServescopeError
+from servescope.files import write_all
+from servescope.grafana.templating import parse_time
+from servescope.report import collect
+from servescope.report.queries import Window
+from servescope.settings import Settings
+
+LOGS_AROUND_S = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What was asked for, as text; see `servescope snapshot --help`."""
+
+    prometheus: str
+    start: str
+    end: str
+    dashboards: Sequence[str]
+    folder: Path | None
+    chosen: collect.Chosen
+    title: str
+    tempo: str | None
+    traces: Path | None
+    loki: str | None
+    loki_query: str
+    logs: Path | None
+    logs_around: str | None
+
+
+def read_choices(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`name=value` texts as the values of each variable.
+
+    Raises:
+        ServescopeError: a text has no name or no `=`.
+    """
+    chosen: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise ServescopeError(f"--var {text!r} is not of the form application=main")
+        chosen.setdefault(name, []).append(value)
+    return chosen
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of it: bytes, seconds, and what is not on the page, a line each."""
+
+    size: int
+    seconds: float
+    problems: list[str]
+
+
+def write(request: Request, settings: Settings, output: Path, *, console: Console) -> Written:
+    """Make the report and write it. Traces or logs that cannot be had are left out: the page says so, and so does the
+    answer.
+
+    Raises:
+        ServescopeError: a bad time or variable, a Prometheus that does not answer, a file that cannot be written.
+    """
+    begun = time.monotonic()
+    now = time.time()
+    start = parse_time(request.start, now, what="--from")
+    end = parse_time(request.end, now, end=True, what="--to")
+    around = parse_time(request.logs_around, now, what="--logs-around") if request.logs_around else None
+    window = collect.window_of(start, end, scrape_interval_s=settings.scrape_interval_s)
+    boards = collect.load_dashboards(settings, request.folder, request.dashboards)
+    columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
+    with Prometheus(request.prometheus) as prometheus, Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("panels", total=None, what="asking Prometheus")
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, what=what[:50].ljust(50))
+
+        report = collect.collect(
+            prometheus, boards, window, settings=settings, chosen=request.chosen, progress=progress
+        )
+        bar.update(task, what="traces and logs")
+        with _or_a_problem(report):
+            report.traces = _traces(request, window)
+        with _or_a_problem(report):
+            report.logs = _logs(request, _moment(report) if around is None else around)
+        bar.update(task, what="writing")
+        page = collect.render(report, request.title)
+    write_all({output: page})
+    return Written(len(page.encode()), time.monotonic() - begun, report.problems)
+
+
+@contextmanager
+def _or_a_problem(report: collect.Report) -> Iterator[None]:
+    """The figures of an incident must not be lost because a second server died in it too."""
+    try:
+        yield
+    except ServescopeError as error:
+        report.problems.append(str(error))
+
+
+def _traces(request: Request, window: Window) -> evidence.Traces | None:
+    if request.tempo:
+        return evidence.read_traces(request.tempo, evidence.tempo(request.tempo), window.start, end=window.end)
+    if request.traces:
+        reader = evidence.trace_files(request.traces)
+        return evidence.read_traces(str(request.traces), reader, window.start, end=window.end)
+    return None
+
+
+def _moment(report: collect.Report) -> float:
+    """When the first alert fired, in unix seconds; without an alert the last lines are as good as any."""
+    fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
+    return min(fired) / 1000 if fired else report.window.end
+
+
+def _logs(request: Request, at: float) -> evidence.Logs | None:
+    if request.loki:
+        return evidence.loki(request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S)
+    if request.logs:
+        return evidence.ray_logs(request.logs, at, LOGS_AROUND_S)
+    return None

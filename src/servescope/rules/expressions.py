@@ -1,0 +1,95 @@
+"""The forms that alerts' expressions are built from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from servescope import promql
+from servescope.promql import Labels, Scope
+from servescope.settings import Settings
+
+
+@dataclass(frozen=True)
+class Expressions:
+    """The forms that alerts are built from. All of them bear a failed scrape: no present sample is read bare."""
+
+    settings: Settings
+
+    @property
+    def scope(self) -> Scope:
+        """Every series of every cluster."""
+        return Scope(self.settings.cluster_label)
+
+    @property
+    def hold(self) -> str:
+        """How long the last sample counts: four scrapes, so that a failed one changes nothing."""
+        return self.settings.rate_window
+
+    def by(self, *labels: str) -> Labels:
+        """The cluster label and these."""
+        return (self.settings.cluster_label, *labels)
+
+    def now(self, gauge: str, **extra: str) -> str:
+        """The last sample of a gauge; also reads Ray 2.54, where every scrape clears the gauges."""
+        return f"last_over_time({self.scope.select(gauge, **extra)}[{self.hold}])"
+
+    def ago(self, gauge: str, offset: str, **extra: str) -> str:
+        """The last sample of a gauge some time ago."""
+        return f"last_over_time({self.scope.select(gauge, **extra)}[{self.hold}] offset {offset})"
+
+    def over(self, function: str, gauge: str, window: str, **extra: str) -> str:
+        """`max`, `min`, `avg` or `last` of a gauge over a window, one series each as stored."""
+        return f"{function}_over_time({self.scope.select(gauge, **extra)}[{window}])"
+
+    def total(self, op: str, expression: str, *labels: str) -> str:
+        """Aggregate by the cluster label and these."""
+        return promql.total(expression, self.by(*labels), op)
+
+    def events(self, counter: str, window: str, *labels: str, **extra: str) -> str:
+        """Events of a counter in a window, first ones counted, by the cluster label and these."""
+        return promql.events(self.scope, counter, self.by(*labels), window=window, hold=self.hold, **extra)
+
+    def requests(self, window: str, *labels: str, codes: str = "") -> str:
+        """Requests that the proxies answered in a window, HTTP and gRPC, first ones counted, by status code."""
+        extra = {"application": '!=""'} | ({"status_code": codes} if codes else {})
+        parts = (
+            promql.grown(self.scope, counter, window, hold=self.hold, **extra)
+            for counter in ("ray_serve_num_http_requests_total", "ray_serve_num_grpc_requests_total")
+        )
+        return promql.total(" or ".join(parts), self.by(*labels))
+
+    def slow_share(self, family: str, bound_ms: int, window: str, *labels: str, **extra: str) -> str:
+        """Share of a histogram's observations above a bucket bound: exact, where a quantile would be interpolated.
+
+        Prometheus 3 writes whole bounds as floats, so the matcher takes both; without that bucket there is no result.
+        """
+        fast = self.events(f"{family}_bucket", window, *labels, le=bound(bound_ms), **extra)
+        return f"1 - {fast} / ({self.events(f'{family}_count', window, *labels, **extra)} > 0)"
+
+    def controller_turns(self, window: str) -> str:
+        """The clusters whose controller has finished rounds in the window; its counter is a gauge."""
+        return self.total(
+            "group", f"changes({self.scope.select('ray_serve_controller_num_control_loops')}[{window}]) > 0"
+        )
+
+    def controller_lasts(self) -> str:
+        """The clusters where one controller has turned for a minute or two.
+
+        One that has just come back knows how many replicas and proxies there should be before it knows which there
+        are; what it tells until then is no news.
+        """
+        loops = self.scope.select("ray_serve_controller_num_control_loops")
+        before = f"changes({loops}[{self.hold}] offset {self.hold}) > 0"
+        return self.total("group", f"changes({loops}[{self.hold}]) > 0 and {before}")
+
+    def cluster_lives(self) -> str:
+        """The clusters that report: what another series' absence is held against.
+
+        What an agent measures of its node stops everywhere while the GCS is away; what the raylets tell goes on.
+        """
+        return self.total("group", f"{self.now('ray_node_cpu_utilization')} or {self.now('ray_object_store_memory')}")
+
+
+def bound(milliseconds: int) -> str:
+    """The matcher of one bucket bound, in the notation of Prometheus 2 and of 3."""
+    return f'=~"{milliseconds}([.]0)?"'

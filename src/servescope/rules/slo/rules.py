@@ -1,0 +1,198 @@
+"""Recording rules and burn-rate alerts of SLOs.
+
+Every minute all and bad requests of that minute are counted, in the form that sees first events, and everything longer
+is built from these counts: a ratio over a day is the ratio of two sums, so busy hours weigh what they should, and 30
+days read two recorded series, not the raw ones.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from servescope import promql
+from servescope.promql.durations import shorten, shortened
+from servescope.promql.slo_series import LABELS, RATIO_WINDOWS
+from servescope.rules.alert import Alert, Case, rule
+from servescope.rules.expressions import Expressions, bound
+from servescope.rules.slo.objectives import PAIRS, Pair, Slo, pairs
+from servescope.settings import Settings
+
+EVALUATION = "1m"
+
+ALERT = "RayServeErrorBudgetBurn"
+
+
+def document(
+    slos: list[Slo], settings: Settings, panel_ids: dict[tuple[str, str], int], *, scale: float = 1
+) -> dict[str, Any]:
+    """The rule file: one group for each SLO and indicator, so that its rules are evaluated in order."""
+    groups = []
+    for slo in slos:
+        for sli in slo.objectives:
+            rules: list[dict[str, Any]] = [
+                {"record": name, "expr": shorten(expr, scale), "labels": _labels(slo, sli)}
+                for name, expr in recordings(slo, sli, settings, scale=scale)
+            ]
+            for pair in pairs(slo):
+                alert = burn_alert(slo, sli, pair, settings=settings)
+                entry = rule(alert, settings, panel_ids)
+                entry["expr"] = shorten(entry["expr"], scale)
+                entry["for"] = shortened(entry["for"], scale)
+                entry["labels"] |= {"slo": slo.name, "sli": sli, "long": pair.long, "short": pair.short}
+                rules.append(entry)
+            groups.append(
+                {"name": f"servescope.slo.{slo.name}.{sli}", "interval": shortened(EVALUATION, scale), "rules": rules}
+            )
+    return {"groups": groups}
+
+
+def _labels(slo: Slo, sli: str) -> dict[str, str]:
+    who = {"application": slo.application, "deployment": slo.deployment, "route": slo.route}
+    return {"slo": slo.name, "sli": sli} | {label: value for label, value in who.items() if value}
+
+
+def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> list[tuple[str, str]]:
+    """Name and expression of each recording rule of one indicator, in the order of evaluation."""
+    t = Expressions(settings)
+    bad, every = _indicator(slo, sli, t)
+    objective = slo.objectives[sli]
+    selector = f'{{slo="{slo.name}", sli="{sli}"}}'
+    window = f"{slo.window_days}d"
+    # Without a failure there is no series: zero stands in. A latency bound that has no bucket must stay absent.
+    none = t.total("max", f"0 * serve_slo:requests:events1m{selector}")
+
+    def counted(what: str, over: str) -> str:
+        return f"sum_over_time(serve_slo:{what}:events1m{selector}[{over}])"
+
+    spent = f"serve_slo:error_ratio:ratio{window}{selector} / {1 - objective:g}"
+    # Without a request in the hour the pace is not known, and nothing is claimed about the time left.
+    burn = f"serve_slo:error_ratio:ratio1h{selector} / {1 - objective:g}"
+    left = f"serve_slo:error_budget_left:ratio{selector}"
+    seconds = slo.window_days * 86_400 / scale
+    return [
+        ("serve_slo:requests:events1m", every),
+        ("serve_slo:errors:events1m", bad if sli == "latency" else f"{bad} or {none}"),
+        *((f"serve_slo:{what}:events1h", counted(what, "1h")) for what in ("requests", "errors")),
+        *(
+            (f"serve_slo:error_ratio:ratio{over}", f"{counted('errors', over)} / ({counted('requests', over)} > 0)")
+            for over in dict.fromkeys((*RATIO_WINDOWS, window))
+        ),
+        ("serve_slo:objective:ratio", f"0 * serve_slo:requests:events1m{selector} + {objective:g}"),
+        ("serve_slo:error_budget_left:ratio", f"1 - {spent}"),
+        ("serve_slo:burn_rate:ratio1h", burn),
+        (
+            "serve_slo:time_to_exhaustion:seconds",
+            f"clamp_min({left}, 0) * {seconds:g} / (serve_slo:burn_rate:ratio1h{selector} > 0)",
+        ),
+    ]
+
+
+def _indicator(slo: Slo, sli: str, t: Expressions) -> tuple[str, str]:
+    """Bad requests of one minute, absent where there are none, and all requests, by cluster."""
+    who = {"application": f'="{slo.application}"'}
+    if slo.deployment:
+        who["deployment"] = f'="{slo.deployment}"'
+        calls = t.events("ray_serve_deployment_processing_latency_ms_count", EVALUATION, **who)
+        if sli == "latency":
+            fast = t.events(
+                "ray_serve_deployment_processing_latency_ms_bucket", EVALUATION, le=bound(slo.latency_ms), **who
+            )
+            return f"({calls} - {fast})", calls
+        # A caller that went away or timed out cancels the call; that is not the deployment's failure.
+        failed = t.events(
+            "ray_serve_deployment_error_counter_total", EVALUATION, exception_type='!~".*CancelledError.*"', **who
+        )
+        return failed, calls
+    if slo.route:
+        who["route"] = f'="{slo.route}"'
+    protocols = ("http", "grpc")
+    if sli == "latency":
+
+        def counted(suffix: str, **extra: str) -> str:
+            parts = (
+                promql.grown(
+                    t.scope, f"ray_serve_{p}_request_latency_ms_{suffix}", EVALUATION, hold=t.hold, **who, **extra
+                )
+                for p in protocols
+            )
+            return promql.total(" or ".join(parts), t.by())
+
+        return f"({counted('count')} - {counted('bucket', le=bound(slo.latency_ms))})", counted("count")
+
+    def requests(codes: str = "") -> str:
+        extra = {"status_code": codes} if codes else {}
+        parts = (
+            promql.grown(t.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=t.hold, **who, **extra)
+            for p in protocols
+        )
+        return promql.total(" or ".join(parts), t.by())
+
+    shed = "|".join((*t.settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
+    codes = (
+        f'=~"{promql.ERROR_CODES}|{shed}"'
+        if slo.count_backpressure
+        else (f'=~"{promql.ERROR_CODES}", status_code!~"{shed}"')
+    )
+    return requests(codes), requests()
+
+
+def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
+    """The alert of one pair of windows."""
+    selector = f'{{slo="{slo.name}", sli="{sli}"}}'
+    limit = pair.factor(slo.window_days) * (1 - slo.objectives[sli])
+    counted = f"sum_over_time(serve_slo:errors:events1m{selector}[{pair.long}])"
+    return _alert(
+        severity=pair.severity,
+        wait=pair.wait,
+        expr=(
+            f"serve_slo:error_ratio:ratio{pair.long}{selector} > {limit:g}\n"
+            f"# the short window ends the alert soon after the trouble ends\n"
+            f"and serve_slo:error_ratio:ratio{pair.short}{selector} > {limit:g}\n"
+            f"# two failures among twenty requests at night are no burn\n"
+            f"and {counted} >= {settings.alert_min_events}"
+        ),
+        description=(
+            f"{{{{ $value | humanizePercentage }}}} of the requests of SLO {{{{ $labels.slo }}}} broke its "
+            f"{{{{ $labels.sli }}}} promise over {pair.long}: at this pace {100 * pair.budget_share:g} % of the error "
+            f"budget of {slo.window_days} days goes in {pair.long}."
+        ),
+    )
+
+
+def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
+    return Alert(
+        name=ALERT,
+        severity=severity,
+        wait=wait,
+        labels=LABELS,
+        expr=expr,
+        summary="An error budget burns too fast.",
+        description=description,
+        meaning=(
+            "More requests break the promise than the budget allows for. Two pairs of windows page (2 % of the budget "
+            "in an hour, 5 % in six hours), two open a ticket (10 % in a day, 10 % in three days)."
+        ),
+        impact="As much as the promise says they must not: errors, refusals, or slow answers.",
+        diagnose=(
+            ("How much is left?", "serve_slo:error_budget_left:ratio"),
+            ("How fast does it go? 1 is the pace that spends it exactly.", "serve_slo:burn_rate:ratio1h"),
+            (
+                "What fails (availability)?",
+                "sum by (application, route, status_code) (rate(ray_serve_num_http_requests_total[5m]))",
+            ),
+        ),
+        mend=(
+            "Follow the cause's own alert: RayServeErrorRatioHigh, RayServeBackPressure or RayServeLatencyHigh.",
+            "A budget that is spent is a reason to hold back risky deploys until it has recovered.",
+        ),
+        panel=("servescope-slo", "Burn rate"),
+        case=Case(at="", fires={}, quiet={}),
+        drill="raising-handler",
+    )
+
+
+def runbook_alert() -> Alert:
+    """The alert as its runbook page shows it, for an objective of 99.9 % over 30 days."""
+    return burn_alert(
+        Slo(name="example", application="shop", availability=0.999), "availability", PAIRS[0], settings=Settings()
+    )

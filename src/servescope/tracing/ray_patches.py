@@ -1,0 +1,250 @@
+"""What Serve's tracing gets wrong inside this process, mended there: `docs/ray-issues/` tells each with a reproduction.
+
+All of it is private to Ray. So every piece is looked for before anything is touched, and where one is not as it was in
+the Ray that this was written for, nothing is touched and one line of the log says so. Spans are rewritten all the same
+(`rewrite`, and the Collector); what then stays is said in `docs/tracing.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import os
+from types import ModuleType
+from typing import Any
+
+from servescope.tracing import semconv
+
+log = logging.getLogger("ray.serve")
+
+RATIO_VARIABLE = "RAY_SERVE_TRACING_SAMPLING_RATIO"
+# Functions that are replaced or called, with their parameters.
+EXPECTED = {
+    "_append_trace_stack": ("span",),
+    "_pop_trace_stack": (),
+    "is_tracing_enabled": (),
+    "get_tracer": (),
+    "get_trace_context": (),
+    "set_trace_context": ("trace_context",),
+    "set_span_in_context": ("span", "context"),
+    "set_span_name": ("name",),
+    "extract_propagated_context": ("propagated_context",),
+    "ParentBasedTraceIdRatio": ("rate",),
+}
+EXPECTED_MANAGER = ("self", "trace_name", "span_kind", "trace_context")
+_MARK = "_servescope_mended"
+
+
+def serve_tracing() -> ModuleType | None:
+    """Serve's tracing module, or None where it has none."""
+    try:
+        from ray.serve._private import tracing_utils
+    except ImportError:
+        return None
+    module: ModuleType = tracing_utils
+    return module
+
+
+def differences(module: ModuleType) -> list[str]:
+    """What is not as this module expects."""
+    found = []
+    for name, parameters in EXPECTED.items():
+        function = getattr(module, name, None)
+        if function is None or tuple(inspect.signature(function).parameters) != parameters:
+            found.append(name)
+    manager = getattr(module, "TraceContextManager", None)
+    if manager is None or tuple(inspect.signature(manager.__init__).parameters) != EXPECTED_MANAGER:
+        found.append("TraceContextManager")
+    if not hasattr(module, "TRACE_STACK"):
+        found.append("TRACE_STACK")
+    return found
+
+
+def patch_serve() -> bool:
+    """Mend what Serve's tracing gets wrong; whether that was possible."""
+    module = serve_tracing()
+    if module is None or differences(module):
+        log.warning(
+            "servescope: this Ray's tracing is not the one that is known; spans are rewritten, but %s",
+            "sampling decisions are not passed on and attributes may be on another span",
+        )
+        _sample_everything(module)
+        return False
+    if getattr(module, _MARK, False):
+        return True
+    _own_stack_for_each_task(module)
+    _pass_decisions_on_and_tell_failures(module)
+    _pass_trace_state_on()
+    _sample_everything(module)
+    setattr(module, _MARK, True)
+    return True
+
+
+def record_nothing() -> None:
+    """Make Serve's tracer provider, which it is about to make, record nothing."""
+    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+    from ray.serve._private import tracing_utils
+
+    module: Any = tracing_utils
+    module.ParentBasedTraceIdRatio = lambda rate: ALWAYS_OFF
+
+
+def _sample_everything(module: Any) -> None:
+    """Serve's default records one request in a hundred; here everything is recorded and the Collector samples.
+
+    A ratio that the variable asks for is taken. On another Ray this is all that can be done against pieces of traces.
+    """
+    if os.environ.get(RATIO_VARIABLE):
+        return
+    if not hasattr(module, "ParentBasedTraceIdRatio"):
+        log.warning(
+            "servescope: this Ray samples in another way; set %s=1, or there are pieces of traces", RATIO_VARIABLE
+        )
+        return
+    from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
+
+    module.ParentBasedTraceIdRatio = lambda *_, **__: ParentBased(ALWAYS_ON)
+
+
+def _own_stack_for_each_task(module: Any) -> None:
+    """Serve keeps its open spans in a list that concurrent tasks share, so attributes land on another task's span."""
+    stack = module.TRACE_STACK
+
+    def append(span: Any) -> None:
+        stack.set([*stack.get([]), span])
+
+    def pop() -> None:
+        stack.set(stack.get([])[:-1])
+
+    module._append_trace_stack = append
+    module._pop_trace_stack = pop
+
+
+def _pass_decisions_on_and_tell_failures(module: Any) -> None:
+    """A span that is not sampled becomes the current one too, so that what follows is not sampled either.
+
+    Serve leaves it out, and every hop decides anew. At the end: a failure becomes the span's status, and the proxy's
+    span gets the template of the route, which only this process' request context knows.
+    """
+    from opentelemetry.trace import SpanKind, get_current_span
+
+    manager = module.TraceContextManager
+
+    def on_stack(self: Any) -> bool:
+        # Where there is something on the stack, Serve describes the request, and a router or a replica tells the next
+        # hop of it. A proxy does not, so that of a request that is not sampled nothing has to be described there.
+        return self.span.is_recording() or not self.trace_name.startswith("proxy_")
+
+    def enter(self: Any) -> Any:
+        if self.is_tracing_enabled:
+            context = self.trace_context if self.trace_context else module.get_trace_context()
+            above = get_current_span(context)
+            decided = above.get_span_context()
+            if decided.is_valid and not decided.trace_flags.sampled and not above.is_recording():
+                # A sampler that goes by the parent, as Serve's does, could only say the same again.
+                self.span = above
+                if self.trace_context:
+                    module.set_trace_context(self.trace_context)
+            else:
+                router = self.trace_name.startswith(semconv.ROUTER)
+                kind = SpanKind.CLIENT if router else self.span_kind or SpanKind.SERVER
+                self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
+                module.set_trace_context(module.set_span_in_context(self.span))
+            # Serve says the name once more here, in an attribute that nothing reads.
+            if on_stack(self):
+                module._append_trace_stack(self.span)
+        return self
+
+    def leave(self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: Any) -> bool:
+        if self.is_tracing_enabled and self.span is not None:
+            if on_stack(self):
+                module._pop_trace_stack()
+            if self.span.is_recording():
+                _tell_end(self.span, self.trace_name, exc)
+            self.span.end()
+        return False
+
+    manager.__enter__ = enter
+    manager.__exit__ = leave
+
+
+def _tell_end(span: Any, name: str, exc: BaseException | None) -> None:
+    from opentelemetry.trace import StatusCode
+
+    if name.startswith("proxy_http") and (route := _route()):
+        span.set_attribute("http.route", route)
+    if (
+        name.startswith(semconv.ROUTER)
+        and exc is not None
+        and not isinstance(exc, (asyncio.CancelledError, GeneratorExit))
+    ):
+        # Serve records the exceptions of proxies and replicas, and none of a router.
+        span.record_exception(exc)
+        span.set_status(StatusCode.ERROR, semconv.plain(f"{type(exc).__name__}: {exc}"))
+
+
+def _route() -> str:
+    from ray.serve import context
+
+    current = context._serve_request_context.get()
+    return str(getattr(current, "route", "") or "")
+
+
+def _pass_trace_state_on() -> None:
+    """Serve's proxy takes `traceparent` from a request and leaves `tracestate`."""
+    try:
+        from ray.serve._private import proxy_request_response
+        from ray.serve._private.tracing_utils import extract_propagated_context, is_tracing_enabled, set_trace_context
+
+        requests: Any = proxy_request_response
+        kinds = (requests.ASGIProxyRequest, requests.gRPCProxyRequest)
+        if any("populate_tracing_context" not in vars(kind) for kind in kinds):
+            return
+    except (ImportError, AttributeError):
+        return
+
+    def populate(headers: Any) -> None:
+        wanted = {}
+        for key, value in headers:
+            name = key.decode("latin-1") if isinstance(key, bytes) else key
+            if name in ("traceparent", "tracestate"):
+                wanted[name] = value.decode("latin-1") if isinstance(value, bytes) else value
+        if "traceparent" in wanted:
+            set_trace_context(extract_propagated_context(wanted))
+
+    def of_http(self: Any) -> None:
+        if is_tracing_enabled():
+            populate(self.headers)
+
+    def of_grpc(self: Any) -> None:
+        if is_tracing_enabled():
+            populate(self.context.invocation_metadata())
+
+    requests.ASGIProxyRequest.populate_tracing_context = of_http
+    requests.gRPCProxyRequest.populate_tracing_context = of_grpc
+
+
+def flush_at_shutdown(processor: Any) -> None:
+    """Send what is queued when Serve stops this replica: Serve kills the process right after.
+
+    Where Ray has another way of stopping a replica, what was recorded last is lost.
+    """
+    try:
+        from ray.serve._private import replica
+
+        serve_replica: Any = replica.Replica
+        original = serve_replica._perform_graceful_shutdown
+    except (ImportError, AttributeError):
+        log.warning("servescope: this Ray stops replicas in another way; the last spans may be lost")
+        return
+
+    @functools.wraps(original)
+    async def stop(self: Any) -> None:
+        try:
+            await original(self)
+        finally:
+            await asyncio.to_thread(processor.shutdown)
+
+    serve_replica._perform_graceful_shutdown = stop

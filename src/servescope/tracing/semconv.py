@@ -1,0 +1,151 @@
+"""Serve's spans in OpenTelemetry's terms: name, kind, status, attributes. A pure function of one ended span.
+
+The Collector's configuration (`otel/collector.yaml`) does the same for spans that did not pass here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+SERVE_SCOPE = "ray.serve._private.tracing_utils"
+PROXY_HTTP = "proxy_http_request"
+PROXY_WEBSOCKET = "proxy_websocket_request"
+PROXY_GRPC = "proxy_grpc_request"
+ROUTER = "route_to_replica"
+REPLICA = "replica_handle_request"
+# A request that its client gave up, or that ran into Serve's time-out, which the proxy's span states.
+CANCELLED = ("CancelledError", "TaskCancelledError", "RequestCancelledError")
+# What the RPC conventions call an error of the server.
+GRPC_ERRORS = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
+# Replaced by the names beside them, or wrong: `http.method` of a router is `__call__`.
+DROPPED = (
+    "http.method",
+    "http.status_code",
+    "request_method",
+    "request_route_path",
+    "resource.name",
+    "rpc.system",
+    "rpc.grpc.status_code",
+)
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def plain(text: str) -> str:
+    """Without the colours of a terminal."""
+    return _ANSI.sub("", text)
+
+
+def rewritten(span: ReadableSpan, mended: bool = True) -> ReadableSpan:
+    """The span as it should have been.
+
+    Args:
+        span: any ended span; those of others than Serve come back as they are.
+        mended: whether `mend` put the template of the route into `http.route` of the proxy's span, where Serve has the
+            raw path.
+    """
+    scope = span.instrumentation_scope
+    if scope is None or scope.name != SERVE_SCOPE:
+        return span
+    what = span.name.split(" ", 1)[0]
+    given = dict(span.attributes or {})
+    kept = {key: value for key, value in given.items() if key not in DROPPED and value not in ("", None)}
+    events = [_plain_event(event) for event in span.events]
+    exception = _exception(events)
+    name, kind, failed = span.name, span.kind, False
+    if what in (PROXY_HTTP, PROXY_WEBSOCKET):
+        failed = _http(kept, given, mended)
+        route = kept.get("http.route")
+        name = " ".join(str(part) for part in (kept.get("http.request.method", "HTTP"), route) if part)
+    elif what == PROXY_GRPC:
+        failed = _grpc(kept, given)
+        name = str(given.get("rpc.method") or span.name.rpartition(" ")[2]).lstrip("/")
+    elif what == ROUTER:
+        kind = SpanKind.CLIENT
+        kept.pop("rpc.service", None)  # under concurrency that of another call
+        kept.pop("rpc.method", None)
+        kept["peer.service"] = f"{given.get('app', '')}.{given.get('deployment', '')}"
+    elif what == REPLICA:
+        kind = SpanKind.SERVER
+        failed = _http(kept, given, mended=True)
+        if "rpc.method" in kept:
+            kept["rpc.system"] = "ray_serve"
+    status = span.status
+    if exception and not exception[0].endswith(CANCELLED):
+        failed = failed or what != PROXY_HTTP
+        kept["error.type"] = exception[0]
+    if failed or (what == ROUTER and status.status_code is StatusCode.ERROR):
+        text = status.description or (": ".join(part for part in exception if part) if exception else None)
+        status = Status(StatusCode.ERROR, plain(text) if text else None)
+    else:
+        # By the conventions a server's 4xx is no error, and only an application says OK.
+        status = Status(StatusCode.UNSET)
+    return ReadableSpan(
+        name=name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=kept,
+        events=events,
+        links=span.links,
+        kind=kind,
+        status=status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=scope,
+    )
+
+
+def _http(kept: dict[str, Any], given: Mapping[str, Any], mended: bool) -> bool:
+    """Set the stable attributes of HTTP; tells whether the server failed."""
+    if method := given.get("http.method") or given.get("request_method"):
+        kept["http.request.method"] = method
+    if path := given.get("request_route_path"):
+        kept["url.path"] = path
+    if not mended:
+        kept.pop("http.route", None)
+    try:
+        code = int(given.get("http.status_code", 0))
+    except ValueError:
+        code = 0
+    if not code:
+        return False
+    kept["http.response.status_code"] = code
+    if code >= 500:
+        kept["error.type"] = str(code)
+    return code >= 500
+
+
+def _grpc(kept: dict[str, Any], given: Mapping[str, Any]) -> bool:
+    service, _, method = str(given.get("rpc.method", "")).lstrip("/").rpartition("/")
+    code = str(given.get("rpc.grpc.status_code", ""))
+    kept["rpc.system"] = "grpc"
+    if service:
+        kept |= {"rpc.service": service, "rpc.method": method}
+    if code:
+        kept["rpc.response.status_code"] = code
+    if code in GRPC_ERRORS:
+        kept["error.type"] = code
+    return code in GRPC_ERRORS
+
+
+def _plain_event(event: Event) -> Event:
+    found = dict(event.attributes or {})
+    if not any(isinstance(value, str) and "\x1b" in value for value in found.values()):
+        return event
+    clean = {key: plain(value) if isinstance(value, str) else value for key, value in found.items()}
+    return Event(event.name, clean, event.timestamp)
+
+
+def _exception(events: list[Event]) -> tuple[str, str] | None:
+    """Type and message of the last exception."""
+    for event in reversed(events):
+        if event.name == "exception":
+            found = event.attributes or {}
+            return str(found.get("exception.type", "")), str(found.get("exception.message", ""))
+    return None

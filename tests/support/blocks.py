@@ -1,0 +1,60 @@
+"""A real Prometheus over data that it has never scraped: promtool writes them into blocks."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from mirakuru import HTTPExecutor
+
+from tests.support.promtool import run
+
+
+class Place:
+    """The folder of one Prometheus."""
+
+    def __init__(self, folder: Path, rules: Sequence[Path] = ()) -> None:
+        """`rules` are files that the server evaluates from its start on."""
+        self._folder = folder
+        self._data = folder / "data"
+        self._config = folder / "prometheus.yml"
+        self._config.write_text(yaml.safe_dump({"global": {}, "rule_files": [str(path) for path in rules]}))
+
+    def write(self, lines: Iterable[str]) -> None:
+        """Make blocks of OpenMetrics text, whose lines end in their time in unix seconds and the last is `# EOF`."""
+        text = self._folder / "samples.txt"
+        with text.open("w") as out:
+            out.writelines(lines)
+        made = run("tsdb", "create-blocks-from", "openmetrics", "-q", text, self._data)
+        assert made.returncode == 0, made.stderr
+        text.unlink()
+
+    def fill(self, rules: Sequence[Path], start: int, end: int) -> None:
+        """Add what recording rules say of a range, as one does who adds them to a Prometheus that was there before."""
+        span = ("--start", str(start), "--end", str(end))
+        filled = self._folder / "filled"
+        with self.server() as url:
+            made = run("tsdb", "create-blocks-from", "rules", "-q", "--url", url, *span, "--output-dir", filled, *rules)
+        assert made.returncode == 0, made.stderr
+        for block in filled.iterdir():
+            block.rename(self._data / block.name)
+
+    @contextmanager
+    def server(self, *flags: str) -> Iterator[str]:
+        """The server, once it is ready; yields its address."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        command = [
+            "prometheus",
+            f"--config.file={self._config}",
+            f"--storage.tsdb.path={self._data}",
+            "--log.level=error",
+            "--storage.tsdb.retention.time=100y",
+            f"--web.listen-address={address}",
+            *flags,
+        ]
+        with HTTPExecutor(command, url=f"http://{address}/-/ready", status=200, timeout=60):
+            yield f"http://{address}"
