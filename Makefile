@@ -34,9 +34,10 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
 		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
 
-generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md, the table of services
+generate: setup ## regenerate everything that is generated: dashboards, rules, pages, the tables of services and layers
 	@$(RUN)/servescope generate
 	@$(RUN)/python scripts/services.py --write
+	@$(RUN)/python -m scripts.architecture --write
 
 dashboards: setup ## regenerate dashboards/*.json
 	@$(RUN)/servescope dashboards
@@ -44,10 +45,12 @@ dashboards: setup ## regenerate dashboards/*.json
 alerts: setup ## regenerate alerts/*.yml
 	@$(RUN)/servescope rules
 
-lint: setup ## ruff, mypy, that what is committed is what would be generated, Fluent Bit's configuration, and that all live tests load
+lint: setup ## ruff, mypy, layers, that what is committed is what would be generated, Fluent Bit's configuration, and that all live tests load
 	@$(RUN)/ruff check -q .
 	@$(RUN)/ruff format -q --check .
 	@$(RUN)/mypy --no-error-summary
+	@told=$$($(RUN)/lint-imports --no-cache) || { echo "$$told"; exit 1; }
+	@$(RUN)/python scripts/check_constructors.py
 	@$(RUN)/python scripts/check_generated.py
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
 	@told=$$($(RUN)/python -m pytest tests/live --collect-only -q 2>&1) || { echo "$$told"; exit 1; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from servescope.cli import commands
 from servescope.generate import repository_files
 from servescope.settings import Settings
 
@@ -12,7 +13,7 @@ def main() -> int:
     """Compare; 0 when everything is in step."""
     stale = [
         path
-        for path, text in repository_files(Settings()).items()
+        for path, text in repository_files(Settings(), commands()).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
     for path in stale:

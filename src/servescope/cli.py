@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from servescope import settings as settings_module
 
@@ -240,4 +241,15 @@ def generate_all(output: OutputOption = Path(), settings: SettingsOption = None)
     """Regenerate every generated file of this repository."""
     from servescope import generate
 
-    _write(generate.repository_files(settings_module.load(settings)), output)
+    _write(generate.repository_files(settings_module.load(settings), commands()), output)
+
+
+def commands() -> dict[str, list[str]]:
+    """Each command with its arguments and the first name of each option."""
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    return {
+        f"servescope {name}": [parameter.opts[0] for parameter in command.params]
+        for name, command in group.commands.items()
+        if not command.hidden
+    }

@@ -9,7 +9,9 @@ from typing import Any
 from servescope.dashboards import all_dashboards
 from servescope.pages import dashboards as dashboards_page
 from servescope.pages import metrics as metrics_page
+from servescope.pages import names as names_page
 from servescope.pages import runbooks
+from servescope.pages.names import Commands
 from servescope.rules import alertmanager, alerts, grafana_managed, recording
 from servescope.rules import prometheus as prometheus_rules
 from servescope.rules import promtool as promtool_tests
@@ -56,8 +58,11 @@ def rule_test_files(settings: Settings) -> dict[Path, str]:
     return {Path("tests") / name: _HEADER + _yaml(document) for name, document in documents.items()}
 
 
-def repository_files(settings: Settings) -> dict[Path, str]:
-    """Everything generated that is committed, by path below the repository's root."""
+def repository_files(settings: Settings, commands: Commands) -> dict[Path, str]:
+    """Everything generated that is committed, by path below the repository's root.
+
+    `commands` are those of `servescope.cli.commands`, for docs/names.md.
+    """
     files = {Path("dashboards") / path: text for path, text in dashboard_files(settings).items()}
     below_alerts = rule_files(settings, objectives.load(REPOSITORY_SLOS)) | rule_test_files(settings)
     files |= {Path("alerts") / path: text for path, text in below_alerts.items()}
@@ -68,6 +73,7 @@ def repository_files(settings: Settings) -> dict[Path, str]:
     for name, document in (("alertmanager", alertmanager.document), ("example", alertmanager.example)):
         files[Path("alertmanager") / f"{name}.yml"] = _HEADER + _yaml(document(settings))
     files[Path("docs/metrics.md")] = metrics_page.render()
+    files[Path("docs/names.md")] = names_page.render(settings, commands)
     return files
 
 

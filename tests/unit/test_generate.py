@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from demo import ROOT
+from servescope.cli import commands
 from servescope.dashboards import all_dashboards, slo
 from servescope.dashboards.rows import traces
 from servescope.generate import repository_files, rule_files
@@ -27,16 +28,16 @@ BOARDS = [
 
 
 def test_generating_twice_gives_the_same_bytes():
-    assert repository_files(SETTINGS) == repository_files(Settings())
+    assert repository_files(SETTINGS, commands()) == repository_files(Settings(), commands())
 
 
 def test_what_is_committed_is_what_is_generated():
-    for path, text in repository_files(SETTINGS).items():
+    for path, text in repository_files(SETTINGS, commands()).items():
         assert (ROOT / path).read_text(encoding="utf-8") == text, f"{path} is stale: make generate"
 
 
 def test_nothing_committed_below_the_generated_folders_is_left_over():
-    generated = set(repository_files(SETTINGS))
+    generated = set(repository_files(SETTINGS, commands()))
     for pattern in (
         "dashboards/**/*.json",
         "alerts/*.yml",
