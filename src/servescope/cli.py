@@ -1,4 +1,7 @@
-"""The commands. They raise ServescopeError for whatever the user can mend; `__main__` prints it as one line."""
+"""The commands of `servescope`, each a thin layer over the packages below it.
+
+They raise ServescopeError for whatever the user can fix; `__main__` prints it as one line.
+"""
 
 from __future__ import annotations
 
