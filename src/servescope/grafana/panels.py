@@ -43,28 +43,7 @@ from servescope.grafana.model import (
     Row,
     Threshold,
 )
-
-# Grafana's unit ids that the bundle uses; a typing error would show as a bare number.
-UNITS = frozenset(
-    {
-        "none",
-        "short",
-        "reqps",
-        "ops",
-        "ms",
-        "s",
-        "percent",
-        "percentunit",
-        "bytes",
-        "decmbytes",
-        "Bps",
-        "celsius",
-        "watt",
-        "h",
-        "dateTimeFromNow",
-    }
-)
-
+from servescope.grafana.units import UNITS
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Panels
@@ -711,7 +690,9 @@ def _ref_id(index: int) -> str:
 
 def _known_unit(title: str, unit: str) -> None:
     if unit not in UNITS:
-        raise ServescopeError(f"panel {title!r}: {unit!r} is not one of the units {', '.join(sorted(UNITS))}")
+        raise ServescopeError(
+            f"panel {title!r}: {unit!r} is not one of the units {', '.join(sorted(UNITS))} (grafana/units.py)"
+        )
 
 
 def _defaults(unit: str, *, thresholds: Sequence[Threshold], links: Sequence[Link], absent: str, color: str) -> Json:

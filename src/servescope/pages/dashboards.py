@@ -5,28 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from servescope.grafana import units
 from servescope.grafana.layout import Dashboard
 from servescope.grafana.model import PALETTE, Json, Panel, Row
 from servescope.rules.alert import Alert, Group
 
-# What Grafana's unit ids mean to a reader; an id that is not here is shown as it is.
-_UNITS = {
-    "none": "a bare number",
-    "short": "a count, large ones shortened (1.2 K)",
-    "reqps": "requests per second",
-    "ops": "operations per second",
-    "ms": "milliseconds",
-    "s": "seconds",
-    "percent": "percent, 0 to 100",
-    "percentunit": "a share, shown as percent",
-    "bytes": "bytes",
-    "decmbytes": "megabytes",
-    "Bps": "bytes per second",
-    "celsius": "degrees Celsius",
-    "watt": "watts",
-    "h": "hours",
-    "dateTimeFromNow": "time ago",
-}
 _KINDS = {
     "timeseries": "Lines over time",
     "stat": "One figure, now",
@@ -111,7 +94,7 @@ def _row_note(row: Row) -> list[str]:
 def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     facts = [_KINDS.get(panel.type, panel.type)]
     if panel.type not in ("table", "state-timeline", "text"):
-        facts.append(_UNITS.get(panel.unit, f"`{panel.unit}`"))
+        facts.append(units.unit_of(panel.unit).words)
     facts += _thresholds(panel)
     lines = [f"### {panel.title}", "", f"*{'; '.join(facts)}.*"]
     if panel.description:

@@ -281,16 +281,8 @@ def _ticks(low: float, high: float, unit: str, *, whole: bool = False) -> list[t
 
 def _hover(unit: str) -> Json:
     """How the page's script writes a figure of this unit: d3 format and what follows."""
-    if unit == "percentunit":
-        return {"format": ".3~p", "suffix": ""}
-    if unit == "bytes":
-        return {"format": ".4~s", "suffix": "B"}
-    known = {"percent": "%", "short": "", "none": "", "decmbytes": " MB", "Bps": "B/s", "celsius": " °C", "watt": " W"}
-    names = known | {"reqps": " req/s", "ops": " ops/s", "h": " hours"}
-    return {
-        "format": ".4~s" if unit == "Bps" else ".4~f" if unit != "ms" else ".5~r",
-        "suffix": names.get(unit, f" {unit}"),
-    }
+    known = units.unit_of(unit)
+    return {"format": known.hover_format, "suffix": known.hover_suffix}
 
 
 def _stat(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
