@@ -10,7 +10,8 @@ import grafanalib.core as gl
 from grafanalib._gen import DashboardEncoder
 
 from servescope.errors import ServescopeError
-from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Json, Panel, Row, Variable
+from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Panel, Row, Variable
+from servescope.json_types import Json
 from servescope.settings import Settings
 
 

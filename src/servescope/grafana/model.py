@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
 
-Json = dict[str, Any]
+from servescope.json_types import Json
 
 SCHEMA_VERSION = 42  # the last of Grafana's v1 schema; Grafana 10 to 13 read it
 

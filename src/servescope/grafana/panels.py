@@ -36,7 +36,6 @@ from servescope.grafana.model import (
     RATES,
     TEMPO,
     Column,
-    Json,
     Link,
     Panel,
     Query,
@@ -44,6 +43,7 @@ from servescope.grafana.model import (
     Threshold,
 )
 from servescope.grafana.units import UNITS
+from servescope.json_types import Json
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Panels

@@ -7,7 +7,8 @@ import json
 import grafanalib.core as gl
 from grafanalib._gen import DashboardEncoder
 
-from servescope.grafana.model import PROMETHEUS, Json, Variable
+from servescope.grafana.model import PROMETHEUS, Variable
+from servescope.json_types import Json
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Variables and annotations

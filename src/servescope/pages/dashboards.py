@@ -7,7 +7,8 @@ from pathlib import Path
 
 from servescope.grafana import units
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Json, Panel, Row
+from servescope.grafana.model import PALETTE, Panel, Row
+from servescope.json_types import Json
 from servescope.rules.alert import Alert, Group
 
 _KINDS = {

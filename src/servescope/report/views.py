@@ -13,9 +13,8 @@ from typing import Any
 
 from servescope.grafana import templating, units
 from servescope.grafana.templating import Interpolation
+from servescope.json_types import Json
 from servescope.report.queries import Series, TargetAnswer, Window
-
-Json = dict[str, Any]
 
 # Grafana's named colours and its classic palette.
 NAMED_COLORS = {
