@@ -6,8 +6,9 @@ from servescope import promql
 from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.grafana import layout, panels
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Panel
+from servescope.grafana.model import Column, Panel
 from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA, capacity, cost, rollouts
 from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, QUEUED, REPLICAS, TARGET_REPLICAS, Reader
 from servescope.settings import Settings

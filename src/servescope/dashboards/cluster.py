@@ -6,8 +6,9 @@ from servescope import promql
 from servescope.dashboards import common
 from servescope.dashboards.rows import logs
 from servescope.grafana import layout, panels, variables
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Panel, Threshold
+from servescope.grafana.model import Column, Panel, Threshold
 from servescope.promql.signals import NODE_CPU, NODE_DISK, NODE_MEMORY, Reader
 from servescope.settings import Settings
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from servescope import promql
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
 from servescope.grafana import panels, variables
-from servescope.grafana.model import PALETTE, Annotation, Column, Link, Query, Threshold, Variable
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Annotation, Column, Link, Query, Threshold, Variable
 from servescope.promql import DEPLOYMENT, Scope, capacity, rollouts
 from servescope.promql.signals import REQUESTS, Reader
 from servescope.settings import Settings

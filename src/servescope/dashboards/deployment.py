@@ -9,8 +9,9 @@ from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.dashboards.rows import logs, traces
 from servescope.grafana import layout, panels, variables
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Panel, Threshold
+from servescope.grafana.model import Column, Panel, Threshold
 from servescope.promql import DEPLOYMENT, REPLICA, capacity, rollouts
 from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,

@@ -7,8 +7,9 @@ from dataclasses import replace
 from servescope import promql
 from servescope.dashboards import common, slo
 from servescope.grafana import layout, panels
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Link, Panel, Threshold
+from servescope.grafana.model import Column, Link, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT, capacity
 from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from servescope.dashboards import common
 from servescope.grafana import layout, panels, variables
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Panel, Threshold
+from servescope.grafana.model import Column, Panel, Threshold
 from servescope.promql import APPLICATION
 from servescope.promql.signals import REQUESTS, Reader
 from servescope.promql.slo_series import RECORDED

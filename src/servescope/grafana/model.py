@@ -1,4 +1,4 @@
-"""What a dashboard is made of, as plain data: queries, columns, panels, rows, variables, annotations, colours."""
+"""What a dashboard is made of, as plain data: queries, columns, panels, rows, variables, annotations."""
 
 from __future__ import annotations
 
@@ -20,23 +20,6 @@ RATES = ("reqps", "ops", "Bps")
 LOKI: Json = {"type": "loki", "uid": "${logs}"}
 
 TEMPO: Json = {"type": "tempo", "uid": "${traces}"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Palette:
-    """Colours mean one thing each, on every dashboard."""
-
-    failing: str = "red"
-    at_risk: str = "orange"
-    neutral: str = "blue"
-    good: str = "green"
-    growing: str = "dark-blue"  # these two are shades of neutral
-    shrinking: str = "light-blue"
-    muted: str = "#8e8e8e"
-    other: str = "purple"
-
-
-PALETTE = Palette()
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,10 @@ import grafanalib.core as gl
 from grafanalib._gen import DashboardEncoder
 
 from servescope.errors import ServescopeError
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.model import (
     COLUMNS,
     LOKI,
-    PALETTE,
     PANEL_TYPES,
     PROMETHEUS,
     RATES,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from servescope.grafana import units
+from servescope.grafana import colors, units
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Panel, Row
+from servescope.grafana.model import Panel, Row
 from servescope.json_types import Json
 from servescope.rules.alert import Alert, Group
 
@@ -22,14 +22,6 @@ _KINDS = {
     "text": "Text",
 }
 _LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
-_COLORS = {
-    PALETTE.failing: "red",
-    PALETTE.at_risk: "amber",
-    PALETTE.neutral: "blue",
-    PALETTE.good: "green",
-    PALETTE.muted: "grey",
-    PALETTE.other: "violet",
-}
 
 
 def pages(boards: Sequence[Dashboard], groups: Sequence[Group]) -> dict[Path, str]:
@@ -122,7 +114,7 @@ def _defaults(panel: Panel) -> Json:
 def _thresholds(panel: Panel) -> list[str]:
     """From which value on a colour holds; the first step holds below the others and needs no word."""
     steps = _defaults(panel).get("thresholds", {}).get("steps", [])[1:]
-    return [f"{_COLORS.get(step['color'], step['color'])} from {_value(step['value'], panel.unit)}" for step in steps]
+    return [f"{colors.word(step['color'])} from {_value(step['value'], panel.unit)}" for step in steps]
 
 
 def _value(value: float, unit: str) -> str:
@@ -132,7 +124,7 @@ def _value(value: float, unit: str) -> str:
 def _states(panel: Panel) -> str:
     """The names and colours that a state timeline gives its values."""
     named = [state for mapping in _defaults(panel).get("mappings", []) for state in mapping["options"].values()]
-    return ", ".join(f"{state['text']} ({_COLORS.get(state['color'], state['color'])})" for state in named)
+    return ", ".join(f"{state['text']} ({colors.word(state['color'])})" for state in named)
 
 
 def _columns(panel: Panel) -> dict[str, str]:

@@ -8,7 +8,8 @@ import json
 from urllib.parse import quote
 
 from servescope.grafana import panels
-from servescope.grafana.model import PALETTE, Column, Link, Panel, Row
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Column, Link, Panel, Row
 
 CLUSTER = 'job="ray", cluster=~"$cluster"'
 DEPLOYMENT = f'{CLUSTER}, application=~"$application", deployment=~"$deployment"'
