@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grafanalib.core as gl
-from grafanalib._gen import DashboardEncoder
 
 from servescope.errors import ServescopeError
+from servescope.grafana import panel_json
 from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Panel, Row, Variable
 from servescope.json_types import Json
 from servescope.settings import Settings
@@ -44,10 +44,6 @@ def _annotations(annotations: Sequence[Annotation]) -> list[Json]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Dashboards
-
-
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
     """A dashboard, ready to be written."""
@@ -76,7 +72,7 @@ class Dashboard:
             time=gl.Time(self.settings.dashboard_from, "now"),
             timezone="browser",
         )
-        data: Json = json.loads(json.dumps(frame.to_json_data(), cls=DashboardEncoder))
+        data = panel_json.plain(frame)
         document = {key: data[key] for key in ("description", "tags", "time", "timezone", "title", "uid")}
         types = sorted({panel.type for panel in self.panels})
         document |= {
