@@ -11,7 +11,7 @@ from servescope.grafana import panel_json, panels
 from servescope.grafana.model import LOKI, Column, Panel, Query
 
 
-def logs(title: str, *, description: str, expr: str, width: int = 24, height: int = 12) -> Panel:
+def logs(title: str, *, key: str = "", description: str, expr: str, width: int = 24, height: int = 12) -> Panel:
     """Lines of Loki, the newest first; a click on one shows its fields."""
     options = {
         "dedupStrategy": "none",
@@ -27,6 +27,7 @@ def logs(title: str, *, description: str, expr: str, width: int = 24, height: in
     panel = panel_json.panel(
         gl.Logs,
         title=title,
+        key=key,
         description=description,
         unit="none",
         queries=[Query(expr)],
@@ -41,6 +42,7 @@ def logs(title: str, *, description: str, expr: str, width: int = 24, height: in
 def log_timeseries(
     title: str,
     *,
+    key: str = "",
     description: str,
     queries: Sequence[Query],
     width: int = 12,
@@ -50,6 +52,7 @@ def log_timeseries(
     """Bars of lines counted by Loki, in each interval of the graph."""
     bars = panels.timeseries(
         title,
+        key=key,
         description=description,
         unit="short",
         queries=queries,
@@ -64,6 +67,7 @@ def log_timeseries(
 def log_table(
     title: str,
     *,
+    key: str = "",
     description: str,
     queries: Sequence[Query],
     columns: Sequence[Column],
@@ -74,6 +78,7 @@ def log_table(
     """A table as `panels.table` makes it, of figures that Loki counts."""
     table = panels.table(
         title,
+        key=key,
         description=description,
         queries=queries,
         columns=columns,
@@ -85,7 +90,14 @@ def log_table(
 
 
 def log_lines_table(
-    title: str, *, description: str, expr: str, columns: Sequence[Column], width: int = 24, height: int = 10
+    title: str,
+    *,
+    key: str = "",
+    description: str,
+    expr: str,
+    columns: Sequence[Column],
+    width: int = 24,
+    height: int = 10,
 ) -> Panel:
     """Lines of Loki as a table, one column for each label or field named; its cells can carry links."""
     fields = {"id": "extractFields", "options": {"format": "json", "replace": False, "source": "labels"}}
@@ -93,6 +105,7 @@ def log_lines_table(
     panel = panel_json.panel(
         gl.Table,
         title=title,
+        key=key,
         description=description,
         unit="none",
         queries=[Query(expr)],

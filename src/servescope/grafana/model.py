@@ -66,11 +66,14 @@ class Column:
 class Panel:
     """A panel before it has a place: `model` is its JSON without `id` and `gridPos`.
 
-    `absent` is "" or the reason why the panel may be empty on a plain machine; Grafana shows it while there is no data.
-    `queries` are PromQL; a panel of logs has `log_queries` instead, LogQL for the Loki of the variable `logs`.
+    `key` is what the panel's id is made of (layout.panel_id): its title, or the title that it had when somebody first
+    could write down a link to it. `absent` is "" or the reason why the panel may be empty on a plain machine; Grafana
+    shows it while there is no data. `queries` are PromQL; a panel of logs has `log_queries` instead, LogQL for the Loki
+    of the variable `logs`.
     """
 
     title: str
+    key: str
     description: str
     unit: str
     queries: tuple[Query, ...]
@@ -87,11 +90,12 @@ class Panel:
         return kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """A titled row of panels; a collapsed one asks Prometheus nothing until somebody opens it."""
+    """A titled row of panels; a collapsed one asks Prometheus nothing until somebody opens it. `key` as of a panel."""
 
     title: str
+    key: str
     panels: tuple[Panel, ...]
     collapsed: bool = False
 

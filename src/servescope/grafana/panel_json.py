@@ -38,6 +38,7 @@ def panel(
     kind: type[gl.Panel],
     *,
     title: str,
+    key: str,
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -52,7 +53,8 @@ def panel(
 ) -> Panel:
     """A panel of one of grafanalib's kinds that asks Prometheus.
 
-    `options`, `defaults` and `overrides` are Grafana's `options`, `fieldConfig.defaults` and `fieldConfig.overrides`.
+    `key` is "" for a panel that has kept its first title (model.Panel). `options`, `defaults` and `overrides` are
+    Grafana's `options`, `fieldConfig.defaults` and `fieldConfig.overrides`.
 
     Raises:
         ServescopeError: it lacks a title, a description or a query, its unit or type is unknown, or it fits no grid.
@@ -82,6 +84,7 @@ def panel(
     }
     return Panel(
         title=title,
+        key=key or title,
         description=description,
         unit=unit,
         queries=tuple(queries),

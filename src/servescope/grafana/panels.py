@@ -2,6 +2,11 @@
 
 Dashboards call this module, `log_panels` and `trace_panels`, and never grafanalib.
 
+A panel's id is made of its title, so that links to it (`viewPanel=<id>` in alerts, runbooks and bookmarks) survive what
+is put before it. Whoever changes a title keeps the first one as the key, and the links go on working:
+
+    panels.stat("Requests per second", key="Requests", description=...)
+
     layout.dashboard(
         uid="servescope-example", title="Example", description="What is asked?", settings=settings,
         variables=[variables.datasource_variable()],
@@ -33,14 +38,15 @@ def query(expr: str, legend: str = "", *, instant: bool = False, exemplar: bool 
     return Query(expr, legend, instant=instant, exemplar=exemplar)
 
 
-def row(title: str, panels: Sequence[Panel], *, collapsed: bool = False) -> Row:
-    """A row."""
-    return Row(title, tuple(panels), collapsed)
+def row(title: str, panels: Sequence[Panel], *, key: str = "", collapsed: bool = False) -> Row:
+    """A row. One with a new title keeps its first title as `key`, as panels do."""
+    return Row(title=title, key=key or title, panels=tuple(panels), collapsed=collapsed)
 
 
 def timeseries(
     title: str,
     *,
+    key: str = "",
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -118,6 +124,7 @@ def timeseries(
     return panel_json.panel(
         gl.TimeSeries,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=queries,
@@ -133,6 +140,7 @@ def timeseries(
 def stat(
     title: str,
     *,
+    key: str = "",
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -158,6 +166,7 @@ def stat(
     return panel_json.panel(
         gl.Stat,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=queries,
@@ -172,6 +181,7 @@ def stat(
 def bar_gauge(
     title: str,
     *,
+    key: str = "",
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -202,6 +212,7 @@ def bar_gauge(
     return panel_json.panel(
         gl.BarGauge,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=queries,
@@ -216,6 +227,7 @@ def bar_gauge(
 def table(
     title: str,
     *,
+    key: str = "",
     description: str,
     queries: Sequence[Query],
     columns: Sequence[Column],
@@ -233,6 +245,7 @@ def table(
     return panel_json.panel(
         gl.Table,
         title=title,
+        key=key,
         description=description,
         unit="none",
         queries=[Query(query.expr, query.legend, instant=True) for query in queries],
@@ -274,6 +287,7 @@ def _both_names(column: Column) -> tuple[Column, ...]:
 def state_timeline(
     title: str,
     *,
+    key: str = "",
     description: str,
     queries: Sequence[Query],
     states: Mapping[int, tuple[str, str]],
@@ -305,6 +319,7 @@ def state_timeline(
     return panel_json.panel(
         gl.StateTimeline,
         title=title,
+        key=key,
         description=description,
         unit="none",
         queries=queries,
@@ -317,7 +332,15 @@ def state_timeline(
 
 
 def heatmap(
-    title: str, *, description: str, unit: str, target: Query, width: int = 12, height: int = 8, absent: str = ""
+    title: str,
+    *,
+    key: str = "",
+    description: str,
+    unit: str,
+    target: Query,
+    width: int = 12,
+    height: int = 8,
+    absent: str = "",
 ) -> Panel:
     """Buckets of one of Ray's histograms over time; the query keeps `le`, the unit is that of its bounds."""
     options = {
@@ -346,6 +369,7 @@ def heatmap(
     return panel_json.panel(
         gl.Heatmap,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=[Query(target.expr, "{{le}}", instant=target.instant)],
@@ -358,12 +382,13 @@ def heatmap(
     )
 
 
-def text(title: str, *, markdown: str, width: int = 24, height: int = 3) -> Panel:
+def text(title: str, *, key: str = "", markdown: str, width: int = 24, height: int = 3) -> Panel:
     """A few words in Markdown."""
     options = {"code": {"language": "plaintext"}, "content": markdown, "mode": "markdown"}
     return panel_json.panel(
         gl.Text,
         title=title,
+        key=key,
         description="",
         unit="",
         queries=[],

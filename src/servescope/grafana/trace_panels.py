@@ -12,7 +12,7 @@ from servescope.json_types import Json
 
 
 def trace_table(
-    title: str, *, description: str, traceql: str, limit: int = 20, width: int = 8, height: int = 9
+    title: str, *, key: str = "", description: str, traceql: str, limit: int = 20, width: int = 8, height: int = 9
 ) -> Panel:
     """The traces that a TraceQL query finds, at most `limit`; a click on an id opens one."""
     target: Json = {
@@ -26,6 +26,7 @@ def trace_table(
     panel = panel_json.panel(
         gl.Table,
         title=title,
+        key=key,
         description=description,
         unit="none",
         queries=[Query(traceql)],
