@@ -75,9 +75,8 @@ def test_a_table_shows_its_columns_in_their_order_and_nothing_else():
     # "Value" is what Grafana calls the figure of a single query.
     assert keep["options"]["include"]["names"] == ["application", "Value #A", "Value"]
     assert organize["options"]["indexByName"] == {"application": 0, "Value #A": 1, "Value": 2}
-    assert organize["options"]["renameByName"] == {
-        **{"application": "Application", "Value #A": "Rate", "Value": "Rate"}
-    }
+    titles = {"application": "Application", "Value #A": "Rate", "Value": "Rate"}
+    assert organize["options"]["renameByName"] == titles
     assert panel.model["options"]["sortBy"] == [{"desc": True, "displayName": "Rate"}]
     rate = panel.model["fieldConfig"]["overrides"][1]
     assert {"id": "unit", "value": "reqps"} in rate["properties"]

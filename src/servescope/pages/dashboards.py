@@ -71,7 +71,7 @@ def _index(boards: Sequence[Dashboard]) -> str:
         "| dashboard | question it answers | panels |",
         "|---|---|---|",
     ]
-    lines += [f"| [{b.title}]({b.uid}.md) | {b.description} | {len(b.panels)} |" for b in boards]
+    lines += [f"| [{board.title}]({board.uid}.md) | {board.description} | {len(board.panels)} |" for board in boards]
     lines += [
         "",
         "Colours mean one thing each: red is failing, amber at risk, green good, blue neutral. A gap in a line is a "
@@ -101,7 +101,7 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     if columns:
         lines += ["", f"Columns: {', '.join(columns.values())}."]
     if alerts:
-        links = [f"[{a.name}](../runbooks/{a.name}.md) ({a.severity})" for a in alerts]
+        links = [f"[{alert.name}](../runbooks/{alert.name}.md) ({alert.severity})" for alert in alerts]
         lines += ["", f"Alerts that lead here: {', '.join(links)}."]
     return lines + _queries(panel)
 

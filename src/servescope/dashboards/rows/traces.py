@@ -18,11 +18,11 @@ HANDLED = {"span_kind": '="SPAN_KIND_SERVER"', "span_name": '=~"replica_handle_r
 DEPLOYMENT = 'resource.serve.application=~"${application:regex}" && resource.serve.deployment=~"${deployment:regex}"'
 
 
-def row(r: Reader, window: str) -> Row:
+def row(reader: Reader, window: str) -> Row:
     """For servescope-deployment."""
-    handled = r.scope.narrowed(**HANDLED)
+    handled = reader.scope.narrowed(**HANDLED)
     # Its labels are services; which of them belong to this dashboard's application, a name cannot tell.
-    graph = Scope(r.settings.cluster_label, {r.settings.cluster_label: '=~"$cluster"'})
+    graph = Scope(reader.settings.cluster_label, {reader.settings.cluster_label: '=~"$cluster"'})
     made = promql.total(graph.rate(f"{EDGE}_total", window), ("client", "server"))
     failed = promql.total(graph.rate(f"{EDGE}_failed_total", window), ("client", "server"))
     times = promql.total(graph.rate(f"{EDGE}_server_seconds_bucket", window), ("client", "server", "le"))
