@@ -27,7 +27,8 @@ from demo.stack.run import Run
 from demo.stack.supervisor import Stack
 from servescope import catalog, generate
 from servescope.clients.prometheus import Prometheus
-from servescope.dashboards import all_dashboards, cluster
+from servescope.dashboards import all_dashboards
+from servescope.dashboards.cluster.nodes import NEEDS_GPU
 from servescope.grafana.templating import Interpolation
 from servescope.promql import METHOD
 from servescope.report.queries import Window, ask, panels_of, select_variables
@@ -40,7 +41,6 @@ SETTINGS = Settings()
 SCALE = 20  # divides every duration, as in the drill: a GPU is idle after an hour and a quarter
 SHARE = 0.2  # of the GPU, for each replica
 # The panels of GPUs: everything else on the dashboards is proven without one.
-NEEDS_GPU = cluster.NEEDS_GPU
 ONNX_ON_GPU = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="nvidia-smi is not on the PATH: no GPU here")

@@ -30,7 +30,6 @@ from servescope.catalog import METRICS
 from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.grafana.panels import UNITS
 from servescope.pages import runbooks
 from servescope.promql.lint import check
 from servescope.rules.slo import objectives
@@ -450,9 +449,3 @@ def test_every_alert_is_led_to_by_the_page_of_its_panel():
             text = (ROOT / f"docs/dashboards/{uid}.md").read_text()
             (part,) = [p for p in text.split("\n### ") if p.startswith(f"{title}\n")]
             assert f"[{alert.name}](../runbooks/{alert.name}.md) ({alert.severity})" in part
-
-
-def test_every_unit_has_a_word():
-    from servescope.pages.dashboards import _UNITS
-
-    assert set(UNITS) - set(_UNITS) == set()

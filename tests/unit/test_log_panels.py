@@ -18,8 +18,12 @@ from tests.support.log_agents import CONFIG
 BOARDS = all_dashboards(Settings())
 # The text that Grafana puts in for what is chosen: All, or several.
 CHOSEN = {
-    **{"cluster": ".*", "application": "(main|other)", "deployment": ".+", "request_id": "r1"},
-    **{"__interval": "15s", "__range": "3600s"},
+    "cluster": ".*",
+    "application": "(main|other)",
+    "deployment": ".+",
+    "request_id": "r1",
+    "__interval": "15s",
+    "__range": "3600s",
 }
 PANELS = [
     (board.uid, row, panel) for board in BOARDS for row in board.rows for panel in row.panels if panel.log_queries

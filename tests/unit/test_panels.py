@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.grafana import layout, panels, variables
+from servescope.grafana import layout, log_panels, panels, trace_panels, variables
 from servescope.grafana.model import Column, Link, Threshold
 from servescope.settings import Settings
 
@@ -74,9 +75,8 @@ def test_a_table_shows_its_columns_in_their_order_and_nothing_else():
     # "Value" is what Grafana calls the figure of a single query.
     assert keep["options"]["include"]["names"] == ["application", "Value #A", "Value"]
     assert organize["options"]["indexByName"] == {"application": 0, "Value #A": 1, "Value": 2}
-    assert organize["options"]["renameByName"] == {
-        **{"application": "Application", "Value #A": "Rate", "Value": "Rate"}
-    }
+    titles = {"application": "Application", "Value #A": "Rate", "Value": "Rate"}
+    assert organize["options"]["renameByName"] == titles
     assert panel.model["options"]["sortBy"] == [{"desc": True, "displayName": "Rate"}]
     rate = panel.model["fieldConfig"]["overrides"][1]
     assert {"id": "unit", "value": "reqps"} in rate["properties"]
@@ -174,3 +174,88 @@ def test_no_layout_ever_overlaps(rows):
         cells |= mine
     assert len(ids) == len(set(ids))
     assert len(ids) == sum(len(sizes) for sizes, _ in rows) + len(rows)
+
+
+def ids(document):
+    """The id of each row and panel of a document, by its kind and title."""
+    every = [inner for panel in document["panels"] for inner in (panel, *panel.get("panels", ()))]
+    found = {("row" if panel["type"] == "row" else "panel", panel["title"]): panel["id"] for panel in every}
+    assert len(found) == len(every) == len(set(found.values()))
+    return found
+
+
+def test_a_new_panel_changes_no_other_id():
+    before = ids(board([panels.row("R", [graph("A"), graph("B")]), panels.row("S", [graph("C")])]).to_json())
+    after = board(
+        [
+            panels.row("New row", [graph("D")]),
+            panels.row("S", [graph("C")]),
+            panels.row("R", [graph("B"), graph("E"), graph("A")], collapsed=True),
+        ]
+    ).to_json()
+    assert {name: number for name, number in ids(after).items() if name in before} == before
+    assert ids(after).keys() - before.keys() == {("row", "New row"), ("panel", "D"), ("panel", "E")}
+
+
+def test_an_id_is_the_same_on_every_machine_and_another_on_every_dashboard():
+    (panel,) = [graph("A")]
+    assert layout.panel_id("u", panel) == 2118627940
+    assert layout.panel_id("v", panel) != layout.panel_id("u", panel)
+    assert layout.row_id("u", panels.row("A", [panel])) != layout.panel_id("u", panel)
+
+
+MAKERS = {
+    "timeseries": graph,
+    "stat": lambda title, **kw: panels.stat(title, description="d", unit="ms", queries=ONE, **kw),
+    "bar_gauge": lambda title, **kw: panels.bar_gauge(title, description="d", unit="ms", queries=ONE, **kw),
+    "table": lambda title, **kw: panels.table(
+        title, description="d", queries=ONE, columns=[Column("a", "A")], sort_by="A", **kw
+    ),
+    "state_timeline": lambda title, **kw: panels.state_timeline(title, description="d", queries=ONE, states={}, **kw),
+    "heatmap": lambda title, **kw: panels.heatmap(title, description="d", unit="ms", target=ONE[0], **kw),
+    "text": lambda title, **kw: panels.text(title, markdown="m", **kw),
+    "logs": lambda title, **kw: log_panels.logs(title, description="d", expr="{}", **kw),
+    "log_timeseries": lambda title, **kw: log_panels.log_timeseries(title, description="d", queries=ONE, **kw),
+    "log_table": lambda title, **kw: log_panels.log_table(
+        title, description="d", queries=ONE, columns=[Column("a", "A")], sort_by="A", **kw
+    ),
+    "log_lines_table": lambda title, **kw: log_panels.log_lines_table(
+        title, description="d", expr="{}", columns=[Column("a", "A")], **kw
+    ),
+    "trace_table": lambda title, **kw: trace_panels.trace_table(title, description="d", traceql="{}", **kw),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_a_renamed_panel_keeps_its_id_by_its_key(make):
+    first, renamed = make("Old"), make("New", key="Old")
+    assert (renamed.title, renamed.model["title"]) == ("New", "New")
+    assert layout.panel_id("u", renamed) == layout.panel_id("u", first) != layout.panel_id("u", make("New"))
+
+
+def test_a_renamed_row_keeps_its_id_by_its_key():
+    first, renamed = panels.row("Old", []), panels.row("New", [], key="Old")
+    assert layout.row_id("u", renamed) == layout.row_id("u", first) != layout.row_id("u", panels.row("New", []))
+
+
+@pytest.mark.parametrize(
+    ("rows", "owners"),
+    [
+        ([panels.row("R", [graph("A"), graph("B", key="A")])], "panel 'A' and panel 'B'"),
+        ([panels.row("R", [graph("A")]), panels.row("R", [graph("B")])], "row 'R' and row 'R'"),
+        # Two titles whose hashes are alike, found by trying.
+        ([panels.row("R", [graph("P6215")]), panels.row("S", [graph("P33634")])], "panel 'P6215' and panel 'P33634'"),
+    ],
+)
+def test_two_of_one_id_are_refused(rows, owners):
+    message = f"dashboard u: {owners} have the same id; give the newer one another key"
+    with pytest.raises(ServescopeError, match=f"^{message}$"):
+        board(rows)
+
+
+@pytest.mark.parametrize("plain", all_dashboards(Settings()), ids=lambda found: found.uid)
+def test_the_ids_of_the_dashboards(plain):
+    (recorded,) = [found for found in all_dashboards(Settings(), recorded=True) if found.uid == plain.uid]
+    found = ids(plain.to_json())
+    assert found == ids(recorded.to_json())
+    assert all(1 <= number <= 2**31 - 1 for number in found.values())

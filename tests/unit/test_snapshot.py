@@ -9,6 +9,7 @@ import pytest
 
 from servescope.clients import evidence
 from servescope.errors import ServescopeError
+from servescope.grafana import colors
 from servescope.grafana.templating import Interpolation
 from servescope.report import collect, views
 from servescope.report.collect import Board, FiredAlert, Report, Section
@@ -107,7 +108,7 @@ def test_a_stat_shows_the_last_figure_in_the_colour_of_its_threshold():
     config = {"defaults": {"unit": "percentunit", "thresholds": {"steps": [
         {"value": None, "color": "blue"}, {"value": 0.01, "color": "red"}]}}}  # fmt: skip
     view = panel("stat", [answer("A", ({}, [0, 0.02]))], fieldConfig=config)
-    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", views.NAMED_COLORS["red"])
+    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", colors.css("red"))
 
 
 def test_an_empty_panel_gives_its_reason():

@@ -5,13 +5,15 @@ from __future__ import annotations
 from servescope import promql
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
 from servescope.grafana import panels, variables
-from servescope.grafana.model import PALETTE, Annotation, Column, Link, Query, Threshold, Variable
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Annotation, Column, Link, Query, Threshold, Variable
 from servescope.promql import DEPLOYMENT, Scope, capacity, rollouts
-from servescope.promql.signals import REQUESTS, Reader
+from servescope.promql.signals import REQUESTS, Reader, Signal
 from servescope.settings import Settings
 
 DEPLOYMENT_LEGEND = "{{application}}/{{deployment}}"
-QUANTILES = (0.5, 0.95, 0.99)
+WINDOW = "$__rate_interval"
+_LEVELS = (0.5, 0.95, 0.99)
 
 OUTCOME_COLORS = {
     "success": PALETTE.neutral,
@@ -141,11 +143,11 @@ def rollout_marks(settings: Settings) -> list[Annotation]:
     ]
 
 
-def outcome_queries(r: Reader) -> list[Query]:
+def outcome_queries(reader: Reader) -> list[Query]:
     """Requests at the ingress by outcome, in the order in which they stack."""
     return [
-        panels.query(r.read(REQUESTS, (), status_code=outcome.matcher), outcome.title)
-        for outcome in promql.outcomes(r.settings.backpressure_codes)
+        panels.query(reader.read(REQUESTS, (), status_code=outcome.matcher), outcome.title)
+        for outcome in promql.outcomes(reader.settings.backpressure_codes)
     ]
 
 
@@ -154,15 +156,25 @@ def outcome_colors(settings: Settings) -> dict[str, str]:
     return {outcome.title: OUTCOME_COLORS[outcome.name] for outcome in promql.outcomes(settings.backpressure_codes)}
 
 
-def error_ratio(r: Reader, by: promql.Labels = ()) -> str:
+def error_ratio(reader: Reader, by: promql.Labels = ()) -> str:
     """Share of requests that ended in a 5xx, back-pressure by 503 among them, 0 to 1."""
-    return promql.ratio(r.read(REQUESTS, by, status_code=f'=~"{promql.ERROR_CODES}"'), r.read(REQUESTS, by))
+    return promql.ratio(reader.read(REQUESTS, by, status_code=f'=~"{promql.ERROR_CODES}"'), reader.read(REQUESTS, by))
 
 
-def outcome_ratio(r: Reader, name: str, by: promql.Labels = ()) -> str:
+def outcome_ratio(reader: Reader, name: str, by: promql.Labels = ()) -> str:
     """Share of requests with one outcome, 0 to 1."""
-    (outcome,) = [o for o in promql.outcomes(r.settings.backpressure_codes) if o.name == name]
-    return promql.ratio(r.read(REQUESTS, by, status_code=outcome.matcher), r.read(REQUESTS, by))
+    (outcome,) = [found for found in promql.outcomes(reader.settings.backpressure_codes) if found.name == name]
+    return promql.ratio(reader.read(REQUESTS, by, status_code=outcome.matcher), reader.read(REQUESTS, by))
+
+
+def quantile_queries(reader: Reader, buckets: Signal) -> list[Query]:
+    """The median, p95 and p99 of a signal of buckets, named so."""
+    return [panels.query(reader.quantile(level, buckets), f"p{100 * level:g}") for level in _LEVELS]
+
+
+def histogram_quantile(reader: Reader, level: float, histogram: str, *, by: promql.Labels = ()) -> str:
+    """A quantile (`level` 0 to 1) of one of Ray's histograms that nobody records, in its unit."""
+    return promql.quantile(level, promql.total(reader.scope.rate(f"{histogram}_bucket", WINDOW), (*by, "le")))
 
 
 def to_deployment(application: str = "${__field.labels.application}", deployment: str = "") -> Link:

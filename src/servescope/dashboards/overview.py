@@ -7,8 +7,9 @@ from dataclasses import replace
 from servescope import promql
 from servescope.dashboards import common, slo
 from servescope.grafana import layout, panels
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Link, Panel, Threshold
+from servescope.grafana.model import Column, Link, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT, capacity
 from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,
@@ -25,7 +26,7 @@ from servescope.settings import Settings
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
-    r = common.reader(settings, recorded, "application")
+    reader = common.reader(settings, recorded, "application")
     return layout.dashboard(
         uid="servescope-overview",
         title="Ray Serve / Overview",
@@ -33,12 +34,12 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         rows=[
             panels.row(
                 "Is anything wrong?",
-                [*_health(r), _alerts(common.reader(settings, recorded)), slo.state(settings.cluster_label)],
+                [*_health(reader), _alerts(common.reader(settings, recorded)), slo.state(settings.cluster_label)],
             ),
-            panels.row("Traffic", _traffic(r)),
-            panels.row("Deployments", _deployments(r)),
-            panels.row("What happened", _events(r)),
-            panels.row("gRPC", _grpc(r), collapsed=True),
+            panels.row("Traffic", _traffic(reader)),
+            panels.row("Deployments", _deployments(reader)),
+            panels.row("What happened", _events(reader)),
+            panels.row("gRPC", _grpc(reader), collapsed=True),
         ],
         variables=common.standard_variables(settings, "application"),
         annotations=common.rollout_marks(settings),
@@ -46,17 +47,17 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     )
 
 
-def _in_trouble(r: Reader, status: str, by: promql.Labels) -> str:
+def _in_trouble(reader: Reader, status: str, by: promql.Labels) -> str:
     """How many applications or deployments are UNKNOWN, DEPLOY_FAILED or UNHEALTHY; 0 when Serve reports none."""
-    worst = promql.total(r.select(status), (r.settings.cluster_label, *by), "min")
+    worst = promql.total(reader.select(status), (reader.settings.cluster_label, *by), "min")
     return f"count({worst} <= {common.TROUBLE_CODE}) or 0 * count({worst})"
 
 
-def _missing_replicas(r: Reader, by: promql.Labels) -> str:
-    return promql.replica_gap(r.read(TARGET_REPLICAS, by), r.read(REPLICAS, by))
+def _missing_replicas(reader: Reader, by: promql.Labels) -> str:
+    return promql.replica_gap(reader.read(TARGET_REPLICAS, by), reader.read(REPLICAS, by))
 
 
-def _health(r: Reader) -> list[Panel]:
+def _health(reader: Reader) -> list[Panel]:
     return [
         panels.stat(
             "Applications in trouble",
@@ -65,7 +66,7 @@ def _health(r: Reader) -> list[Panel]:
                 "that failed to deploy answers 503 on its route while the proxies' own health check stays green."
             ),
             unit="none",
-            queries=[panels.query(_in_trouble(r, "ray_serve_application_status", APPLICATION))],
+            queries=[panels.query(_in_trouble(reader, "ray_serve_application_status", APPLICATION))],
             width=3,
             thresholds=common.ANY_IS_BAD,
         ),
@@ -76,7 +77,7 @@ def _health(r: Reader) -> list[Panel]:
                 "within a few seconds never shows here: look at replica starts below."
             ),
             unit="none",
-            queries=[panels.query(_in_trouble(r, "ray_serve_deployment_status", DEPLOYMENT))],
+            queries=[panels.query(_in_trouble(reader, "ray_serve_deployment_status", DEPLOYMENT))],
             width=3,
             thresholds=common.ANY_IS_BAD,
         ),
@@ -84,7 +85,7 @@ def _health(r: Reader) -> list[Panel]:
             "Requests",
             description="Requests answered per second by all proxies, HTTP and gRPC, failures counted.",
             unit="reqps",
-            queries=[panels.query(r.read(REQUESTS))],
+            queries=[panels.query(reader.read(REQUESTS))],
             width=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
@@ -95,7 +96,7 @@ def _health(r: Reader) -> list[Panel]:
                 "away do not count. Amber from 0.1 %, red from 1 %."
             ),
             unit="percentunit",
-            queries=[panels.query(common.error_ratio(r))],
+            queries=[panels.query(common.error_ratio(reader))],
             width=3,
             thresholds=common.ERROR_RATIO,
         ),
@@ -106,7 +107,7 @@ def _health(r: Reader) -> list[Panel]:
                 "Anything above 0 means that callers are being refused: add replicas or raise the limits."
             ),
             unit="percentunit",
-            queries=[panels.query(common.outcome_ratio(r, "shed"))],
+            queries=[panels.query(common.outcome_ratio(reader, "shed"))],
             width=3,
             thresholds=common.ERROR_RATIO,
         ),
@@ -117,7 +118,7 @@ def _health(r: Reader) -> list[Panel]:
                 "figure is interpolated inside one bucket, and Ray has no bucket between 10 s and 60 s."
             ),
             unit="ms",
-            queries=[panels.query(r.quantile(0.95, REQUEST_LATENCY))],
+            queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY))],
             width=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
@@ -128,7 +129,7 @@ def _health(r: Reader) -> list[Panel]:
                 "figure that stays above 0 means demand exceeds what the replicas may take."
             ),
             unit="short",
-            queries=[panels.query(r.read(QUEUED))],
+            queries=[panels.query(reader.read(QUEUED))],
             width=3,
             thresholds=common.ANY_IS_RISKY,
         ),
@@ -139,7 +140,7 @@ def _health(r: Reader) -> list[Panel]:
                 "for the minute after a scale-up."
             ),
             unit="none",
-            queries=[panels.query(promql.total(_missing_replicas(r, DEPLOYMENT)))],
+            queries=[panels.query(promql.total(_missing_replicas(reader, DEPLOYMENT)))],
             width=3,
             thresholds=common.ANY_IS_RISKY,
         ),
@@ -151,7 +152,7 @@ def _health(r: Reader) -> list[Panel]:
             ),
             queries=[
                 panels.query(
-                    promql.total(r.select("ray_serve_application_status"), APPLICATION, "min"),
+                    promql.total(reader.select("ray_serve_application_status"), APPLICATION, "min"),
                     "{{application}}",
                 )
             ],
@@ -163,12 +164,12 @@ def _health(r: Reader) -> list[Panel]:
             "Applications",
             description="One line for each application, as it is now. Follow the name to its deployments.",
             queries=[
-                panels.query(r.read(REQUESTS, APPLICATION)),
-                panels.query(common.error_ratio(r, APPLICATION)),
-                panels.query(r.quantile(0.95, REQUEST_LATENCY, APPLICATION)),
-                panels.query(r.read(REPLICAS, APPLICATION)),
-                panels.query(promql.total(_missing_replicas(r, DEPLOYMENT), APPLICATION)),
-                panels.query(r.read(QUEUED, APPLICATION)),
+                panels.query(reader.read(REQUESTS, APPLICATION)),
+                panels.query(common.error_ratio(reader, APPLICATION)),
+                panels.query(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION)),
+                panels.query(reader.read(REPLICAS, APPLICATION)),
+                panels.query(promql.total(_missing_replicas(reader, DEPLOYMENT), APPLICATION)),
+                panels.query(reader.read(QUEUED, APPLICATION)),
             ],
             columns=[
                 Column("application", "Application", links=(common.to_deployment("${__value.text}"),)),
@@ -186,10 +187,10 @@ def _health(r: Reader) -> list[Panel]:
     ]
 
 
-def _alerts(r: Reader) -> Panel:
+def _alerts(reader: Reader) -> Panel:
     """Alerts of nodes and clusters name no application, so the application variable does not narrow them."""
     by = ("severity", "alertname", "application", "deployment")
-    runbooks = r.settings.runbook_url
+    runbooks = reader.settings.runbook_url
     to_runbook = (Link("Open the runbook", f"{runbooks}/${{__value.text}}.md"),) if "://" in runbooks else ()
     return panels.table(
         "Firing alerts",
@@ -197,7 +198,7 @@ def _alerts(r: Reader) -> Panel:
             "What our alert rules say now, whatever application is chosen. ServescopeWatchdog always fires: without "
             "that line no rule is evaluated. The name is that of the runbook page."
         ),
-        queries=[panels.query(promql.total(r.select("ALERTS", alertstate='="firing"'), by, "count"))],
+        queries=[panels.query(promql.total(reader.select("ALERTS", alertstate='="firing"'), by, "count"))],
         columns=[
             Column("severity", "Severity"),
             Column("alertname", "Alert", links=to_runbook),
@@ -211,9 +212,9 @@ def _alerts(r: Reader) -> Panel:
     )
 
 
-def _traffic(r: Reader) -> list[Panel]:
-    buckets = r.read(REQUEST_LATENCY, ("le",))
-    not_answered = r.read(REQUESTS, ("application", "status_code"), status_code='!~"[123]..|OK"')
+def _traffic(reader: Reader) -> list[Panel]:
+    buckets = reader.read(REQUEST_LATENCY, ("le",))
+    not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code='!~"[123]..|OK"')
     return [
         panels.timeseries(
             "Requests by outcome",
@@ -222,15 +223,15 @@ def _traffic(r: Reader) -> list[Panel]:
                 "(back-pressure) are the service's doing; grey and violet are the clients'."
             ),
             unit="reqps",
-            queries=common.outcome_queries(r),
+            queries=common.outcome_queries(reader),
             stack=True,
-            colors=common.outcome_colors(r.settings),
+            colors=common.outcome_colors(reader.settings),
         ),
         panels.timeseries(
             "Requests by application",
             description="Requests answered per second for each application, failures counted.",
             unit="reqps",
-            queries=[panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
+            queries=[panels.query(reader.read(REQUESTS, APPLICATION), "{{application}}")],
             links=(common.to_deployment(),),
         ),
         panels.timeseries(
@@ -239,7 +240,7 @@ def _traffic(r: Reader) -> list[Panel]:
                 "Share of each application's requests that ended in a 5xx. Absent while an application has no traffic."
             ),
             unit="percentunit",
-            queries=[panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.error_ratio(reader, APPLICATION), "{{application}}")],
             min=0,
             thresholds=common.ERROR_RATIO,
             links=(common.to_deployment(),),
@@ -251,14 +252,14 @@ def _traffic(r: Reader) -> list[Panel]:
                 "in a hundred feels. Exact only to the bucket: between 10 s and 60 s Ray has no bound."
             ),
             unit="ms",
-            queries=[panels.query(r.quantile(q, REQUEST_LATENCY), f"p{100 * q:g}") for q in common.QUANTILES],
+            queries=common.quantile_queries(reader, REQUEST_LATENCY),
             min=0,
         ),
         panels.timeseries(
             "Latency p95 by application",
             description="95 % of each application's requests were answered within this time.",
             unit="ms",
-            queries=[panels.query(r.quantile(0.95, REQUEST_LATENCY, APPLICATION), "{{application}}")],
+            queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION), "{{application}}")],
             min=0,
             links=(common.to_deployment(),),
         ),
@@ -291,14 +292,16 @@ def _traffic(r: Reader) -> list[Panel]:
             ),
             unit="reqps",
             queries=[
-                panels.query(r.read(REQUESTS, ("route", "status_code"), application='=""'), "{{status_code}} {{route}}")
+                panels.query(
+                    reader.read(REQUESTS, ("route", "status_code"), application='=""'), "{{status_code}} {{route}}"
+                )
             ],
             width=12,
         ),
     ]
 
 
-def _grpc(r: Reader) -> list[Panel]:
+def _grpc(reader: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "gRPC requests by status",
@@ -307,7 +310,7 @@ def _grpc(r: Reader) -> list[Panel]:
             queries=[
                 panels.query(
                     promql.total(
-                        r.scope.rate("ray_serve_num_grpc_requests_total", "$__rate_interval"),
+                        reader.scope.rate("ray_serve_num_grpc_requests_total", "$__rate_interval"),
                         ("application", "status_code"),
                     ),
                     "{{application}} {{status_code}}",
@@ -320,12 +323,12 @@ def _grpc(r: Reader) -> list[Panel]:
     ]
 
 
-def _deployments(r: Reader) -> list[Panel]:
-    over_range = replace(r, window="$__range")
+def _deployments(reader: Reader) -> list[Panel]:
+    over_range = replace(reader, window="$__range")
     failed_in_a_step = promql.events(
-        r.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, window="$__interval"
+        reader.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, window="$__interval"
     )
-    failed = promql.or_zero(promql.over_range(failed_in_a_step), r.scope)
+    failed = promql.or_zero(promql.over_range(failed_in_a_step), reader.scope)
     p95 = over_range.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
     return [
         panels.state_timeline(
@@ -336,7 +339,7 @@ def _deployments(r: Reader) -> list[Panel]:
             ),
             queries=[
                 panels.query(
-                    promql.total(r.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
+                    promql.total(reader.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
                     common.DEPLOYMENT_LEGEND,
                 )
             ],
@@ -371,7 +374,9 @@ def _deployments(r: Reader) -> list[Panel]:
             "Longest queues",
             description="Requests waiting for each deployment now: the ten with the most.",
             unit="short",
-            queries=[panels.query(f"topk(10, {r.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)],
+            queries=[
+                panels.query(f"topk(10, {reader.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)
+            ],
             thresholds=common.ANY_IS_RISKY,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -382,7 +387,7 @@ def _deployments(r: Reader) -> list[Panel]:
                 "max_ongoing_requests). At 100 % new requests wait. The capacity dashboard tells what to do."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.in_flight_share(r), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.in_flight_share(reader), common.DEPLOYMENT_LEGEND)],
             width=10,
             min=0,
             thresholds=common.UTILIZATION,
@@ -391,7 +396,7 @@ def _deployments(r: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(r), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.why(reader), common.DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),
@@ -403,7 +408,7 @@ def _deployments(r: Reader) -> list[Panel]:
                 "ceiling, or shed load on purpose: see the capacity dashboard."
             ),
             unit="none",
-            queries=[panels.query(capacity.capped(r))],
+            queries=[panels.query(capacity.capped(reader))],
             width=4,
             height=8,
             thresholds=common.ANY_IS_RISKY,
@@ -415,14 +420,14 @@ def _deployments(r: Reader) -> list[Panel]:
                 "them out)."
             ),
             unit="reqps",
-            queries=[panels.query(r.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Waiting requests by deployment",
             description="Requests waiting in proxies and handles for a replica of each deployment.",
             unit="short",
-            queries=[panels.query(r.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
             min=0,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -434,8 +439,8 @@ def _deployments(r: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(r.read(REPLICAS), "healthy"),
-                panels.query(promql.total(r.read(TARGET_REPLICAS, DEPLOYMENT)), "wanted"),
+                panels.query(reader.read(REPLICAS), "healthy"),
+                panels.query(promql.total(reader.read(TARGET_REPLICAS, DEPLOYMENT)), "wanted"),
             ],
             min=0,
             dashed=("wanted",),
@@ -444,9 +449,9 @@ def _deployments(r: Reader) -> list[Panel]:
     ]
 
 
-def _events(r: Reader) -> list[Panel]:
+def _events(reader: Reader) -> list[Panel]:
     def counted(counter: str) -> str:
-        return promql.or_zero(promql.events(r.scope, counter, DEPLOYMENT, window="$__interval"), r.scope)
+        return promql.or_zero(promql.events(reader.scope, counter, DEPLOYMENT, window="$__interval"), reader.scope)
 
     return [
         panels.timeseries(

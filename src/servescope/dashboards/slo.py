@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from servescope.dashboards import common
 from servescope.grafana import layout, panels, variables
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Column, Panel, Threshold
+from servescope.grafana.model import Column, Panel, Threshold
 from servescope.promql import APPLICATION
 from servescope.promql.signals import REQUESTS, Reader
 from servescope.promql.slo_series import RECORDED
@@ -22,7 +23,7 @@ ABSENT = "objectives: generate rules with `servescope rules --slo slo.yaml`, and
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard; SLOs are always recorded, so the two variants differ in the requests only."""
-    r = common.reader(settings, recorded)
+    reader = common.reader(settings, recorded)
     cluster = settings.cluster_label
     slo = variables.label_variable(
         "slo", "SLO", f'label_values(serve_slo:objective:ratio{{{cluster}=~"$cluster"}}, slo)', all_value=".+"
@@ -34,7 +35,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         rows=[
             panels.row("How much is left?", _budget(cluster)),
             panels.row("How fast does it burn?", _burn(cluster)),
-            panels.row("What burns it?", _causes(cluster, r)),
+            panels.row("What burns it?", _causes(cluster, reader)),
         ],
         variables=[*common.standard_variables(settings), slo],
         annotations=common.rollout_marks(settings),
@@ -167,7 +168,7 @@ def _burn(cluster: str) -> list[Panel]:
 
 
 def _causes(cluster: str, every: Reader) -> list[Panel]:
-    r = replace(every, scope=every.scope.narrowed(application='=~".+"'))  # unmatched requests have no application
+    reader = replace(every, scope=every.scope.narrowed(application='=~".+"'))  # unmatched requests have no application
     return [
         panels.timeseries(
             "Bad requests per hour",
@@ -181,7 +182,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
             "Error ratio by application",
             description="Share of each application's requests that ended in a 5xx, promise or not.",
             unit="percentunit",
-            queries=[panels.query(common.error_ratio(r, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.error_ratio(reader, APPLICATION), "{{application}}")],
             min=0,
             thresholds=common.ERROR_RATIO,
             links=(common.to_deployment(),),
@@ -190,7 +191,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
             "Requests by application",
             description="Requests answered per second: with little traffic few failures are a large share.",
             unit="reqps",
-            queries=[panels.query(r.read(REQUESTS, APPLICATION), "{{application}}")],
+            queries=[panels.query(reader.read(REQUESTS, APPLICATION), "{{application}}")],
             links=(common.to_deployment(),),
         ),
     ]

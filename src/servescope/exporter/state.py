@@ -22,8 +22,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
 from servescope.errors import ServescopeError
-
-Json = Mapping[str, Any]
+from servescope.json_types import Json
 
 REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
 _STATE = re.compile(r"[A-Za-z0-9_-]{1,40}")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import grafanalib.core as gl
-from grafanalib._gen import DashboardEncoder
 
 from servescope.errors import ServescopeError
-from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Json, Panel, Row, Variable
+from servescope.grafana import panel_json
+from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Panel, Row, Variable
+from servescope.json_types import Json
 from servescope.settings import Settings
 
 
@@ -43,10 +45,6 @@ def _annotations(annotations: Sequence[Annotation]) -> list[Json]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Dashboards
-
-
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
     """A dashboard, ready to be written."""
@@ -75,7 +73,7 @@ class Dashboard:
             time=gl.Time(self.settings.dashboard_from, "now"),
             timezone="browser",
         )
-        data: Json = json.loads(json.dumps(frame.to_json_data(), cls=DashboardEncoder))
+        data = panel_json.plain(frame)
         document = {key: data[key] for key in ("description", "tags", "time", "timezone", "title", "uid")}
         types = sorted({panel.type for panel in self.panels})
         document |= {
@@ -104,7 +102,7 @@ class Dashboard:
                     "url": "",
                 }
             ],
-            "panels": list(_layout(self.rows)),
+            "panels": list(_layout(self.uid, self.rows)),
             "refresh": self.settings.dashboard_refresh,
             "schemaVersion": SCHEMA_VERSION,
             "templating": {"list": [variable.model for variable in self.variables]},
@@ -129,12 +127,17 @@ def dashboard(
     settings: Settings,
     annotations: Sequence[Annotation] = (),
 ) -> Dashboard:
-    """A dashboard of rows; titles of panels are unique in it, so that tests, links and readers can name one."""
+    """A dashboard of rows; titles of panels are unique in it, so that tests, links and readers can name one.
+
+    Raises:
+        ServescopeError: two panels have the same title, or two panels or rows the same id.
+    """
     seen: set[str] = set()
     for panel in (panel for row in rows for panel in row.panels):
         if panel.title in seen:
             raise ServescopeError(f"dashboard {uid}: two panels are called {panel.title!r}")
         seen.add(panel.title)
+    _check_ids(uid, rows)
     return Dashboard(
         uid=uid,
         title=title,
@@ -146,33 +149,60 @@ def dashboard(
     )
 
 
-def _layout(rows: Sequence[Row]) -> Iterator[Json]:
+_LARGEST_ID = 2**31 - 1
+
+
+def panel_id(uid: str, panel: Panel) -> int:
+    """The panel's id on the dashboard of this uid: from its key, not from its place, so that links to it last."""
+    return _id(f"{uid}/panel/{panel.key}")
+
+
+def row_id(uid: str, row: Row) -> int:
+    """The row's id on the dashboard of this uid; a row and a panel may have the same key."""
+    return _id(f"{uid}/row/{row.key}")
+
+
+def _id(text: str) -> int:
+    """A number from 1 to 2^31-1, the same for the same text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % _LARGEST_ID + 1
+
+
+def _check_ids(uid: str, rows: Sequence[Row]) -> None:
+    owners: dict[int, str] = {}
+    for row in rows:
+        named = [(row_id(uid, row), f"row {row.title!r}")]
+        named += [(panel_id(uid, panel), f"panel {panel.title!r}") for panel in row.panels]
+        for number, name in named:
+            if number in owners:
+                raise ServescopeError(
+                    f"dashboard {uid}: {owners[number]} and {name} have the same id; give the newer one another key"
+                )
+            owners[number] = name
+
+
+def _layout(uid: str, rows: Sequence[Row]) -> Iterator[Json]:
     """Panels in their places: left to right by width, a new line when the next does not fit, never one over another."""
     y = 0
-    next_id = 1
-    for r in rows:
-        row_id, y = next_id, y + 1
-        next_id += 1
+    for row in rows:
+        y += 1
         placed = []
         x = line_height = 0
         top = y
-        for panel in r.panels:
+        for panel in row.panels:
             if x + panel.width > COLUMNS:
                 x, top, line_height = 0, top + line_height, 0
             place = {"h": panel.height, "w": panel.width, "x": x, "y": top}
-            placed.append(panel.model | {"gridPos": place, "id": next_id})
-            next_id += 1
+            placed.append(panel.model | {"gridPos": place, "id": panel_id(uid, panel)})
             x += panel.width
             line_height = max(line_height, panel.height)
-        frame = gl.RowPanel(title=r.title, collapsed=r.collapsed)
         yield {
-            "collapsed": r.collapsed,
+            "collapsed": row.collapsed,
             "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": y - 1},
-            "id": row_id,
-            "panels": placed if r.collapsed else [],
-            "title": frame.title,
+            "id": row_id(uid, row),
+            "panels": placed if row.collapsed else [],
+            "title": row.title,
             "type": "row",
         }
-        if not r.collapsed:
+        if not row.collapsed:
             yield from placed
             y = top + line_height

@@ -1,11 +1,10 @@
-"""What a dashboard is made of, as plain data: queries, columns, panels, rows, variables, annotations, colours."""
+"""What a dashboard is made of, as plain data: queries, columns, panels, rows, variables, annotations."""
 
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
 
-Json = dict[str, Any]
+from servescope.json_types import Json
 
 SCHEMA_VERSION = 42  # the last of Grafana's v1 schema; Grafana 10 to 13 read it
 
@@ -21,23 +20,6 @@ RATES = ("reqps", "ops", "Bps")
 LOKI: Json = {"type": "loki", "uid": "${logs}"}
 
 TEMPO: Json = {"type": "tempo", "uid": "${traces}"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Palette:
-    """Colours mean one thing each, on every dashboard."""
-
-    failing: str = "red"
-    at_risk: str = "orange"
-    neutral: str = "blue"
-    good: str = "green"
-    growing: str = "dark-blue"  # these two are shades of neutral
-    shrinking: str = "light-blue"
-    muted: str = "#8e8e8e"
-    other: str = "purple"
-
-
-PALETTE = Palette()
 
 
 @dataclass(frozen=True)
@@ -84,11 +66,14 @@ class Column:
 class Panel:
     """A panel before it has a place: `model` is its JSON without `id` and `gridPos`.
 
-    `absent` is "" or the reason why the panel may be empty on a plain machine; Grafana shows it while there is no data.
-    `queries` are PromQL; a panel of logs has `log_queries` instead, LogQL for the Loki of the variable `logs`.
+    `key` is what the panel's id is made of (layout.panel_id): its title, or the title that it had when somebody first
+    could write down a link to it. `absent` is "" or the reason why the panel may be empty on a plain machine; Grafana
+    shows it while there is no data. `queries` are PromQL; a panel of logs has `log_queries` instead, LogQL for the Loki
+    of the variable `logs`.
     """
 
     title: str
+    key: str
     description: str
     unit: str
     queries: tuple[Query, ...]
@@ -105,11 +90,12 @@ class Panel:
         return kind
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
-    """A titled row of panels; a collapsed one asks Prometheus nothing until somebody opens it."""
+    """A titled row of panels; a collapsed one asks Prometheus nothing until somebody opens it. `key` as of a panel."""
 
     title: str
+    key: str
     panels: tuple[Panel, ...]
     collapsed: bool = False
 

@@ -1,16 +1,19 @@
-"""The house layer over grafanalib: panels in domain words, in the form that Grafana 10 to 13 reads.
+"""Panels that ask Prometheus, and rows to put them in.
 
-Dashboards call this module and never grafanalib. grafanalib gives the panels, variables and the dashboard their frame;
-what Grafana has learnt since version 9 (data links, the heatmap's and the table's new model, thresholds with a true
-null, legends that can be hidden, float limits) is laid over it here, and what Grafana has since dropped is left out.
+Dashboards call this module, `log_panels` and `trace_panels`, and never grafanalib.
 
-    panels.dashboard(
+A panel's id is made of its title, so that links to it (`viewPanel=<id>` in alerts, runbooks and bookmarks) survive what
+is put before it. Whoever changes a title keeps the first one as the key, and the links go on working:
+
+    panels.stat("Requests per second", key="Requests", description=...)
+
+    layout.dashboard(
         uid="servescope-example", title="Example", description="What is asked?", settings=settings,
-        variables=[panels.datasource_variable()],
+        variables=[variables.datasource_variable()],
         rows=[panels.row("Now", [
             panels.timeseries(
-                "Requests", "Requests answered per second.", "reqps",
-                [panels.query("sum(rate(ray_serve_num_http_requests_total[$__rate_interval]))", "all")],
+                "Requests", description="Requests answered per second.", unit="reqps",
+                queries=[panels.query("sum(rate(ray_serve_num_http_requests_total[$__rate_interval]))", "all")],
             ),
         ])],
     ).dumps()
@@ -18,56 +21,16 @@ null, legends that can be hidden, float limits) is laid over it here, and what G
 
 from __future__ import annotations
 
-import json
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import grafanalib.core as gl
-from grafanalib._gen import DashboardEncoder
 
 from servescope.errors import ServescopeError
-from servescope.grafana.model import (
-    COLUMNS,
-    LOKI,
-    PALETTE,
-    PANEL_TYPES,
-    PROMETHEUS,
-    RATES,
-    TEMPO,
-    Column,
-    Json,
-    Link,
-    Panel,
-    Query,
-    Row,
-    Threshold,
-)
-
-# Grafana's unit ids that the bundle uses; a typing error would show as a bare number.
-UNITS = frozenset(
-    {
-        "none",
-        "short",
-        "reqps",
-        "ops",
-        "ms",
-        "s",
-        "percent",
-        "percentunit",
-        "bytes",
-        "decmbytes",
-        "Bps",
-        "celsius",
-        "watt",
-        "h",
-        "dateTimeFromNow",
-    }
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Panels
+from servescope.grafana import panel_json
+from servescope.grafana.model import RATES, Column, Link, Panel, Query, Row, Threshold
+from servescope.grafana.panel_json import LAST_VALUE, NO_LEGEND, NOT_HIDDEN
+from servescope.json_types import Json
 
 
 def query(expr: str, legend: str = "", *, instant: bool = False, exemplar: bool = False) -> Query:
@@ -75,14 +38,15 @@ def query(expr: str, legend: str = "", *, instant: bool = False, exemplar: bool 
     return Query(expr, legend, instant=instant, exemplar=exemplar)
 
 
-def row(title: str, panels: Sequence[Panel], *, collapsed: bool = False) -> Row:
-    """A row."""
-    return Row(title, tuple(panels), collapsed)
+def row(title: str, panels: Sequence[Panel], *, key: str = "", collapsed: bool = False) -> Row:
+    """A row. One with a new title keeps its first title as `key`, as panels do."""
+    return Row(title=title, key=key or title, panels=tuple(panels), collapsed=collapsed)
 
 
 def timeseries(
     title: str,
     *,
+    key: str = "",
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -108,7 +72,7 @@ def timeseries(
         "drawStyle": "bars" if bars else "line",
         "fillOpacity": 70 if bars else 30 if stack else 8,
         "gradientMode": "none",
-        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
+        "hideFrom": NOT_HIDDEN,
         "insertNulls": False,
         "lineInterpolation": "linear",
         "lineWidth": 1,
@@ -120,19 +84,25 @@ def timeseries(
         "stacking": {"group": "A", "mode": "normal" if stack or bars else "none"},
         "thresholdsStyle": {"mode": "dashed" if thresholds else "off"},
     }
-    defaults = _defaults(unit, thresholds=thresholds, links=links, absent=absent, color="palette-classic") | {
-        "custom": custom
-    }
+    defaults = panel_json.field_defaults(
+        title,
+        unit,
+        color_mode="palette-classic",
+        thresholds=thresholds,
+        links=links,
+        absent=absent,
+        custom=custom,
+    )
     # A rate that does not start at zero makes a ripple look like a fall.
     if min is not None or bars or stack or unit in RATES:
         defaults["min"] = 0 if min is None else min
     if max is not None:
         defaults["max"] = max
     overrides = [
-        _override(name, {"id": "color", "value": {"fixedColor": color, "mode": "fixed"}})
+        panel_json.override(name, {"id": "color", "value": {"fixedColor": color, "mode": "fixed"}})
         for name, color in (colors or {}).items()
     ] + [
-        _override(
+        panel_json.override(
             name,
             {"id": "custom.lineStyle", "value": {"dash": [8, 6], "fill": "dash"}},
             {"id": "custom.fillOpacity", "value": 0},
@@ -151,10 +121,10 @@ def timeseries(
         },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    frame = gl.TimeSeries(title=title, dataSource=PROMETHEUS, unit=unit)
-    return _panel(
-        frame,
+    return panel_json.panel(
+        gl.TimeSeries,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=queries,
@@ -170,6 +140,7 @@ def timeseries(
 def stat(
     title: str,
     *,
+    key: str = "",
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -186,16 +157,16 @@ def stat(
         "justifyMode": "auto",
         "orientation": "auto",
         "percentChangeColorMode": "standard",
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "reduceOptions": LAST_VALUE,
         "showPercentChange": False,
         "textMode": "auto",
         "wideLayout": True,
     }
-    defaults = _defaults(unit, thresholds=thresholds, links=links, absent=absent, color="thresholds")
-    frame = gl.Stat(title=title, dataSource=PROMETHEUS, format=unit)
-    return _panel(
-        frame,
+    defaults = panel_json.field_defaults(title, unit, thresholds=thresholds, links=links, absent=absent)
+    return panel_json.panel(
+        gl.Stat,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=queries,
@@ -204,13 +175,13 @@ def stat(
         absent=absent,
         options=options,
         defaults=defaults,
-        overrides=[],
     )
 
 
 def bar_gauge(
     title: str,
     *,
+    key: str = "",
     description: str,
     unit: str,
     queries: Sequence[Query],
@@ -225,23 +196,23 @@ def bar_gauge(
     """A bar for each series as it is now: for the top of a list."""
     options = {
         "displayMode": "basic",
-        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
+        "legend": NO_LEGEND,
         "maxVizHeight": 300,
         "minVizHeight": 16,
         "minVizWidth": 8,
         "namePlacement": "auto",
         "orientation": "horizontal",
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "reduceOptions": LAST_VALUE,
         "showUnfilled": True,
         "sizing": "auto",
         "valueMode": "color",
     }
-    defaults = _defaults(unit, thresholds=thresholds, links=links, absent=absent, color="thresholds")
+    defaults = panel_json.field_defaults(title, unit, thresholds=thresholds, links=links, absent=absent)
     defaults |= {key: value for key, value in (("min", min), ("max", max)) if value is not None}
-    frame = gl.BarGauge(title=title, dataSource=PROMETHEUS, format=unit)
-    return _panel(
-        frame,
+    return panel_json.panel(
+        gl.BarGauge,
         title=title,
+        key=key,
         description=description,
         unit=unit,
         queries=queries,
@@ -250,13 +221,13 @@ def bar_gauge(
         absent=absent,
         options=options,
         defaults=defaults,
-        overrides=[],
     )
 
 
 def table(
     title: str,
     *,
+    key: str = "",
     description: str,
     queries: Sequence[Query],
     columns: Sequence[Column],
@@ -270,57 +241,43 @@ def table(
         raise ServescopeError(f"panel {title!r}: sort_by names no column: {sort_by!r}")
     if len(queries) == 1:
         # Grafana leaves the letter away where there is one query: both names, so that neither version loses the column.
-        columns = [c for column in columns for c in _both_names(column)]
+        columns = [named for column in columns for named in _both_names(column)]
+    return panel_json.panel(
+        gl.Table,
+        title=title,
+        key=key,
+        description=description,
+        unit="none",
+        queries=[Query(query.expr, query.legend, instant=True) for query in queries],
+        width=width,
+        height=height,
+        absent=absent,
+        options=panel_json.table_options(sort_by),
+        defaults=panel_json.field_defaults(title, absent=absent, custom=panel_json.table_cells(filterable=False)),
+        overrides=_column_overrides(title, columns),
+        transformations=[{"id": "merge", "options": {}}, *panel_json.only_columns(columns)],
+        query_format="table",
+    )
+
+
+def _column_overrides(title: str, columns: Sequence[Column]) -> list[Json]:
     overrides = []
     for column in columns:
         if column.unit:
-            _known_unit(title, column.unit)
+            panel_json.check_unit(title, column.unit)
         properties: list[Json] = []
         if column.unit:
             properties.append({"id": "unit", "value": column.unit})
         if column.decimals is not None:
             properties.append({"id": "decimals", "value": column.decimals})
         if column.thresholds:
-            properties.append({"id": "thresholds", "value": _thresholds(title, column.thresholds)})
+            properties.append({"id": "thresholds", "value": panel_json.thresholds_json(title, column.thresholds)})
             properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
         if column.links:
-            properties.append({"id": "links", "value": _links(column.links)})
+            properties.append({"id": "links", "value": panel_json.links_json(column.links)})
         if properties and column.field != "Value":
-            overrides.append(_override(column.title, *properties))
-    transformations: list[Json] = [
-        {"id": "merge", "options": {}},
-        {
-            "id": "filterFieldsByName",
-            "options": {"include": {"names": [column.field for column in columns]}},
-        },
-        {
-            "id": "organize",
-            "options": {
-                "excludeByName": {},
-                "includeByName": {},
-                "indexByName": {column.field: index for index, column in enumerate(columns)},
-                "renameByName": {column.field: column.title for column in columns},
-            },
-        },
-    ]
-    options = {"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": True, "displayName": sort_by}]}
-    defaults = _defaults("none", thresholds=(), links=(), absent=absent, color="thresholds")
-    defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": False, "inspect": False}
-    frame = gl.Table(title=title, dataSource=PROMETHEUS, transformations=transformations)
-    instant = [Query(q.expr, q.legend, instant=True) for q in queries]
-    return _panel(
-        frame,
-        title=title,
-        description=description,
-        unit="none",
-        queries=instant,
-        width=width,
-        height=height,
-        absent=absent,
-        options=options,
-        defaults=defaults,
-        overrides=overrides,
-    )
+            overrides.append(panel_json.override(column.title, *properties))
+    return overrides
 
 
 def _both_names(column: Column) -> tuple[Column, ...]:
@@ -330,6 +287,7 @@ def _both_names(column: Column) -> tuple[Column, ...]:
 def state_timeline(
     title: str,
     *,
+    key: str = "",
     description: str,
     queries: Sequence[Query],
     states: Mapping[int, tuple[str, str]],
@@ -341,18 +299,14 @@ def state_timeline(
     """A band for each series, coloured by state; `states` maps a value to its name and colour."""
     options = {
         "alignValue": "left",
-        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
+        "legend": NO_LEGEND,
         "mergeValues": True,
         "rowHeight": 0.8,
         "showValue": "auto",
         "tooltip": {"mode": "single", "sort": "none"},
     }
-    defaults = _defaults("none", thresholds=(), links=links, absent=absent, color="thresholds")
-    defaults["custom"] = {
-        "fillOpacity": 75,
-        "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-        "lineWidth": 0,
-    }
+    custom = {"fillOpacity": 75, "hideFrom": NOT_HIDDEN, "lineWidth": 0}
+    defaults = panel_json.field_defaults(title, links=links, absent=absent, custom=custom)
     defaults["mappings"] = [
         {
             "options": {
@@ -362,10 +316,10 @@ def state_timeline(
             "type": "value",
         }
     ]
-    frame = gl.StateTimeline(title=title, dataSource=PROMETHEUS)
-    return _panel(
-        frame,
+    return panel_json.panel(
+        gl.StateTimeline,
         title=title,
+        key=key,
         description=description,
         unit="none",
         queries=queries,
@@ -374,12 +328,19 @@ def state_timeline(
         absent=absent,
         options=options,
         defaults=defaults,
-        overrides=[],
     )
 
 
 def heatmap(
-    title: str, *, description: str, unit: str, target: Query, width: int = 12, height: int = 8, absent: str = ""
+    title: str,
+    *,
+    key: str = "",
+    description: str,
+    unit: str,
+    target: Query,
+    width: int = 12,
+    height: int = 8,
+    absent: str = "",
 ) -> Panel:
     """Buckets of one of Ray's histograms over time; the query keeps `le`, the unit is that of its bounds."""
     options = {
@@ -403,348 +364,36 @@ def heatmap(
         "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": False},
         "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
     }
-    _known_unit(title, unit)
-    defaults: Json = {
-        "custom": {
-            "hideFrom": {"legend": False, "tooltip": False, "viz": False},
-            "scaleDistribution": {"type": "linear"},
-        }
-    }
-    if absent:
-        defaults["noValue"] = _no_value(absent)
-    frame = gl.Heatmap(title=title, dataSource=PROMETHEUS)
-    targets = [Query(target.expr, "{{le}}", instant=target.instant)]
-    return _panel(
-        frame,
+    panel_json.check_unit(title, unit)
+    custom = {"hideFrom": NOT_HIDDEN, "scaleDistribution": {"type": "linear"}}
+    return panel_json.panel(
+        gl.Heatmap,
         title=title,
+        key=key,
         description=description,
         unit=unit,
-        queries=targets,
+        queries=[Query(target.expr, "{{le}}", instant=target.instant)],
         width=width,
         height=height,
         absent=absent,
         options=options,
-        defaults=defaults,
-        overrides=[],
-        form="heatmap",
+        defaults={"custom": custom, **panel_json.no_value(absent)},
+        query_format="heatmap",
     )
 
 
-def text(title: str, *, markdown: str, width: int = 24, height: int = 3) -> Panel:
+def text(title: str, *, key: str = "", markdown: str, width: int = 24, height: int = 3) -> Panel:
     """A few words in Markdown."""
-    frame = gl.Text(title=title, content=markdown)
     options = {"code": {"language": "plaintext"}, "content": markdown, "mode": "markdown"}
-    return _panel(
-        frame,
+    return panel_json.panel(
+        gl.Text,
         title=title,
+        key=key,
         description="",
         unit="",
         queries=[],
         width=width,
         height=height,
-        absent="",
         options=options,
         defaults={},
-        overrides=[],
     )
-
-
-def logs(title: str, *, description: str, expr: str, width: int = 24, height: int = 12) -> Panel:
-    """Lines of Loki, the newest first; a click on one shows its fields."""
-    options = {
-        "dedupStrategy": "none",
-        "enableLogDetails": True,
-        "prettifyLogMessage": False,
-        "showCommonLabels": False,
-        "showLabels": False,
-        "showLogContextToggle": False,
-        "showTime": True,
-        "sortOrder": "Descending",
-        "wrapLogMessage": True,
-    }
-    frame = gl.Logs(title=title, dataSource=LOKI)
-    return _log_panel(
-        frame,
-        title=title,
-        description=description,
-        unit="none",
-        queries=[Query(expr)],
-        width=width,
-        height=height,
-        options=options,
-        defaults={},
-        overrides=[],
-    )
-
-
-def log_timeseries(
-    title: str,
-    *,
-    description: str,
-    queries: Sequence[Query],
-    width: int = 12,
-    height: int = 8,
-    colors: Mapping[str, str] | None = None,
-) -> Panel:
-    """Bars of lines counted by Loki, in each interval of the graph."""
-    bars = timeseries(
-        title,
-        description=description,
-        unit="short",
-        queries=queries,
-        width=width,
-        height=height,
-        bars=True,
-        colors=colors,
-    )
-    return _from_loki(bars)
-
-
-def log_table(
-    title: str,
-    *,
-    description: str,
-    queries: Sequence[Query],
-    columns: Sequence[Column],
-    sort_by: str,
-    width: int = 12,
-    height: int = 8,
-) -> Panel:
-    """A table as `table` makes it, of figures that Loki counts."""
-    return _from_loki(
-        table(
-            title,
-            description=description,
-            queries=queries,
-            columns=columns,
-            sort_by=sort_by,
-            width=width,
-            height=height,
-        )
-    )
-
-
-def log_lines_table(
-    title: str, *, description: str, expr: str, columns: Sequence[Column], width: int = 24, height: int = 10
-) -> Panel:
-    """Lines of Loki as a table, one column for each label or field named; its cells can carry links."""
-    overrides = [_override(c.title, {"id": "links", "value": _links(c.links)}) for c in columns if c.links]
-    transformations: list[Json] = [
-        {"id": "extractFields", "options": {"format": "json", "replace": False, "source": "labels"}},
-        {"id": "filterFieldsByName", "options": {"include": {"names": [column.field for column in columns]}}},
-        {
-            "id": "organize",
-            "options": {
-                "excludeByName": {},
-                "includeByName": {},
-                "indexByName": {column.field: index for index, column in enumerate(columns)},
-                "renameByName": {column.field: column.title for column in columns},
-            },
-        },
-    ]
-    options = {"cellHeight": "sm", "showHeader": True, "sortBy": [{"desc": True, "displayName": columns[0].title}]}
-    defaults = _defaults("none", thresholds=(), links=(), absent="", color="thresholds")
-    defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "filterable": True, "inspect": True}
-    frame = gl.Table(title=title, dataSource=LOKI, transformations=transformations)
-    return _log_panel(
-        frame,
-        title=title,
-        description=description,
-        unit="none",
-        queries=[Query(expr)],
-        width=width,
-        height=height,
-        options=options,
-        defaults=defaults,
-        overrides=overrides,
-    )
-
-
-def _log_panel(
-    frame: gl.Panel,
-    *,
-    title: str,
-    description: str,
-    unit: str,
-    queries: Sequence[Query],
-    width: int,
-    height: int,
-    options: Json,
-    defaults: Json,
-    overrides: list[Json],
-) -> Panel:
-    panel = _panel(
-        frame,
-        title=title,
-        description=description,
-        unit=unit,
-        queries=queries,
-        width=width,
-        height=height,
-        absent="",
-        options=options,
-        defaults=defaults,
-        overrides=overrides,
-    )
-    return _from_loki(panel)
-
-
-def _from_loki(panel: Panel) -> Panel:
-    targets = [
-        {
-            "datasource": LOKI,
-            "editorMode": "code",
-            "expr": query.expr,
-            "legendFormat": query.legend,
-            "queryType": "instant" if query.instant else "range",
-            "refId": _ref_id(index),
-        }
-        for index, query in enumerate(panel.queries)
-    ]
-    model = panel.model | {"datasource": LOKI, "targets": targets}
-    return replace(panel, queries=(), log_queries=panel.queries, model=model)
-
-
-def trace_table(
-    title: str, *, description: str, traceql: str, limit: int = 20, width: int = 8, height: int = 9
-) -> Panel:
-    """The traces that a TraceQL query finds in the Tempo of the variable `traces`; a click on an id opens one."""
-    target: Json = {
-        "datasource": TEMPO,
-        "filters": [],
-        "limit": limit,
-        "query": traceql,
-        "queryType": "traceql",
-        "refId": "A",
-    }
-    options = {"cellHeight": "sm", "showHeader": True}
-    overrides = [_override("Trace ID", {"id": "custom.width", "value": 120})]
-    defaults = _defaults("none", thresholds=(), links=(), absent="", color="thresholds")
-    frame = gl.Table(title=title, dataSource=TEMPO)
-    panel = _panel(
-        frame,
-        title=title,
-        description=description,
-        unit="none",
-        queries=[Query(traceql)],
-        width=width,
-        height=height,
-        absent="",
-        options=options,
-        defaults=defaults,
-        overrides=overrides,
-    )
-    return replace(panel, queries=(), model=panel.model | {"datasource": TEMPO, "targets": [target]})
-
-
-# What of grafanalib's frame Grafana still reads; the rest is legacy or null.
-_FRAME_KEYS = ("title", "type", "datasource", "transformations")
-
-
-def _panel(
-    frame: gl.Panel,
-    *,
-    title: str,
-    description: str,
-    unit: str,
-    queries: Sequence[Query],
-    width: int,
-    height: int,
-    absent: str,
-    options: Json,
-    defaults: Json,
-    overrides: list[Json],
-    form: str = "time_series",
-) -> Panel:
-    model: Json = json.loads(json.dumps(frame.to_json_data(), cls=DashboardEncoder))
-    model = {key: model[key] for key in _FRAME_KEYS if model.get(key)}
-    if model["type"] not in PANEL_TYPES:
-        raise ServescopeError(f"panel {title!r}: type {model['type']!r} is not in the allow-list")
-    if not title:
-        raise ServescopeError("a panel without a title")
-    if model["type"] != "text":
-        if not description:
-            raise ServescopeError(f"panel {title!r}: no description; say how to read it and what is normal")
-        if not queries:
-            raise ServescopeError(f"panel {title!r}: no query")
-        _known_unit(title, unit)
-    if not 1 <= width <= COLUMNS or height < 1:
-        raise ServescopeError(f"panel {title!r}: {width} x {height} does not fit a grid of {COLUMNS} columns")
-    if absent:
-        description = f"{description} Empty without: {absent}."
-    model["description"] = description
-    model["options"] = options
-    model["fieldConfig"] = {"defaults": defaults, "overrides": overrides}
-    model["targets"] = [
-        _target(q, _ref_id(index), "table" if model["type"] == "table" else form) for index, q in enumerate(queries)
-    ]
-    return Panel(
-        title=title,
-        description=description,
-        unit=unit,
-        queries=tuple(queries),
-        width=width,
-        height=height,
-        absent=absent,
-        model=model,
-    )
-
-
-def _target(q: Query, ref_id: str, form: str) -> Json:
-    return {
-        "datasource": PROMETHEUS,
-        "editorMode": "code",
-        **({"exemplar": True} if q.exemplar else {}),
-        "expr": q.expr,
-        "format": form,
-        "instant": q.instant,
-        "legendFormat": q.legend or "__auto",
-        "range": not q.instant,
-        "refId": ref_id,
-    }
-
-
-def _ref_id(index: int) -> str:
-    letters = string.ascii_uppercase
-    return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]
-
-
-def _known_unit(title: str, unit: str) -> None:
-    if unit not in UNITS:
-        raise ServescopeError(f"panel {title!r}: {unit!r} is not one of the units {', '.join(sorted(UNITS))}")
-
-
-def _defaults(unit: str, *, thresholds: Sequence[Threshold], links: Sequence[Link], absent: str, color: str) -> Json:
-    steps = thresholds or (Threshold(None, PALETTE.neutral),)
-    defaults: Json = {
-        "color": {"mode": color},
-        "links": _links(links),
-        "mappings": [],
-        "thresholds": _thresholds("", steps),
-        "unit": unit,
-    }
-    if absent:
-        defaults["noValue"] = _no_value(absent)
-    return defaults
-
-
-def _no_value(absent: str) -> str:
-    return f"needs {absent}"
-
-
-def _thresholds(title: str, thresholds: Sequence[Threshold]) -> Json:
-    values = [step.value for step in thresholds]
-    rising = [value for value in values[1:] if value is not None]
-    if values[0] is not None or len(rising) != len(values) - 1 or rising != sorted(rising):
-        raise ServescopeError(f"panel {title!r}: thresholds start with None and rise from there")
-    return {"mode": "absolute", "steps": [{"color": step.color, "value": step.value} for step in thresholds]}
-
-
-def _links(links: Sequence[Link]) -> list[Json]:
-    return [{"title": link.title, "url": link.url, "targetBlank": False} for link in links]
-
-
-def _override(name: str, *properties: Json) -> Json:
-    by_regex = len(name) > 1 and name.startswith("/") and name.endswith("/")
-    matcher = {"id": "byRegexp" if by_regex else "byName", "options": name}
-    return {"matcher": matcher, "properties": list(properties)}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-_Steps = Sequence[tuple[float, str]]
+Steps = tuple[tuple[float, str], ...]
 
-_COUNT = ((1, ""), (1e3, " K"), (1e6, " Mil"), (1e9, " Bil"), (1e12, " Tri"))
-_TIME_MS = ((1, " ms"), (1e3, " s"), (6e4, " min"), (3.6e6, " hour"), (8.64e7, " day"), (6.048e8, " week"))
-_TIME_S = (
+_PLAIN: Steps = ((1, ""),)
+_COUNT: Steps = ((1, ""), (1e3, " K"), (1e6, " Mil"), (1e9, " Bil"), (1e12, " Tri"))
+_TIME_MS: Steps = ((1, " ms"), (1e3, " s"), (6e4, " min"), (3.6e6, " hour"), (8.64e7, " day"), (6.048e8, " week"))
+_TIME_S: Steps = (
     (1e-9, " ns"),
     (1e-6, " µs"),
     (1e-3, " ms"),
@@ -20,39 +21,73 @@ _TIME_S = (
     (604800, " week"),
     (31536000, " year"),
 )
-_TIME_H = ((1 / 60, " min"), (1, " hour"), (24, " day"), (168, " week"), (8760, " year"))
-_BYTES = tuple((1024.0**i, f" {name}") for i, name in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB")))
-_MEGABYTES = ((1, " MB"), (1e3, " GB"), (1e6, " TB"), (1e9, " PB"))
-_BYTES_PER_S = tuple((1000.0**i, f" {name}/s") for i, name in enumerate(("B", "kB", "MB", "GB", "TB")))
-_WATT = ((1, " W"), (1e3, " kW"), (1e6, " MW"))
+_TIME_H: Steps = ((1 / 60, " min"), (1, " hour"), (24, " day"), (168, " week"), (8760, " year"))
+_BYTES: Steps = tuple((1024.0**i, f" {name}") for i, name in enumerate(("B", "KiB", "MiB", "GiB", "TiB", "PiB")))
+_MEGABYTES: Steps = ((1, " MB"), (1e3, " GB"), (1e6, " TB"), (1e9, " PB"))
+_BYTES_PER_S: Steps = tuple((1000.0**i, f" {name}/s") for i, name in enumerate(("B", "kB", "MB", "GB", "TB")))
+_WATT: Steps = ((1, " W"), (1e3, " kW"), (1e6, " MW"))
 
 
-def _rate(name: str) -> _Steps:
+def _rate(name: str) -> Steps:
     return ((1, f" {name}"), (1e3, f"K {name}"), (1e6, f"M {name}"), (1e9, f"B {name}"))
 
 
-_SCALES: dict[str, _Steps] = {
-    "none": ((1, ""),),
-    "short": _COUNT,
-    "reqps": _rate("req/s"),
-    "ops": _rate("ops/s"),
-    "ms": _TIME_MS,
-    "s": _TIME_S,
-    "h": _TIME_H,
-    "percent": ((1, "%"),),
-    "percentunit": ((0.01, "%"),),
-    "bytes": _BYTES,
-    "decmbytes": _MEGABYTES,
-    "Bps": _BYTES_PER_S,
-    "celsius": ((1, " °C"),),
-    "watt": _WATT,
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One unit: Grafana's id of it, words for a reader of the docs, and how figures of it are written.
+
+    `steps` pair the size from which a step holds with the text behind the figure divided by that size, smallest first.
+    `hover_format` (d3) and `hover_suffix` are for the report's plots, whose script writes a figure under the pointer.
+    """
+
+    id: str
+    words: str
+    steps: Steps
+    hover_format: str = ".4~f"
+    hover_suffix: str
+
+
+# Every unit that the bundle's dashboards use, and the only place to add one.
+UNITS = {
+    unit.id: unit
+    for unit in (
+        Unit(id="none", words="a bare number", steps=_PLAIN, hover_suffix=""),
+        Unit(id="short", words="a count, large ones shortened (1.2 K)", steps=_COUNT, hover_suffix=""),
+        Unit(id="reqps", words="requests per second", steps=_rate("req/s"), hover_suffix=" req/s"),
+        Unit(id="ops", words="operations per second", steps=_rate("ops/s"), hover_suffix=" ops/s"),
+        Unit(id="ms", words="milliseconds", steps=_TIME_MS, hover_format=".5~r", hover_suffix=" ms"),
+        Unit(id="s", words="seconds", steps=_TIME_S, hover_suffix=" s"),
+        Unit(id="h", words="hours", steps=_TIME_H, hover_suffix=" hours"),
+        Unit(id="percent", words="percent, 0 to 100", steps=((1, "%"),), hover_suffix="%"),
+        # d3's `p` multiplies by 100 and writes the sign itself.
+        Unit(
+            id="percentunit",
+            words="a share, shown as percent",
+            steps=((0.01, "%"),),
+            hover_format=".3~p",
+            hover_suffix="",
+        ),
+        Unit(id="bytes", words="bytes", steps=_BYTES, hover_format=".4~s", hover_suffix="B"),
+        Unit(id="decmbytes", words="megabytes", steps=_MEGABYTES, hover_suffix=" MB"),
+        Unit(id="Bps", words="bytes per second", steps=_BYTES_PER_S, hover_format=".4~s", hover_suffix="B/s"),
+        Unit(id="celsius", words="degrees Celsius", steps=((1, " °C"),), hover_suffix=" °C"),
+        Unit(id="watt", words="watts", steps=_WATT, hover_suffix=" W"),
+        # Written by `from_now` and not scaled; the figure is unix milliseconds.
+        Unit(id="dateTimeFromNow", words="time ago", steps=_PLAIN, hover_suffix=""),
+    )
 }
-SCALED_UNITS = frozenset(_SCALES)
+
+
+def unit_of(unit_id: str) -> Unit:
+    """The unit of this id. A dashboard that is not ours may have any other: its id is written behind the figure."""
+    suffix = f" {unit_id}" if unit_id else ""
+    other = Unit(id=unit_id, words=f"`{unit_id}`", steps=((1, suffix),), hover_suffix=suffix)
+    return UNITS.get(unit_id, other)
 
 
 def scale(value: float, unit: str) -> tuple[float, str]:
-    """By what a figure of this size is divided, and what follows it; an unknown unit is written behind the figure."""
-    steps = _SCALES.get(unit, ((1, f" {unit}" if unit else ""),))
+    """By what a figure of this size is divided, and what follows it."""
+    steps = unit_of(unit).steps
     fitting = [step for step in steps if abs(value) >= step[0] * (1 - 1e-9)]
     if fitting:
         return fitting[-1]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import grafanalib.core as gl
-from grafanalib._gen import DashboardEncoder
 
-from servescope.grafana.model import PROMETHEUS, Json, Variable
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Variables and annotations
+from servescope.grafana import panel_json
+from servescope.grafana.model import PROMETHEUS, Variable
+from servescope.json_types import Json
 
 _VARIABLE_KEYS = ("allValue", "current", "datasource", "hide", "includeAll", "label", "multi", "name", "options")
 
@@ -72,5 +68,5 @@ def label_variable(name: str, title: str, label_values: str, *, all_value: str) 
 
 
 def _variable_frame(template: gl.Template) -> Json:
-    data = json.loads(json.dumps(template.to_json_data(), cls=DashboardEncoder))
+    data = panel_json.plain(template)
     return {key: data[key] for key in _VARIABLE_KEYS} | {"type": data["type"], "skipUrlSync": False}

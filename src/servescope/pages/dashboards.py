@@ -5,28 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from servescope.grafana import colors, units
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import PALETTE, Json, Panel, Row
+from servescope.grafana.model import Panel, Row
+from servescope.json_types import Json
 from servescope.rules.alert import Alert, Group
 
-# What Grafana's unit ids mean to a reader; an id that is not here is shown as it is.
-_UNITS = {
-    "none": "a bare number",
-    "short": "a count, large ones shortened (1.2 K)",
-    "reqps": "requests per second",
-    "ops": "operations per second",
-    "ms": "milliseconds",
-    "s": "seconds",
-    "percent": "percent, 0 to 100",
-    "percentunit": "a share, shown as percent",
-    "bytes": "bytes",
-    "decmbytes": "megabytes",
-    "Bps": "bytes per second",
-    "celsius": "degrees Celsius",
-    "watt": "watts",
-    "h": "hours",
-    "dateTimeFromNow": "time ago",
-}
 _KINDS = {
     "timeseries": "Lines over time",
     "stat": "One figure, now",
@@ -38,14 +22,6 @@ _KINDS = {
     "text": "Text",
 }
 _LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
-_COLORS = {
-    PALETTE.failing: "red",
-    PALETTE.at_risk: "amber",
-    PALETTE.neutral: "blue",
-    PALETTE.good: "green",
-    PALETTE.muted: "grey",
-    PALETTE.other: "violet",
-}
 
 
 def pages(boards: Sequence[Dashboard], groups: Sequence[Group]) -> dict[Path, str]:
@@ -95,7 +71,7 @@ def _index(boards: Sequence[Dashboard]) -> str:
         "| dashboard | question it answers | panels |",
         "|---|---|---|",
     ]
-    lines += [f"| [{b.title}]({b.uid}.md) | {b.description} | {len(b.panels)} |" for b in boards]
+    lines += [f"| [{board.title}]({board.uid}.md) | {board.description} | {len(board.panels)} |" for board in boards]
     lines += [
         "",
         "Colours mean one thing each: red is failing, amber at risk, green good, blue neutral. A gap in a line is a "
@@ -111,7 +87,7 @@ def _row_note(row: Row) -> list[str]:
 def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     facts = [_KINDS.get(panel.type, panel.type)]
     if panel.type not in ("table", "state-timeline", "text"):
-        facts.append(_UNITS.get(panel.unit, f"`{panel.unit}`"))
+        facts.append(units.unit_of(panel.unit).words)
     facts += _thresholds(panel)
     lines = [f"### {panel.title}", "", f"*{'; '.join(facts)}.*"]
     if panel.description:
@@ -125,7 +101,7 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     if columns:
         lines += ["", f"Columns: {', '.join(columns.values())}."]
     if alerts:
-        links = [f"[{a.name}](../runbooks/{a.name}.md) ({a.severity})" for a in alerts]
+        links = [f"[{alert.name}](../runbooks/{alert.name}.md) ({alert.severity})" for alert in alerts]
         lines += ["", f"Alerts that lead here: {', '.join(links)}."]
     return lines + _queries(panel)
 
@@ -138,7 +114,7 @@ def _defaults(panel: Panel) -> Json:
 def _thresholds(panel: Panel) -> list[str]:
     """From which value on a colour holds; the first step holds below the others and needs no word."""
     steps = _defaults(panel).get("thresholds", {}).get("steps", [])[1:]
-    return [f"{_COLORS.get(step['color'], step['color'])} from {_value(step['value'], panel.unit)}" for step in steps]
+    return [f"{colors.word(step['color'])} from {_value(step['value'], panel.unit)}" for step in steps]
 
 
 def _value(value: float, unit: str) -> str:
@@ -148,7 +124,7 @@ def _value(value: float, unit: str) -> str:
 def _states(panel: Panel) -> str:
     """The names and colours that a state timeline gives its values."""
     named = [state for mapping in _defaults(panel).get("mappings", []) for state in mapping["options"].values()]
-    return ", ".join(f"{state['text']} ({_COLORS.get(state['color'], state['color'])})" for state in named)
+    return ", ".join(f"{state['text']} ({colors.word(state['color'])})" for state in named)
 
 
 def _columns(panel: Panel) -> dict[str, str]:

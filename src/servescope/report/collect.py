@@ -25,13 +25,13 @@ from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.grafana import templating
 from servescope.grafana.templating import Interpolation, Selection
+from servescope.json_types import Json
 from servescope.pages import runbooks
 from servescope.report import views
 from servescope.report.queries import Series, Window, ask, select_variables
 from servescope.report.views import View
 from servescope.settings import Settings
 
-Json = dict[str, Any]
 Chosen = Mapping[str, Sequence[str]]
 
 MOST_POINTS = 240  # on a line: as many as a panel of a third of a screen can show

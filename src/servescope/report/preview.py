@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
+from servescope.json_types import Json
 from servescope.report import collect
 from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
@@ -31,7 +32,7 @@ class Pages:
     A page comes without the panels, whose rows are asked for when they come into view, as Grafana does it.
     """
 
-    def __init__(self, prometheus: Prometheus, boards: list[collect.Json], settings: Settings) -> None:
+    def __init__(self, prometheus: Prometheus, boards: list[Json], settings: Settings) -> None:
         self.boards = {board["uid"]: board for board in boards}
         self._prometheus = prometheus
         self._settings = settings

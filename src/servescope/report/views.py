@@ -11,46 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from servescope.grafana import templating, units
+from servescope.grafana import colors, templating, units
+from servescope.grafana.colors import CLASSIC_PALETTE
 from servescope.grafana.templating import Interpolation
+from servescope.json_types import Json
 from servescope.report.queries import Series, TargetAnswer, Window
 
-Json = dict[str, Any]
-
-# Grafana's named colours and its classic palette.
-NAMED_COLORS = {
-    "green": "#56a64b",
-    "red": "#e02f44",
-    "orange": "#ff9830",
-    "yellow": "#f2cc0c",
-    "blue": "#3274d9",
-    "dark-blue": "#1f4e9c",
-    "light-blue": "#8ab8ff",
-    "purple": "#a352cc",
-    "text": "",
-}
-SERIES_COLORS = (
-    "#73bf69",
-    "#f2cc0c",
-    "#8ab8ff",
-    "#ff780a",
-    "#f2495c",
-    "#5794f2",
-    "#b877d9",
-    "#705da0",
-    "#37872d",
-    "#fade2a",
-    "#447ebc",
-    "#c15c17",
-    "#890f02",
-    "#0a437c",
-    "#6d1f62",
-    "#584477",
-    "#b7dbab",
-    "#f4d598",
-    "#70dbed",
-    "#f9ba8f",
-)
 MOST_SERIES = 60  # a plot with more can neither be read nor kept small; the panel says how many it left out
 
 
@@ -77,7 +43,7 @@ class View:
 
 def color(name: str) -> str:
     """A colour for CSS from Grafana's name for it."""
-    return NAMED_COLORS.get(name, name)
+    return colors.css(name)
 
 
 def view(
@@ -226,7 +192,11 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
     traces = []
     for index, item in enumerate(found):
         paint = item.config.get("color", {})
-        tone = color(paint["fixedColor"]) if paint.get("mode") == "fixed" else SERIES_COLORS[index % len(SERIES_COLORS)]
+        tone = (
+            color(paint["fixedColor"])
+            if paint.get("mode") == "fixed"
+            else CLASSIC_PALETTE[index % len(CLASSIC_PALETTE)]
+        )
         trace: Json = {"name": item.name, "color": tone, "y": on_grid(item.series, window)}
         if item.config.get("custom.lineStyle", {}).get("fill") == "dash":
             trace["dash"] = True
@@ -281,16 +251,8 @@ def _ticks(low: float, high: float, unit: str, *, whole: bool = False) -> list[t
 
 def _hover(unit: str) -> Json:
     """How the page's script writes a figure of this unit: d3 format and what follows."""
-    if unit == "percentunit":
-        return {"format": ".3~p", "suffix": ""}
-    if unit == "bytes":
-        return {"format": ".4~s", "suffix": "B"}
-    known = {"percent": "%", "short": "", "none": "", "decmbytes": " MB", "Bps": "B/s", "celsius": " °C", "watt": " W"}
-    names = known | {"reqps": " req/s", "ops": " ops/s", "h": " hours"}
-    return {
-        "format": ".4~s" if unit == "Bps" else ".4~f" if unit != "ms" else ".5~r",
-        "suffix": names.get(unit, f" {unit}"),
-    }
+    known = units.unit_of(unit)
+    return {"format": known.hover_format, "suffix": known.hover_suffix}
 
 
 def _stat(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from servescope.dashboards import all_dashboards
+from servescope.grafana.layout import panel_id
 from servescope.promql.durations import shorten, shortened
 from servescope.rules.alert import rule
 from servescope.rules.alerts import groups
@@ -21,10 +22,9 @@ def slo_document(slos: list[Slo], settings: Settings, time_scale: float = 1) -> 
 def panel_ids(settings: Settings) -> dict[tuple[str, str], int]:
     """The id of each panel by its dashboard's uid and its title."""
     return {
-        (board.uid, panel["title"]): panel["id"]
+        (board.uid, panel.title): panel_id(board.uid, panel)
         for board in all_dashboards(settings)
-        for row_or_panel in board.to_json()["panels"]
-        for panel in (row_or_panel, *row_or_panel.get("panels", ()))
+        for panel in board.panels
     }
 
 

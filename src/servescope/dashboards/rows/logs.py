@@ -7,8 +7,9 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-from servescope.grafana import panels
-from servescope.grafana.model import PALETTE, Column, Link, Panel, Row
+from servescope.grafana import log_panels, panels
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Column, Link, Panel, Row
 
 CLUSTER = 'job="ray", cluster=~"$cluster"'
 DEPLOYMENT = f'{CLUSTER}, application=~"$application", deployment=~"$deployment"'
@@ -108,7 +109,7 @@ def cluster_row() -> Row:
                 label="component",
             ),
             _patterns(ray_itself, ("component",)),
-            panels.logs(
+            log_panels.logs(
                 "Warnings and errors of Ray itself",
                 description="Everything but replicas and their prints, the newest first.",
                 expr=ray_itself,
@@ -121,7 +122,7 @@ def cluster_row() -> Row:
 
 def _by(title: str, *, description: str, selector: str, label: str, colors: dict[str, str] | None = None) -> Panel:
     expr = f"sum by ({label}) (count_over_time({selector} [$__interval]))"
-    return panels.log_timeseries(
+    return log_panels.log_timeseries(
         title, description=description, queries=[panels.query(expr, f"{{{{{label}}}}}")], colors=colors
     )
 
@@ -130,7 +131,7 @@ def _patterns(selector: str, by: tuple[str, ...]) -> Panel:
     labels = ", ".join((*by, "level", "text"))
     expr = f"topk(25, sum by ({labels}) (count_over_time({selector} | {_pattern()} [$__range])))"
     columns = [Column(label, label.capitalize()) for label in (*by, "level")]
-    return panels.log_table(
+    return log_panels.log_table(
         "Error patterns",
         description="Warnings and errors of the time range, alike but for ids and figures, the most frequent first.",
         queries=[panels.query(expr, instant=True)],
@@ -144,7 +145,7 @@ def _patterns(selector: str, by: tuple[str, ...]) -> Panel:
 def _request() -> list[Panel]:
     request = f'{{{CLUSTER}}} | request_id!="" | request_id="$request_id"'
     return [
-        panels.logs(
+        log_panels.logs(
             "One request",
             description=(
                 "Everything that proxy and replicas wrote about the request whose id stands in the box Request id "
@@ -153,7 +154,7 @@ def _request() -> list[Panel]:
             expr=request,
             height=10,
         ),
-        panels.log_lines_table(
+        log_panels.log_lines_table(
             "Requests that failed or were slow",
             description=(
                 "Access lines with a 5xx, 429, 499 or an error, or over one second. A click on an id shows all its "
@@ -187,7 +188,7 @@ def _deployment() -> list[Panel]:
             label="level",
             colors=LEVEL_COLORS,
         ),
-        panels.log_timeseries(
+        log_panels.log_timeseries(
             "Events in the lines",
             description=(
                 "Back-pressure by the deployment that dropped the call, crashed and unhealthy replicas, scaling: "
@@ -201,7 +202,7 @@ def _deployment() -> list[Panel]:
             ],
         ),
         _patterns(f"{{{DEPLOYMENT}, {TROUBLE}}}", ("deployment",)),
-        panels.logs(
+        log_panels.logs(
             "Lines",
             description="The deployment's lines, the controller's decisions about it among them, the newest first.",
             expr=selector,

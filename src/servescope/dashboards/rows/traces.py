@@ -5,7 +5,7 @@ a deployment. Collapsed, so that nothing is asked where there is neither.
 from __future__ import annotations
 
 from servescope import promql
-from servescope.grafana import panels
+from servescope.grafana import panels, trace_panels
 from servescope.grafana.model import Column, Row
 from servescope.promql import Scope
 from servescope.promql.signals import Reader
@@ -18,11 +18,11 @@ HANDLED = {"span_kind": '="SPAN_KIND_SERVER"', "span_name": '=~"replica_handle_r
 DEPLOYMENT = 'resource.serve.application=~"${application:regex}" && resource.serve.deployment=~"${deployment:regex}"'
 
 
-def row(r: Reader, window: str) -> Row:
+def row(reader: Reader, window: str) -> Row:
     """For servescope-deployment."""
-    handled = r.scope.narrowed(**HANDLED)
+    handled = reader.scope.narrowed(**HANDLED)
     # Its labels are services; which of them belong to this dashboard's application, a name cannot tell.
-    graph = Scope(r.settings.cluster_label, {r.settings.cluster_label: '=~"$cluster"'})
+    graph = Scope(reader.settings.cluster_label, {reader.settings.cluster_label: '=~"$cluster"'})
     made = promql.total(graph.rate(f"{EDGE}_total", window), ("client", "server"))
     failed = promql.total(graph.rate(f"{EDGE}_failed_total", window), ("client", "server"))
     times = promql.total(graph.rate(f"{EDGE}_server_seconds_bucket", window), ("client", "server", "le"))
@@ -57,17 +57,17 @@ def row(r: Reader, window: str) -> Row:
                 width=12,
                 absent=ABSENT,
             ),
-            panels.trace_table(
+            trace_panels.trace_table(
                 "Traces that failed",
                 description="The latest traces with a failed span of this deployment.",
                 traceql=f"{{ {DEPLOYMENT} && status = error }}",
             ),
-            panels.trace_table(
+            trace_panels.trace_table(
                 "Slow traces",
                 description="Traces in which this deployment took over a second.",
                 traceql=f"{{ {DEPLOYMENT} && kind = server && duration > 1s }}",
             ),
-            panels.trace_table(
+            trace_panels.trace_table(
                 "Traces",
                 description=(
                     "The latest traces through this deployment: all that failed or were slow, and a share of the rest."

@@ -1,0 +1,32 @@
+"""servescope-capacity: how much room is left, and what does it cost? Needs the state exporter."""
+
+from __future__ import annotations
+
+from servescope.dashboards import common
+from servescope.dashboards.capacity import advice, limits, room, spending
+from servescope.grafana import layout, panels
+from servescope.grafana.layout import Dashboard
+from servescope.settings import Settings
+
+
+def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
+    """The dashboard, plain or reading recorded series."""
+    reader = common.reader(settings, recorded, "application", "deployment")
+    everything = common.reader(settings, recorded)  # the cluster is there for all of its deployments
+    return layout.dashboard(
+        uid="servescope-capacity",
+        title="Ray Serve / Capacity",
+        description="How much room is left, and what does it cost?",
+        rows=[
+            panels.row("How much room is left?", room.room(reader, everything, settings)),
+            panels.row("Load against limits", room.load(reader)),
+            panels.row("Autoscaling", room.autoscaling(reader)),
+            panels.row("Are the settings right?", advice.settings_tables(reader)),
+            panels.row("Hours and cost", spending.hours_and_cost(reader, settings)),
+            panels.row("The cluster", limits.cluster(reader, settings)),
+            panels.row("GPUs", limits.gpus(reader, everything, settings), collapsed=True),
+        ],
+        variables=common.standard_variables(settings, "application", "deployment"),
+        annotations=common.rollout_marks(settings),
+        settings=settings,
+    )

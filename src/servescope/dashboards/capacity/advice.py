@@ -1,0 +1,125 @@
+"""Are the settings right? Tables that say which to change."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards import common
+from servescope.dashboards.common import DEPLOYMENT_LEGEND
+from servescope.grafana import panels
+from servescope.grafana.model import Column, Panel
+from servescope.promql import DEPLOYMENT, REPLICA, capacity
+from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, REPLICAS, Reader
+
+
+def settings_tables(reader: Reader) -> list[Panel]:
+    """Targets, limits and delays against what was measured."""
+    share = f"({capacity.limit(reader, 'target_ongoing_requests')} / {capacity.limit(reader, 'max_ongoing_requests')})"
+    started = promql.events(
+        reader.scope, "ray_serve_replica_startup_latency_ms_bucket", (*DEPLOYMENT, "le"), window="$__interval"
+    )
+    in_progress = promql.total(
+        f"avg_over_time({reader.select('ray_serve_replica_processing_queries')}[$__rate_interval])", DEPLOYMENT
+    )
+    calls = reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
+    healthy = f"({reader.read(REPLICAS, DEPLOYMENT)} > 0)"
+    busiest = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
+
+    low, high = capacity.TARGET_FAR_BELOW_LIMIT, capacity.TARGET_NEAR_LIMIT
+
+    def advice(condition: str, text: str) -> str:
+        return f'label_replace({share} {condition}, "advice", "{text}", "", "")'
+
+    return [
+        panels.table(
+            "target_ongoing_requests against max_ongoing_requests",
+            description=(
+                "The target should be about half of the limit, so that a burst finds room while the next replica "
+                "starts: between 30 % and 70 %; above, RayServeTargetNearLimit tells. Measure the limit itself: it is "
+                "where more requests at once bring no more throughput."
+            ),
+            queries=[
+                panels.query(
+                    " or ".join(
+                        (
+                            advice(
+                                f"> {high}", "Lower the target to half of the limit: queues grow before replicas do."
+                            ),
+                            advice(f"< {low}", "Lower the limit: a replica may get far more than it is planned for."),
+                            advice(f">= {low} <= {high}", "Fine: a burst finds room while the next replica starts."),
+                        )
+                    )
+                ),
+                panels.query(capacity.limit(reader, "target_ongoing_requests")),
+                panels.query(capacity.limit(reader, "max_ongoing_requests")),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Share", unit="percentunit"),
+                Column("Value #B", "Target", unit="none"),
+                Column("Value #C", "Limit", unit="none"),
+                Column("advice", "Advice"),
+            ],
+            sort_by="Share",
+        ),
+        panels.table(
+            "Delays against start times",
+            description=(
+                "Seconds. A replica is of use one delay and one start after the load rose: what arrives until then "
+                "must fit into the queues. Where the start takes longer than the upscale delay, scale earlier: a "
+                "lower target, or a higher min_replicas. Start: 95 % of the starts in the time range took at most "
+                "this long."
+            ),
+            queries=[
+                panels.query(capacity.limit(reader, "upscale_delay_seconds")),
+                panels.query(f"{promql.quantile(0.95, promql.over_range(started))} / 1000"),
+                panels.query(capacity.limit(reader, "downscale_delay_seconds")),
+                panels.query(capacity.limit(reader, "graceful_shutdown_timeout_seconds")),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Upscale delay", unit="s"),
+                Column("Value #B", "Start (p95)", unit="s"),
+                Column("Value #C", "Downscale delay", unit="s"),
+                Column("Value #D", "Shutdown timeout", unit="s"),
+            ],
+            sort_by="Start (p95)",
+        ),
+        panels.timeseries(
+            "Time in the replica by Little's law",
+            description=(
+                "Requests in progress divided by calls finished per second is the mean time in the replica (solid), "
+                "whatever the buckets say. Far above the measured p95 (dashed) requests hang that have not finished "
+                "yet; far below the median the load comes in bursts that the reports miss."
+            ),
+            unit="ms",
+            queries=[
+                panels.query(f"1000 * {in_progress} / ({calls} > 0)", f"{DEPLOYMENT_LEGEND} by Little's law"),
+                panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} p95"),
+            ],
+            width=12,
+            min=0,
+            dashed=("/p95$/",),
+        ),
+        panels.table(
+            "The most that one replica carried in a day",
+            description=(
+                "To size the next deployment: calls per second and requests at once that one replica carried at its "
+                "best in the last 24 hours, and the limit. Requests at once are those of the busiest replica."
+            ),
+            queries=[
+                panels.query(f"max_over_time(({calls} / {healthy})[1d:1m])"),
+                panels.query(f"max_over_time(({promql.total(busiest, DEPLOYMENT, 'max')})[1d:1m])"),
+                panels.query(capacity.limit(reader, "max_ongoing_requests")),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Calls/s", unit="reqps", decimals=1),
+                Column("Value #B", "At once", unit="none"),
+                Column("Value #C", "Limit", unit="none"),
+            ],
+            sort_by="Calls/s",
+        ),
+    ]

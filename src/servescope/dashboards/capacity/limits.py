@@ -1,0 +1,95 @@
+"""What the cluster can reach, against what the deployments may ask of it."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards import common
+from servescope.grafana import panels
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Panel
+from servescope.promql import capacity
+from servescope.promql.signals import Reader
+from servescope.settings import Settings
+
+REACH = "can reach (reachable_cpus and reachable_gpus in the settings; else what its nodes have now)"
+
+
+def at_ceiling(reader: Reader, resource: str) -> str:
+    """CPUs or GPUs that the deployments would reserve with every replica that they are allowed."""
+    return capacity.reserved(reader, resource, capacity.most_replicas(reader))
+
+
+def reachable(reader: Reader, settings: Settings, resource: str) -> str:
+    """What the cluster can reach: as the settings say, since Ray tells no upper bound, or else what it has now."""
+    most = settings.reachable_cpus if resource == "CPU" else settings.reachable_gpus
+    return f"vector({most:g})" if most else promql.total(reader.select("ray_resources", Name=f'="{resource}"'))
+
+
+def _against(reader: Reader, settings: Settings, name: str, *, width: int, absent: str = "") -> Panel:
+    resource = f"replica_{name.lower()}s"
+    now = capacity.reserved(reader, resource, capacity.reserved_replicas(reader))
+    return panels.timeseries(
+        f"{name}s reserved, allowed and there",
+        description=(
+            f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
+            f"allowed, and that the cluster {REACH} (dashed). What other Ray programs reserve does not count."
+        ),
+        unit="short",
+        queries=[
+            panels.query(promql.total(now), "reserved now"),
+            panels.query(promql.total(at_ceiling(reader, resource)), "at the ceiling"),
+            panels.query(reachable(reader, settings, name), "cluster"),
+        ],
+        width=width,
+        min=0,
+        colors={"reserved now": PALETTE.neutral, "at the ceiling": PALETTE.at_risk, "cluster": PALETTE.muted},
+        dashed=("cluster",),
+        absent=absent,
+    )
+
+
+def cluster(reader: Reader, settings: Settings) -> list[Panel]:
+    """CPUs and markets of the cluster."""
+    return [
+        _against(reader, settings, "CPU", width=12),
+        panels.timeseries(
+            "Replicas by market",
+            description=(
+                "Replicas of the chosen deployments by how their nodes are paid for, from the node label "
+                "ray.io/market-type. Spot nodes may go at two minutes' notice: what must not fail with them needs "
+                "replicas elsewhere. Unknown: the node has no such label; set RAY_NODE_MARKET_TYPE where it starts."
+            ),
+            unit="short",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("servescope_deployment_market_replicas"), ("market_type",)),
+                    "{{market_type}}",
+                )
+            ],
+            width=12,
+            min=0,
+            stack=True,
+            colors={"spot": PALETTE.at_risk, "on-demand": PALETTE.neutral, "unknown": PALETTE.muted},
+        ),
+    ]
+
+
+def gpus(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
+    """GPUs of the cluster."""
+    asked = promql.total(at_ceiling(everything, "replica_gpus"))
+    return [
+        panels.stat(
+            "GPUs at the ceiling",
+            description=(
+                "GPUs that all deployments, chosen or not, would reserve with every replica that they are allowed, "
+                f"against those that the cluster {REACH}. Above 100 % the last ones would never start."
+            ),
+            unit="percentunit",
+            queries=[panels.query(f"{asked} / ({reachable(reader, settings, 'GPU')} > 0)")],
+            width=8,
+            height=8,
+            thresholds=common.UTILIZATION,
+            absent="a GPU on a node",
+        ),
+        _against(reader, settings, "GPU", width=16, absent="a GPU on a node"),
+    ]

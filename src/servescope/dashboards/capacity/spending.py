@@ -1,0 +1,156 @@
+"""Hours and money by deployment and application."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards import common
+from servescope.dashboards.common import DEPLOYMENT_LEGEND
+from servescope.grafana import panels
+from servescope.grafana.model import Column, Panel
+from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA, capacity, cost, rollouts
+from servescope.promql.signals import DEPLOYMENT_REQUESTS, Reader
+from servescope.settings import Settings
+
+
+def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
+    """Hours reserved, idle shares, floods, and money where the settings have prices."""
+    replicas = capacity.reserved_replicas(reader)
+    cpus, gpus = (capacity.reserved(reader, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
+    processing = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
+    there = promql.total(processing, DEPLOYMENT, "count")
+    idle = f"({promql.total(f'{processing} == 0', DEPLOYMENT, 'count')} or 0 * {there}) / {there}"
+    calls = reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
+    money = _money(reader, settings, replicas, calls=calls) if settings.priced else []
+    return [
+        panels.table(
+            "Hours by deployment",
+            description=(
+                "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
+                "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, of those "
+                "that report their load: a replica that starts or stops does not, and counts in the hours only. On "
+                "spot is the share on spot nodes, where nodes tell."
+            ),
+            queries=[
+                panels.query(cost.hours(replicas)),
+                panels.query(cost.hours(cpus)),
+                panels.query(cost.hours(gpus)),
+                panels.query(f"avg_over_time(({idle}){rollouts.STEPS})"),
+                panels.query(f"avg_over_time(({cost.spot_share(reader)}){rollouts.STEPS})"),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Replica hours", unit="none", decimals=2),
+                Column("Value #B", "CPU hours", unit="none", decimals=2),
+                Column("Value #C", "GPU hours", unit="none", decimals=2),
+                Column("Value #D", "Idle", unit="percentunit"),
+                Column("Value #E", "On spot", unit="percentunit"),
+            ],
+            sort_by="Replica hours",
+        ),
+        panels.table(
+            "Floods: the last hour above the usual level",
+            description=(
+                "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
+                "have allowed: what one hour of unwanted traffic can cost at worst."
+            ),
+            queries=[
+                panels.query(cost.flood(reader)),
+                panels.query(cost.flood_at_most(reader)),
+                panels.query(cost.usual_replicas(reader)),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Above usual", unit="none", decimals=2),
+                Column("Value #B", "At most", unit="none", decimals=2),
+                Column("Value #C", "Usual replicas", unit="none", decimals=1),
+            ],
+            sort_by="Above usual",
+        ),
+        panels.timeseries(
+            "Idle replicas",
+            description=(
+                "Share of each deployment's replicas that have nothing in progress, of those that report their load: "
+                "a replica that starts or stops does not. Always high means that min_replicas or num_replicas is "
+                "above what the load needs."
+            ),
+            unit="percentunit",
+            queries=[panels.query(idle, DEPLOYMENT_LEGEND)],
+            min=0,
+            max=1,
+        ),
+        panels.timeseries(
+            "CPUs reserved",
+            description="CPUs that the replicas of each deployment reserve, whether they use them or not.",
+            unit="short",
+            queries=[panels.query(cpus, DEPLOYMENT_LEGEND)],
+            stack=True,
+        ),
+        panels.timeseries(
+            "CPU seconds of 1,000 calls",
+            description=(
+                "CPU time reserved for a thousand calls: the price of a request before anybody names one. It rises "
+                "when replicas stand idle."
+            ),
+            unit="s",
+            queries=[panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        *money,
+    ]
+
+
+def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> list[Panel]:
+    an_hour = cost.hourly_cost(reader, settings, replicas)
+    return [
+        panels.table(
+            "Cost by deployment",
+            description=(
+                f"Over the time range, at {settings.price_per_gpu_hour:g} for a GPU hour and "
+                f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is that of now. Flood: the last hour above "
+                "the usual level, and the most that max_replicas would have allowed."
+            ),
+            queries=[
+                panels.query(cost.hours(an_hour)),
+                panels.query(an_hour),
+                panels.query(f"1000 * {an_hour} / 3600 / ({calls} > 0)"),
+                panels.query(cost.hourly_cost(reader, settings, f"({cost.flood(reader)})")),
+                panels.query(cost.hourly_cost(reader, settings, f"({cost.flood_at_most(reader)})")),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                common.DEPLOYMENT_COLUMN,
+                Column("Value #A", "Cost", unit="none", decimals=2),
+                Column("Value #B", "An hour", unit="none", decimals=2),
+                Column("Value #C", "1,000 calls", unit="none", decimals=4),
+                Column("Value #D", "Flood", unit="none", decimals=2),
+                Column("Value #E", "Flood at most", unit="none", decimals=2),
+            ],
+            sort_by="Cost",
+            width=16,
+        ),
+        panels.table(
+            "Cost by application",
+            description="Over the time range; the rate is that of now.",
+            queries=[
+                panels.query(promql.total(cost.hours(an_hour), APPLICATION)),
+                panels.query(promql.total(an_hour, APPLICATION)),
+            ],
+            columns=[
+                common.APPLICATION_COLUMN,
+                Column("Value #A", "Cost", unit="none", decimals=2),
+                Column("Value #B", "An hour", unit="none", decimals=2),
+            ],
+            sort_by="Cost",
+            width=8,
+        ),
+        panels.timeseries(
+            "Cost of an hour by application",
+            description="What the replicas that each application has now cost in an hour.",
+            unit="none",
+            queries=[panels.query(promql.total(an_hour, APPLICATION), "{{application}}")],
+            width=24,
+            stack=True,
+        ),
+    ]

@@ -1,0 +1,266 @@
+"""What keeps Serve going: controller, proxies, GCS, HAProxy."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards import common
+from servescope.dashboards.cluster.figures import NODE, events
+from servescope.dashboards.common import WINDOW, histogram_quantile
+from servescope.grafana import panels
+from servescope.grafana.model import Panel
+from servescope.promql.signals import Reader
+
+NEEDS_HAPROXY = "HAProxy mode (RAY_SERVE_ENABLE_HA_PROXY=1)"
+
+
+def controller(reader: Reader) -> list[Panel]:
+    """Serve's controller: its loop and its news to proxies and handles."""
+
+    def part(name: str) -> str:
+        return promql.total(reader.select(f"ray_serve_controller_{name}_duration_s"), (), "max")
+
+    lag = promql.total(
+        reader.scope.rate(
+            "ray_serve_event_loop_scheduling_latency_ms_bucket",
+            WINDOW,
+            component='=~"controller|proxy|unknown"',
+        ),
+        ("component", "loop_type", "le"),
+    )
+    pending = promql.lasting(reader.scope, "ray_serve_long_poll_pending_clients", WINDOW)
+    return [
+        panels.timeseries(
+            "Control loop",
+            description=(
+                "How long one round of the controller takes. Above a second, scaling and health checks come late."
+            ),
+            unit="s",
+            queries=[panels.query(part("control_loop"), "whole round")],
+            min=0,
+        ),
+        panels.timeseries(
+            "Parts of the control loop",
+            description="Where the round goes: deployments and applications grow with the number of replicas.",
+            unit="s",
+            queries=[
+                panels.query(part("deployment_state_update"), "deployments"),
+                panels.query(part("application_state_update"), "applications"),
+                panels.query(part("proxy_state_update"), "proxies"),
+                panels.query(part("node_update"), "nodes"),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Control loops per second",
+            description="Rounds per second. Near 0 the controller is stuck.",
+            unit="ops",
+            queries=[
+                panels.query(
+                    promql.total(
+                        f"deriv({reader.select('ray_serve_controller_num_control_loops')}[{WINDOW}])",
+                        (reader.settings.cluster_label,),
+                        "max",
+                    ),
+                    "loops",
+                )
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "News from controller to clients p95",
+            description=(
+                "How long routes, replicas and configuration take from the controller to proxies and handles. A late "
+                "message means requests sent to replicas that are gone."
+            ),
+            unit="ms",
+            queries=[panels.query(histogram_quantile(reader, 0.95, "ray_serve_long_poll_latency_ms"), "p95")],
+            min=0,
+        ),
+        panels.timeseries(
+            "Clients waiting for news",
+            description="Proxies and handles that listen to the controller: the most in the interval.",
+            unit="short",
+            queries=[panels.query(promql.total(pending), "clients")],
+            min=0,
+        ),
+        panels.timeseries(
+            "Event loop lag p99",
+            description=(
+                "How late the event loops of controller and proxies get their turn. Hundreds of milliseconds in a "
+                "proxy delay every request on that node."
+            ),
+            unit="ms",
+            queries=[panels.query(promql.quantile(0.99, lag), "{{component}} {{loop_type}}")],
+            min=0,
+        ),
+    ]
+
+
+def proxies(reader: Reader) -> list[Panel]:
+    """The proxy on each node."""
+    requests = promql.total(promql.ingress_requests(reader.scope, WINDOW), NODE)
+    ongoing = promql.lasting(reader.scope, "ray_serve_num_ongoing_http_requests", WINDOW)
+    process = reader.select("ray_component_rss_bytes", Component=f'=~"ray::ProxyActor{promql.METHOD}"')
+    stopped = promql.events(reader.scope, "ray_serve_proxy_shutdown_duration_ms_bucket", ("le",), window="$__interval")
+    return [
+        panels.state_timeline(
+            "Proxy status",
+            description="Status of the proxy on each node. DRAINING is normal while a node is being removed.",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_serve_proxy_status"), ("node_ip_address",), "min"),
+                    "{{node_ip_address}}",
+                )
+            ],
+            states=common.PROXY_STATES,
+            width=12,
+        ),
+        panels.timeseries(
+            "Requests by proxy",
+            description=(
+                "Requests answered per second on each node. Uneven lines mean that the load balancer in front is "
+                "uneven."
+            ),
+            unit="reqps",
+            queries=[panels.query(requests, "{{instance}}")],
+            width=12,
+        ),
+        panels.timeseries(
+            "Requests in the proxies",
+            description=(
+                "The most HTTP requests that each proxy had in hand in the interval. Ray drops this series when the "
+                "figure does not change for 20 s, even with requests in hand: see the deployments for what is stuck."
+            ),
+            unit="short",
+            queries=[panels.query(promql.total(ongoing, ("node_ip_address",)), "{{node_ip_address}}")],
+            min=0,
+        ),
+        panels.timeseries(
+            "Memory of the proxies",
+            description=(
+                "Resident memory of the proxy on each node. Growth without end is a leak or ever longer queues."
+            ),
+            unit="bytes",
+            queries=[panels.query(promql.total(process, NODE), "{{instance}}")],
+            min=0,
+        ),
+        panels.timeseries(
+            "Time to stop a proxy p95",
+            description="How long proxies took to drain and stop, over the whole time range.",
+            unit="ms",
+            queries=[panels.query(promql.quantile(0.95, promql.over_range(stopped)), "p95")],
+            min=0,
+            absent="a proxy that was stopped (a node that was drained)",
+        ),
+    ]
+
+
+def gcs(reader: Reader) -> list[Panel]:
+    """The GCS, and what it declared dead."""
+    storage = promql.total(reader.scope.rate("ray_gcs_storage_operation_count_total", WINDOW), ("Operation",))
+    lag = promql.total(reader.select("ray_io_context_event_loop_lag_ms"), ("Component",), "max")
+    cluster = (reader.settings.cluster_label,)
+    return [
+        panels.timeseries(
+            "Worker crashes",
+            description="Worker processes that died without being asked to, in each interval, the first one counted.",
+            unit="short",
+            queries=[
+                panels.query(
+                    events(reader, "ray_unintentional_worker_failures_total", cluster, alive="ray_running_jobs"),
+                    "crashes",
+                )
+            ],
+            bars=True,
+        ),
+        panels.timeseries(
+            "Workers killed for memory",
+            description="Workers that Ray's memory monitor killed, by kind, in each interval.",
+            unit="short",
+            queries=[
+                panels.query(
+                    promql.events(
+                        reader.scope, "ray_memory_manager_worker_eviction_total", ("Type",), window="$__interval"
+                    ),
+                    "{{Type}}",
+                )
+            ],
+            bars=True,
+            absent="an out-of-memory kill",
+        ),
+        panels.timeseries(
+            "Node failures",
+            description="Nodes that the GCS declared dead, in each interval.",
+            unit="short",
+            queries=[
+                panels.query(promql.events(reader.scope, "ray_node_failure_total", (), window="$__interval"), "nodes")
+            ],
+            bars=True,
+            absent="a node failure",
+        ),
+        panels.timeseries(
+            "Node health check p95",
+            description=(
+                "How long the GCS waits for each node to answer its health check. At the failure threshold it "
+                "declares the node dead."
+            ),
+            unit="ms",
+            queries=[panels.query(histogram_quantile(reader, 0.95, "ray_health_check_rpc_latency_ms"), "p95")],
+            min=0,
+        ),
+        panels.timeseries(
+            "GCS storage operations",
+            description="Reads and writes of the GCS per second.",
+            unit="ops",
+            queries=[panels.query(storage, "{{Operation}}")],
+            min=0,
+        ),
+        panels.timeseries(
+            "GCS and raylet loop lag",
+            description=(
+                "The worst delay of the event loops in GCS and raylet. Seconds here mean that the whole cluster is "
+                "slow to react."
+            ),
+            unit="ms",
+            queries=[panels.query(lag, "{{Component}}")],
+            min=0,
+        ),
+    ]
+
+
+def haproxy(reader: Reader) -> list[Panel]:
+    """HAProxy, where it stands before the proxies."""
+    return [
+        panels.timeseries(
+            "HAProxy processes",
+            description="Processes on each node: one, and one more for each reload that still drains.",
+            unit="short",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_serve_haproxy_process_count"), NODE, "max"), "{{instance}}"
+                )
+            ],
+            min=0,
+            absent=NEEDS_HAPROXY,
+        ),
+        panels.timeseries(
+            "Targets out of step",
+            description="Replicas that HAProxy and the controller disagree about. Normal is 0.",
+            unit="short",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_serve_haproxy_target_mismatch"), NODE, "max"), "{{instance}}"
+                )
+            ],
+            min=0,
+            absent=NEEDS_HAPROXY,
+        ),
+        panels.timeseries(
+            "Time to update HAProxy p95",
+            description="From the controller's news to the finished reload.",
+            unit="s",
+            queries=[panels.query(histogram_quantile(reader, 0.95, "ray_serve_haproxy_update_latency_s"), "p95")],
+            min=0,
+            absent=NEEDS_HAPROXY,
+        ),
+    ]

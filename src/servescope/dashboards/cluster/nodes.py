@@ -1,0 +1,264 @@
+"""The nodes: what they use, what Ray hands out of them, their GPUs."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards import common
+from servescope.dashboards.cluster.figures import NODE
+from servescope.grafana import panels
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Column, Panel
+from servescope.promql.signals import NODE_CPU, NODE_DISK, NODE_MEMORY, Reader
+
+NEEDS_GPU = "a GPU on a node"
+
+
+def use(reader: Reader) -> list[Panel]:
+    """CPU, memory, disk, network and object store of each node."""
+    head = promql.total(reader.select("ray_node_cpu_count"), ("instance", "RayNodeType"), "max")
+    spilled = promql.total(reader.select("ray_object_store_memory", Location='="SPILLED"'), NODE)
+    shared = promql.total(reader.select("ray_object_store_memory", Location='="MMAP_SHM"'), NODE)
+    # Proxies and the controller add the method that they run, the dashboard its modules; together they are one process
+    # each, or one program.
+    own = reader.select("ray_component_cpu_percentage", Component='!~"ray::(SERVE_REPLICA|ServeReplica|IDLE).*"')
+    program = f"(?:ray::)?([^.]*?)(?:_[A-Z][A-Za-z]*)?{promql.METHOD}"
+    own = f'label_replace({own}, "program", "$1", "Component", "{program}")'
+    return [
+        panels.table(
+            "Nodes now",
+            description="One line for each node that reports.",
+            queries=[
+                panels.query(head),
+                panels.query(reader.read(NODE_CPU, NODE)),
+                panels.query(reader.read(NODE_MEMORY, NODE)),
+                panels.query(reader.read(NODE_DISK, NODE)),
+            ],
+            columns=[
+                Column("instance", "Node"),
+                Column("RayNodeType", "Type"),
+                Column("Value #A", "CPUs", unit="none"),
+                Column("Value #B", "CPU", unit="percentunit", thresholds=common.UTILIZATION),
+                Column("Value #C", "Memory", unit="percentunit", thresholds=common.UTILIZATION),
+                Column("Value #D", "Disk", unit="percentunit", thresholds=common.UTILIZATION),
+            ],
+            sort_by="Memory",
+        ),
+        panels.timeseries(
+            "CPU",
+            description="Share of each node's CPU time in use.",
+            unit="percentunit",
+            queries=[panels.query(reader.read(NODE_CPU, NODE), "{{instance}}")],
+            width=12,
+            min=0,
+            max=1,
+            thresholds=common.UTILIZATION,
+        ),
+        panels.timeseries(
+            "Memory",
+            description=(
+                "Share of each node's memory in use (of the container's limit where there is one). At 95 % Ray kills "
+                "workers."
+            ),
+            unit="percentunit",
+            queries=[panels.query(reader.read(NODE_MEMORY, NODE), "{{instance}}")],
+            min=0,
+            max=1,
+            thresholds=common.UTILIZATION,
+        ),
+        panels.timeseries(
+            "Disk",
+            description="Share of the disk under Ray's temporary directory in use.",
+            unit="percentunit",
+            queries=[panels.query(reader.read(NODE_DISK, NODE), "{{instance}}")],
+            min=0,
+            max=1,
+            thresholds=common.UTILIZATION,
+        ),
+        panels.timeseries(
+            "Object store",
+            description=(
+                "Shared memory held by objects, and objects spilled to disk because it was full. Large requests, "
+                "answers and weights pass through here; spilling makes them slow."
+            ),
+            unit="bytes",
+            queries=[panels.query(shared, "{{instance}} memory"), panels.query(spilled, "{{instance}} spilled")],
+            min=0,
+            colors={"/spilled$/": PALETTE.at_risk},
+        ),
+        panels.timeseries(
+            "Network",
+            description="Bytes per second in and out of each node, loopback not counted.",
+            unit="Bps",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_node_network_receive_speed"), NODE, "max"), "{{instance}} in"
+                ),
+                panels.query(
+                    promql.total(reader.select("ray_node_network_send_speed"), NODE, "max"), "{{instance}} out"
+                ),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Disk traffic",
+            description="Bytes per second read from and written to the node's disks.",
+            unit="Bps",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_node_disk_io_read_speed"), NODE, "max"), "{{instance}} read"
+                ),
+                panels.query(
+                    promql.total(reader.select("ray_node_disk_io_write_speed"), NODE, "max"),
+                    "{{instance}} written",
+                ),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Ray's own processes",
+            description=(
+                "CPU of raylet, GCS, agents, proxies and the controller, apart from replicas. 100 % is one core."
+            ),
+            unit="percent",
+            queries=[panels.query(promql.total(own, ("program",)), "{{program}}")],
+            min=0,
+        ),
+    ]
+
+
+def _handed_out(reader: Reader, resource: str) -> str:
+    used = promql.total(reader.select("ray_resources", Name=f'="{resource}"', State='="USED"'))
+    return promql.ratio(used, promql.total(reader.select("ray_resources", Name=f'="{resource}"')))
+
+
+def resources(reader: Reader) -> list[Panel]:
+    """Logical resources, and what waits for them."""
+    actors = promql.total(reader.select("ray_actors", Source='="gcs"', Name='=~"ServeReplica:.*"'), ("State",))
+    return [
+        panels.timeseries(
+            "Handed out",
+            description=(
+                "Share of the cluster's logical CPUs and memory that Ray promised to replicas and tasks. It says "
+                "nothing about how busy they are; at 100 % the next replica waits."
+            ),
+            unit="percentunit",
+            queries=[
+                panels.query(_handed_out(reader, "CPU"), "CPU"),
+                panels.query(_handed_out(reader, "memory"), "memory"),
+            ],
+            min=0,
+            max=1,
+        ),
+        panels.timeseries(
+            "Tasks without a place by reason",
+            description=(
+                "Why tasks and actors wait: for resources (the cluster is full), infeasible (no node can ever take "
+                "them), for a worker process to start, for memory."
+            ),
+            unit="short",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_scheduler_unscheduleable_tasks"), ("Reason",)), "{{Reason}}"
+                )
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Replica actors by state",
+            description=(
+                "Serve's replicas as Ray's actors. PENDING_CREATION that stays means that they cannot be placed."
+            ),
+            unit="short",
+            queries=[panels.query(actors, "{{State}}")],
+            min=0,
+        ),
+        panels.timeseries(
+            "Autoscaler's nodes",
+            description="Nodes that run and that the cluster autoscaler is starting.",
+            unit="short",
+            queries=[
+                panels.query(promql.total(reader.select("autoscaler_active_nodes")), "running"),
+                panels.query(promql.total(reader.select("autoscaler_pending_nodes")), "starting"),
+            ],
+            min=0,
+            width=12,
+        ),
+        panels.timeseries(
+            "Nodes that failed to start",
+            description="Nodes that the cluster autoscaler lost recently, by type.",
+            unit="short",
+            queries=[
+                panels.query(
+                    promql.total(reader.select("autoscaler_recently_failed_nodes"), ("NodeType",)), "{{NodeType}}"
+                )
+            ],
+            min=0,
+            absent="a node that the autoscaler lost",
+            width=12,
+        ),
+    ]
+
+
+def gpus(reader: Reader, whole: Reader) -> list[Panel]:
+    """Use, memory, temperature and power of each GPU."""
+    by = ("instance", "GpuIndex")
+    legend = "{{instance}} GPU {{GpuIndex}}"
+    memory = promql.total(reader.select("ray_node_gram_used"), by, "max")
+    free = promql.total(reader.select("ray_node_gram_available"), by, "max")
+    return [
+        panels.timeseries(
+            "GPUs handed out",
+            description="Share of the cluster's GPUs promised to replicas.",
+            unit="percentunit",
+            queries=[panels.query(_handed_out(whole, "GPU"), "GPU")],
+            width=24,
+            min=0,
+            max=1,
+            absent=NEEDS_GPU,
+        ),
+        panels.timeseries(
+            "GPU use",
+            description=(
+                "Share of time in which each GPU had work. Low while replicas wait in line means that the CPU side or "
+                "the batching holds it back."
+            ),
+            unit="percent",
+            queries=[panels.query(promql.total(reader.select("ray_node_gpus_utilization"), by, "max"), legend)],
+            width=6,
+            min=0,
+            max=100,
+            absent=NEEDS_GPU,
+        ),
+        panels.timeseries(
+            "GPU memory",
+            description="Share of each GPU's memory in use.",
+            unit="percentunit",
+            queries=[panels.query(f"{memory} / ({memory} + {free})", legend)],
+            width=6,
+            min=0,
+            max=1,
+            thresholds=common.UTILIZATION,
+            absent=NEEDS_GPU,
+        ),
+        panels.timeseries(
+            "GPU temperature",
+            description="Temperature of each GPU; data centre cards slow down in the eighties.",
+            unit="celsius",
+            queries=[panels.query(promql.total(reader.select("ray_node_gpu_temperature_celsius"), by, "max"), legend)],
+            width=6,
+            absent=NEEDS_GPU,
+        ),
+        panels.timeseries(
+            "GPU power",
+            description="Power that each GPU draws.",
+            unit="watt",
+            queries=[
+                panels.query(
+                    f"{promql.total(reader.select('ray_node_gpu_power_milliwatts'), by, 'max')} / 1000", legend
+                )
+            ],
+            width=6,
+            min=0,
+            absent=NEEDS_GPU,
+        ),
+    ]

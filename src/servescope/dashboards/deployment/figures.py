@@ -1,0 +1,22 @@
+"""Expressions that several rows of the deployment dashboard share."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.promql import DEPLOYMENT
+from servescope.promql.signals import (
+    DEPLOYMENT_REQUESTS,
+    Reader,
+)
+
+REPLICA_LEGEND = "{{deployment}} {{replica}}"
+
+
+def failed_ratio(reader: Reader, by: promql.Labels = ()) -> str:
+    """Share of calls that ended in an exception, 0 to 1."""
+    return promql.ratio(reader.read(DEPLOYMENT_REQUESTS, by, outcome='="error"'), reader.read(DEPLOYMENT_REQUESTS, by))
+
+
+def counted(reader: Reader, counter: str, by: promql.Labels = DEPLOYMENT) -> str:
+    """Events in each interval of the graph; zero for a living deployment without any."""
+    return promql.or_zero(promql.events(reader.scope, counter, by, window="$__interval"), reader.scope)

@@ -1,0 +1,289 @@
+"""What is asked of the deployment: calls, their outcome, their time, and who waits."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards import common
+from servescope.dashboards.common import DEPLOYMENT_LEGEND, WINDOW, histogram_quantile
+from servescope.dashboards.deployment.figures import failed_ratio
+from servescope.dashboards.rows import logs
+from servescope.grafana import panels
+from servescope.grafana.colors import PALETTE
+from servescope.grafana.model import Panel, Threshold
+from servescope.promql import DEPLOYMENT, capacity
+from servescope.promql.signals import (
+    DEPLOYMENT_REQUESTS,
+    PROCESSING_LATENCY,
+    QUEUED,
+    REPLICAS,
+    ROUTER_WAIT,
+    RUNNING,
+    SUBMITTED,
+    TARGET_REPLICAS,
+    Reader,
+)
+
+
+def now(reader: Reader) -> list[Panel]:
+    """The figures of now."""
+    missing = promql.total(
+        promql.replica_gap(reader.read(TARGET_REPLICAS, DEPLOYMENT), reader.read(REPLICAS, DEPLOYMENT))
+    )
+    return [
+        panels.stat(
+            "Calls",
+            description="Calls that the replicas finish per second, failed ones counted.",
+            unit="reqps",
+            queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS))],
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+        panels.stat(
+            "Failed share",
+            description=(
+                "Share of calls that ended in an exception. HTTP errors raised on purpose (HTTPException) and "
+                "rejected requests are no exceptions to Serve; see the overview for those."
+            ),
+            unit="percentunit",
+            queries=[panels.query(failed_ratio(reader))],
+            thresholds=common.ERROR_RATIO,
+        ),
+        panels.stat(
+            "Processing p95",
+            description="95 % of calls took at most this long in the replica, waiting not included.",
+            unit="ms",
+            queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY))],
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+        panels.stat(
+            "Waiting",
+            description="Requests that wait in proxies and handles for a replica with room.",
+            unit="short",
+            queries=[panels.query(reader.read(QUEUED))],
+            thresholds=common.ANY_IS_RISKY,
+        ),
+        panels.stat(
+            "In progress",
+            description="Requests that the replicas are working on now.",
+            unit="short",
+            queries=[panels.query(reader.read(RUNNING))],
+            thresholds=(Threshold(None, PALETTE.neutral),),
+        ),
+        panels.stat(
+            "Missing replicas",
+            description="Replicas wanted and not healthy. Normal is 0 but for the minute after a scale-up.",
+            unit="none",
+            queries=[panels.query(missing)],
+            thresholds=common.ANY_IS_RISKY,
+        ),
+    ]
+
+
+def calls(reader: Reader) -> list[Panel]:
+    """Calls by outcome, deployment, exception and route."""
+    routed = reader.scope.narrowed(route='=~"$route"')
+    by_route = ("application", "deployment", "route")
+    failures = promql.events(
+        reader.scope, "ray_serve_deployment_error_counter_total", ("deployment", "exception_type"), window="$__interval"
+    )
+    return [
+        panels.timeseries(
+            "Calls by outcome",
+            description="Calls finished per second: those that returned (blue) and those that raised (red).",
+            unit="reqps",
+            queries=[
+                panels.query(reader.read(DEPLOYMENT_REQUESTS, (), outcome='="ok"'), "ok"),
+                panels.query(reader.read(DEPLOYMENT_REQUESTS, (), outcome='="error"'), "error"),
+            ],
+            stack=True,
+            colors={"ok": PALETTE.neutral, "error": PALETTE.failing},
+            links=(logs.TO_LOGS,),
+        ),
+        panels.timeseries(
+            "Calls by deployment",
+            description="Calls finished per second for each deployment, failed ones counted.",
+            unit="reqps",
+            queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+        ),
+        panels.timeseries(
+            "Failed share by deployment",
+            description="Share of each deployment's calls that ended in an exception. Absent while nobody calls it.",
+            unit="percentunit",
+            queries=[panels.query(failed_ratio(reader, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+            thresholds=common.ERROR_RATIO,
+        ),
+        panels.timeseries(
+            "Failed calls by exception",
+            description=(
+                "Exceptions in each interval, the first of a kind counted. RayTaskError(X) means that a deployment "
+                "further down raised X; CancelledError is a client or a timeout that gave up. Ray before 2.60 does "
+                "not name them."
+            ),
+            unit="short",
+            queries=[panels.query(failures, "{{deployment}} {{exception_type}}")],
+            bars=True,
+        ),
+        panels.timeseries(
+            "Calls by route",
+            description=(
+                "Calls finished per second by the route that the client asked for, also in deployments further down."
+            ),
+            unit="reqps",
+            queries=[
+                panels.query(
+                    promql.total(promql.deployment_requests(routed, WINDOW), by_route),
+                    "{{deployment}} {{route}}",
+                )
+            ],
+        ),
+        panels.timeseries(
+            "Calls asked of handles",
+            description=(
+                "Calls that other deployments and the proxies made per second, by the deployment called. More calls "
+                "asked for than finished means that they pile up or are rejected."
+            ),
+            unit="reqps",
+            queries=[
+                panels.query(
+                    promql.total(reader.scope.rate("ray_serve_num_router_requests_total", WINDOW), DEPLOYMENT),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+        ),
+    ]
+
+
+def latency(reader: Reader) -> list[Panel]:
+    """Processing times."""
+    routed = reader.scope.narrowed(route='=~"$route"')
+    by_route = promql.total(
+        routed.rate("ray_serve_deployment_processing_latency_ms_bucket", WINDOW),
+        ("deployment", "route", "le"),
+    )
+    longest = promql.total(reader.select("ray_serve_deployment_max_processing_latency_ms"), DEPLOYMENT, "max")
+    return [
+        panels.timeseries(
+            "Processing time",
+            description=(
+                "Time that replicas spend on a call, failed ones included, waiting not. Exact only to the bucket."
+            ),
+            unit="ms",
+            queries=common.quantile_queries(reader, PROCESSING_LATENCY),
+            min=0,
+        ),
+        panels.timeseries(
+            "Processing time p95 by deployment",
+            description=(
+                "95 % of each deployment's calls took at most this long in the replica. A caller's time holds the "
+                "time of what it calls: the culprit is the lowest deployment that moved."
+            ),
+            unit="ms",
+            queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.heatmap(
+            "Processing time distribution",
+            description="How many calls per second fell into each bucket.",
+            unit="ms",
+            target=panels.query(reader.read(PROCESSING_LATENCY, ("le",))),
+            width=8,
+        ),
+        panels.timeseries(
+            "Processing time p95 by route",
+            description="95 % of calls for each route took at most this long, by deployment.",
+            unit="ms",
+            queries=[panels.query(promql.quantile(0.95, by_route), "{{deployment}} {{route}}")],
+            width=12,
+            min=0,
+        ),
+        panels.timeseries(
+            "Longest call",
+            description="The longest call of the last minute, exact, not from buckets. Ray has it since 2.60.",
+            unit="ms",
+            queries=[panels.query(longest, DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+        ),
+    ]
+
+
+def queue(reader: Reader) -> list[Panel]:
+    """Waiting requests and routing."""
+    routing = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks", WINDOW)
+    backing_off = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
+    return [
+        panels.timeseries(
+            "Waiting requests",
+            description="Requests that wait in proxies and handles, by the deployment that they wait for.",
+            unit="short",
+            queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Waiting requests of the fullest caller",
+            description=(
+                "max_queued_requests (dashed, where there is one) is a limit for each caller (each proxy and each "
+                "handle), so this is the one to hold against it: at the limit that caller's requests are turned away."
+            ),
+            unit="short",
+            queries=[
+                panels.query(capacity.fullest_caller(reader), DEPLOYMENT_LEGEND),
+                panels.query(capacity.queue_limit(reader), f"{DEPLOYMENT_LEGEND} limit"),
+            ],
+            min=0,
+            dashed=("/limit$/",),
+        ),
+        panels.timeseries(
+            "Wait for a replica",
+            description=(
+                "Time from the routing of a request until a replica took it. Near 0 is normal; it grows when all "
+                "replicas are at max_ongoing_requests."
+            ),
+            unit="ms",
+            queries=common.quantile_queries(reader, ROUTER_WAIT),
+            min=0,
+        ),
+        panels.timeseries(
+            "Requests out and in progress",
+            description=(
+                "Handed to replicas by callers (grey) and worked on by replicas (blue). A lasting difference means "
+                "that answers are on their way or replicas are stuck."
+            ),
+            unit="short",
+            queries=[
+                panels.query(reader.read(RUNNING), "in progress"),
+                panels.query(reader.read(SUBMITTED), "handed over"),
+            ],
+            min=0,
+            colors={"in progress": PALETTE.neutral, "handed over": PALETTE.muted},
+        ),
+        panels.timeseries(
+            "Routing tasks",
+            description=(
+                "The most routing tasks that callers had at once in the interval, and how many of them were backing "
+                "off because every replica was full. Ray drops these series when nothing changes, also while requests "
+                "hang."
+            ),
+            unit="short",
+            queries=[
+                panels.query(promql.total(routing, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} routing"),
+                panels.query(promql.total(backing_off, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} backing off"),
+            ],
+            min=0,
+        ),
+        panels.timeseries(
+            "Wait for arguments p95",
+            description=(
+                "Time that calls spent waiting for the results of other calls passed to them, before they were "
+                "routed. Ray has it since 2.60."
+            ),
+            unit="ms",
+            queries=[
+                panels.query(
+                    histogram_quantile(reader, 0.95, "ray_serve_router_args_resolution_latency_ms", by=DEPLOYMENT),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            min=0,
+        ),
+    ]

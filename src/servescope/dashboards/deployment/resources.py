@@ -1,0 +1,79 @@
+"""What the replica processes use: CPU, memory, event loop, GPUs."""
+
+from __future__ import annotations
+
+from servescope import promql
+from servescope.dashboards.common import DEPLOYMENT_LEGEND, WINDOW
+from servescope.grafana import panels
+from servescope.grafana.model import Panel
+from servescope.promql import DEPLOYMENT
+from servescope.promql.signals import (
+    REPLICA_CPU,
+    REPLICA_MEMORY,
+    Reader,
+)
+
+
+def processes(reader: Reader) -> list[Panel]:
+    """CPU, memory and event loops of the replica processes."""
+    lag = promql.total(
+        reader.scope.rate("ray_serve_event_loop_scheduling_latency_ms_bucket", WINDOW),
+        (*DEPLOYMENT, "loop_type", "le"),
+    )
+    return [
+        panels.timeseries(
+            "CPU",
+            description="CPU cores that the replica processes use, all replicas of the deployment together.",
+            unit="short",
+            queries=[panels.query(reader.read(REPLICA_CPU, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Memory",
+            description=(
+                "Resident memory of the replica processes, all replicas together; shared pages count once for each."
+            ),
+            unit="bytes",
+            queries=[panels.query(reader.read(REPLICA_MEMORY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
+        ),
+        panels.timeseries(
+            "Event loop lag p99",
+            description=(
+                "How late the event loop of the replica gets its turn; user_code is the one that runs your async "
+                "methods. Tens of milliseconds mean that something blocks it: move that work to a thread or a sync "
+                "method."
+            ),
+            unit="ms",
+            queries=[panels.query(promql.quantile(0.99, lag), f"{DEPLOYMENT_LEGEND} {{{{loop_type}}}}")],
+            min=0,
+        ),
+    ]
+
+
+def _replica_gpu(reader: Reader, gauge: str) -> str:
+    return promql.total(promql.replica_processes(reader.scope, gauge), DEPLOYMENT)
+
+
+def gpus(reader: Reader) -> list[Panel]:
+    """GPUs as the replica processes use them."""
+    return [
+        panels.timeseries(
+            "GPU use",
+            description="GPU time used by the replica processes, all replicas together; 100 % is one full GPU.",
+            unit="percent",
+            queries=[panels.query(_replica_gpu(reader, "ray_component_gpu_percentage"), DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+            absent="a GPU in use by a replica",
+        ),
+        panels.timeseries(
+            "GPU memory",
+            description="GPU memory held by the replica processes, all replicas together.",
+            unit="decmbytes",
+            queries=[panels.query(_replica_gpu(reader, "ray_component_gpu_memory_mb"), DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+            absent="a GPU in use by a replica",
+        ),
+    ]
