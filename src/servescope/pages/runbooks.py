@@ -53,12 +53,12 @@ def page(alert: Alert) -> str:
         "`dashboard_url` leads there.",
         "",
     ]
-    for number, (question, query) in enumerate(alert.diagnose, 1):
+    for number, (question, query) in enumerate(alert.diagnosis, 1):
         lines.append(f"{number}. {question}")
         if query:
             lines += ["", "   ```promql", f"   {query}", "   ```", ""]
-    lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mend), "", "## The rule", ""]
-    waits = f"It fires after {alert.wait}." if alert.wait else "It fires at once."
+    lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mitigation), "", "## The rule", ""]
+    waits = f"It fires after {alert.for_}." if alert.for_ else "It fires at once."
     lines.append(f"{waits} Needs {alert.needs}." if alert.needs else waits)
     lines += ["", "```promql", alert.expr, "```", "", "## Proof", ""]
     lines.append(f"Drill: `{alert.drill}` (tests/drill/faults.py)." if alert.drill else f"No drill: {alert.no_drill}.")

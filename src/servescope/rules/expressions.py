@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from servescope import promql
-from servescope.promql import Labels, Scope
+from servescope.promql import DEPLOYMENT, Labels, Scope
 from servescope.settings import Settings
 
 
@@ -65,6 +65,20 @@ class Expressions:
         """
         fast = self.events(f"{family}_bucket", window, *labels, le=bound(bound_ms), **extra)
         return f"1 - {fast} / ({self.events(f'{family}_count', window, *labels, **extra)} > 0)"
+
+    def target_replicas(self) -> str:
+        """Replicas that the controller wants now, by deployment."""
+        return self.total("max", self.now("ray_serve_autoscaling_target_replicas"), *DEPLOYMENT)
+
+    def healthy_replicas(self) -> str:
+        """Replicas that pass their health check now, by deployment."""
+        return self.total("sum", self.now("ray_serve_deployment_replica_healthy"), *DEPLOYMENT)
+
+    def actors_by_deployment(self, actors: str) -> str:
+        """Sum an expression over `ray_actors` by deployment, which only the actor's name tells of a replica."""
+        for group, label in ((1, "application"), (2, "deployment")):
+            actors = f'label_replace({actors}, "{label}", "${group}", "Name", "ServeReplica:(.*):([^:]*)")'
+        return self.total("sum", actors, *DEPLOYMENT)
 
     def controller_turns(self, window: str) -> str:
         """The clusters whose controller has finished rounds in the window; its counter is a gauge."""

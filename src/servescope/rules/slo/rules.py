@@ -143,7 +143,7 @@ def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
     counted = f"sum_over_time(serve_slo:errors:events1m{selector}[{pair.long}])"
     return _alert(
         severity=pair.severity,
-        wait=pair.wait,
+        for_=pair.for_,
         expr=(
             f"serve_slo:error_ratio:ratio{pair.long}{selector} > {limit:g}\n"
             f"# the short window ends the alert soon after the trouble ends\n"
@@ -159,11 +159,11 @@ def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
     )
 
 
-def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
+def _alert(*, severity: str, for_: str, expr: str, description: str) -> Alert:
     return Alert(
         name=ALERT,
         severity=severity,
-        wait=wait,
+        for_=for_,
         labels=LABELS,
         expr=expr,
         summary="An error budget burns too fast.",
@@ -173,7 +173,7 @@ def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
             "in an hour, 5 % in six hours), two open a ticket (10 % in a day, 10 % in three days)."
         ),
         impact="As much as the promise says they must not: errors, refusals, or slow answers.",
-        diagnose=(
+        diagnosis=(
             ("How much is left?", "serve_slo:error_budget_left:ratio"),
             ("How fast does it go? 1 is the pace that spends it exactly.", "serve_slo:burn_rate:ratio1h"),
             (
@@ -181,7 +181,7 @@ def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
                 "sum by (application, route, status_code) (rate(ray_serve_num_http_requests_total[5m]))",
             ),
         ),
-        mend=(
+        mitigation=(
             "Follow the cause's own alert: RayServeErrorRatioHigh, RayServeBackPressure or RayServeLatencyHigh.",
             "A budget that is spent is a reason to hold back risky deploys until it has recovered.",
         ),
