@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from servescope.promql.durations import milliseconds, shorten
 from servescope.promql.lint import check
 from servescope.rules import alerts
 from servescope.rules import prometheus as prometheus_rules
+from servescope.rules.alert import Group
 from servescope.settings import Settings
 from tests.support import promtool
 
@@ -87,6 +89,12 @@ def test_the_index_lists_every_page():
     index = pages.pop(Path("README.md"))
     assert [path for path in pages if f"]({path})" not in index] == []
     assert {f"{alert.name}.md" for alert in ALERTS} | {"RayServeErrorBudgetBurn.md"} == {str(path) for path in pages}
+
+
+def test_a_bar_in_a_summary_does_not_end_its_cell():
+    alert = dataclasses.replace(ALERTS[0], name="RayServeX", summary="Either a|b or `c|d`.")
+    index = runbooks.pages([Group(name="x", title="X", alerts=(alert,))])[Path("README.md")]
+    assert "\n| [RayServeX](RayServeX.md) | critical | Either a\\|b or `c\\|d`. |\n" in index
 
 
 def test_links_follow_the_settings():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from servescope.pages.markdown import table
 from servescope.rules import alerts
 from servescope.rules.alert import Alert, Group
 from servescope.rules.slo import rules as slo_rules
@@ -19,7 +20,11 @@ _WAKES = {
 
 def all_groups(settings: Settings) -> list[Group]:
     """Every group that has pages: those of the alert file, and the alert that each SLO gets."""
-    return [*alerts.groups(settings), Group("slo", "Service level objectives", (slo_rules.runbook_alert(),))]
+    return [*alerts.groups(settings), _slo_group()]
+
+
+def _slo_group() -> Group:
+    return Group(name="slo", title="Service level objectives", alerts=(slo_rules.runbook_alert(),))
 
 
 def pages(groups: list[Group]) -> dict[Path, str]:
@@ -86,6 +91,6 @@ def _index(groups: list[Group]) -> str:
         "to wake somebody, warning to be looked at in working hours, info to explain.",
     ]
     for group in groups:
-        lines += ["", f"## {group.title}", "", "| alert | severity | says |", "|---|---|---|"]
-        lines += [f"| [{a.name}]({a.name}.md) | {a.severity} | {a.summary} |" for a in group.alerts]
+        rows = [(f"[{alert.name}]({alert.name}.md)", alert.severity, alert.summary) for alert in group.alerts]
+        lines += ["", f"## {group.title}", "", *table(("alert", "severity", "says"), rows)]
     return "\n".join(lines) + "\n"
