@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from servescope.promql.durations import milliseconds, shorten
 from servescope.promql.lint import check
 from servescope.rules import alerts
 from servescope.rules import prometheus as prometheus_rules
+from servescope.rules.alert import Group
 from servescope.settings import Settings
 from tests.support import promtool
 
@@ -30,6 +32,20 @@ def test_names_are_unique_and_say_what_they_are_about():
     assert [name for name in names if not re.fullmatch(r"(RayServe|RayCluster|RayGpu|Servescope)[A-Z]\w+", name)] == []
 
 
+def test_each_alert_is_the_function_of_its_name_and_no_module_takes_from_another():
+    written = {}
+    for path in (ROOT / "src/servescope/rules/alerts").glob("[a-z]*.py"):
+        text = path.read_text()
+        assert "servescope.rules.alerts" not in text, path
+        written |= dict(
+            re.findall(r'^def (\w+)\(exprs: Expressions\) -> Alert:\n(?: .*\n|\n)*? +name="(\w+)"', text, re.M)
+        )
+    assert sorted(written.values()) == sorted(alert.name for alert in ALERTS)
+    for function, name in written.items():
+        own = re.sub("^(RayServe|RayCluster|Ray|Servescope)", "", name)
+        assert function == re.sub("(?<!^)(?=[A-Z])", "_", own).lower()
+
+
 @pytest.mark.parametrize("alert", EACH)
 def test_the_expression_passes_the_lint_and_keeps_the_labels_it_tells(alert):
     if alert.expr == "vector(1)":
@@ -41,8 +57,8 @@ def test_the_expression_passes_the_lint_and_keeps_the_labels_it_tells(alert):
 
 @pytest.mark.parametrize("alert", EACH)
 def test_runbook_queries_pass_the_lint(alert):
-    assert alert.diagnose
-    for question, query in alert.diagnose:
+    assert alert.diagnosis
+    for question, query in alert.diagnosis:
         assert question
         if query:
             assert check(query, SETTINGS) == [], query
@@ -52,7 +68,7 @@ def test_runbook_queries_pass_the_lint(alert):
 def test_texts_are_complete(alert):
     assert re.fullmatch(r"[A-Z].*[^.]\.", alert.summary)
     assert "{{" not in alert.summary, "the summary is the same for all instances"
-    for text in (alert.description, alert.meaning, alert.impact, *alert.mend):
+    for text in (alert.description, alert.meaning, alert.impact, *alert.mitigation):
         assert text.endswith("."), text
     used = set(re.findall(r"\$labels\.(\w+)", alert.description))
     assert used <= {*alert.labels, SETTINGS.cluster_label}
@@ -74,6 +90,12 @@ def test_the_index_lists_every_page():
     index = pages.pop(Path("README.md"))
     assert [path for path in pages if f"]({path})" not in index] == []
     assert {f"{alert.name}.md" for alert in ALERTS} | {"RayServeErrorBudgetBurn.md"} == {str(path) for path in pages}
+
+
+def test_a_bar_in_a_summary_does_not_end_its_cell():
+    alert = dataclasses.replace(ALERTS[0], name="RayServeX", summary="Either a|b or `c|d`.")
+    index = runbooks.pages([Group(name="x", title="X", alerts=(alert,))])[Path("README.md")]
+    assert "\n| [RayServeX](RayServeX.md) | critical | Either a\\|b or `c\\|d`. |\n" in index
 
 
 def test_links_follow_the_settings():

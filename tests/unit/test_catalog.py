@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from servescope import catalog
 from servescope.catalog import BY_NAME, METRICS
-from servescope.catalog.model import Kind, Source
+from servescope.catalog.model import Kind, Origin, Source
 from servescope.errors import ServescopeError
 from servescope.pages import metrics as metrics_page
 
@@ -95,6 +95,18 @@ def test_event_driven_gauges_are_those_that_were_seen_to_vanish():
         "ray_serve_batch_queue_length",
         "ray_serve_long_poll_pending_clients",
     }
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_every_origin_tells_its_labels(origin):
+    assert origin.value, "of an empty value Python 3.11.2 makes an object()"
+    assert isinstance(origin.labels, tuple)
+    assert all(isinstance(label, str) for label in origin.labels)
+
+
+def test_every_metric_allows_the_labels_of_its_origin():
+    assert [metric.name for metric in METRICS if not set(metric.origin.labels) < catalog.allowed_labels(metric)] == []
+    assert catalog.allowed_labels(BY_NAME["up"]) == {"job", "instance"}
 
 
 def test_an_unknown_name_is_refused_with_the_closest_one():

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from servescope.catalog.core import AUTOSCALER, CLUSTER, DASHBOARD, GCS, SCHEDULING
 from servescope.catalog.exporter import EXPORTER
-from servescope.catalog.haproxy import HAPROXY_METRICS
+from servescope.catalog.haproxy import HAPROXY
 from servescope.catalog.log_agents import LOG_AGENTS
 from servescope.catalog.model import OTEL_SCOPE_LABELS, Kind, Metric, Origin
 from servescope.catalog.nodes import GPUS, NODES, OBJECTS, PROCESSES
@@ -31,7 +31,7 @@ METRICS: tuple[Metric, ...] = (
     *LIFECYCLE,
     *CONTROLLER,
     *LOOPS,
-    *HAPROXY_METRICS,
+    *HAPROXY,
     *NODES,
     *GPUS,
     *PROCESSES,
@@ -81,7 +81,7 @@ def metric_of_sample(sample: str) -> Metric:
 
 def allowed_labels(entry: Metric) -> frozenset[str]:
     """Every label that a query over the metric may name; the user's cluster label is the caller's to add."""
-    labels = {*entry.labels, *entry.older_labels, *entry.origin.value, "job", "instance"}
+    labels = {*entry.labels, *entry.older_labels, *entry.origin.labels, "job", "instance"}
     if entry.origin is not Origin.NONE:
         labels |= set(OTEL_SCOPE_LABELS)
     if entry.kind is Kind.HISTOGRAM:

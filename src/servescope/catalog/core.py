@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from servescope.catalog.labels import BORN_AT_1
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, Origin, Source, group
+from servescope.catalog.remarks import BORN_AT_1
 
 SCHEDULING = group(
     "Actors, tasks and scheduling",

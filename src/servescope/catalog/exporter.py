@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from servescope.catalog.labels import APP, AUTOSCALING_ONLY, DEPLOYMENT, REPLICA
+from servescope.catalog.labels import APPLICATION, DEPLOYMENT, REPLICA
 from servescope.catalog.model import COUNTER, GAUGE, Metric, Origin, Source, group
+from servescope.catalog.remarks import AUTOSCALING_ONLY
 
 EXPORTER = group(
     "State exporter",
@@ -25,7 +26,7 @@ EXPORTER = group(
         name="servescope_application_last_deployed_timestamp_seconds",
         kind=GAUGE,
         unit="s",
-        labels=APP,
+        labels=APPLICATION,
         help="Unix time of the last deploy that named the application.",
         trap="A deploy moves it for every application of the file, changed or not; the fingerprint tells what changed.",
     ),
@@ -56,46 +57,134 @@ EXPORTER = group(
         help="num_replicas of a deployment that does not scale.",
         appears="deployments with a fixed num_replicas",
     ),
-    *(
-        Metric(
-            name=f"servescope_deployment_{name}",
-            kind=GAUGE,
-            unit=unit,
-            labels=DEPLOYMENT,
-            help=help,
-            appears=AUTOSCALING_ONLY,
-            needs=needs,
-        )
-        for name, unit, help, needs in (
-            ("min_replicas", "replicas", "Fewest replicas.", ""),
-            ("max_replicas", "replicas", "Most replicas: the ceiling of the load and of the bill.", ""),
-            ("initial_replicas", "replicas", "Replicas to start with.", "initial_replicas set"),
-            ("target_ongoing_requests", "requests", "Requests that each replica should carry.", ""),
-            ("upscale_delay_seconds", "s", "How long demand must be high before replicas are added.", ""),
-            ("downscale_delay_seconds", "s", "How long demand must be low before replicas are removed.", ""),
-        )
+    Metric(
+        name="servescope_deployment_min_replicas",
+        kind=GAUGE,
+        unit="replicas",
+        labels=DEPLOYMENT,
+        help="Fewest replicas.",
+        appears=AUTOSCALING_ONLY,
     ),
-    *(
-        # Ray's REST API tells these from 2.60 on.
-        Metric(name=f"servescope_deployment_{name}", kind=GAUGE, unit=unit, labels=DEPLOYMENT, help=help, since="2.60")
-        for name, unit, help in (
-            ("backpressure_status_code", "HTTP status", "Status of requests turned away because a queue is full."),
-            ("rolling_update_percentage", "ratio", "Share of replicas that a rolling update replaces at once, 0 to 1."),
-        )
+    Metric(
+        name="servescope_deployment_max_replicas",
+        kind=GAUGE,
+        unit="replicas",
+        labels=DEPLOYMENT,
+        help="Most replicas: the ceiling of the load and of the bill.",
+        appears=AUTOSCALING_ONLY,
     ),
-    *(
-        Metric(name=f"servescope_deployment_{name}", kind=GAUGE, unit=unit, labels=DEPLOYMENT, help=help)
-        for name, unit, help in (
-            ("target_replicas", "replicas", "Replicas that the controller wants."),
-            ("max_ongoing_requests", "requests", "Requests that one replica takes at once."),
-            ("max_queued_requests", "requests", "Requests that may wait at each caller; -1 is no limit."),
-            ("graceful_shutdown_timeout_seconds", "s", "How long a stopping replica may finish its requests."),
-            ("health_check_period_seconds", "s", "Time between health checks."),
-            ("health_check_timeout_seconds", "s", "How long a health check may take."),
-            ("replica_cpus", "CPUs", "CPUs that each replica reserves, its placement group included."),
-            ("replica_gpus", "GPUs", "GPUs that each replica reserves, its placement group included."),
-            ("replica_memory_bytes", "bytes", "Memory that each replica reserves; 0 when it reserves none."),
-        )
+    Metric(
+        name="servescope_deployment_initial_replicas",
+        kind=GAUGE,
+        unit="replicas",
+        labels=DEPLOYMENT,
+        help="Replicas to start with.",
+        appears=AUTOSCALING_ONLY,
+        needs="initial_replicas set",
+    ),
+    Metric(
+        name="servescope_deployment_target_ongoing_requests",
+        kind=GAUGE,
+        unit="requests",
+        labels=DEPLOYMENT,
+        help="Requests that each replica should carry.",
+        appears=AUTOSCALING_ONLY,
+    ),
+    Metric(
+        name="servescope_deployment_upscale_delay_seconds",
+        kind=GAUGE,
+        unit="s",
+        labels=DEPLOYMENT,
+        help="How long demand must be high before replicas are added.",
+        appears=AUTOSCALING_ONLY,
+    ),
+    Metric(
+        name="servescope_deployment_downscale_delay_seconds",
+        kind=GAUGE,
+        unit="s",
+        labels=DEPLOYMENT,
+        help="How long demand must be low before replicas are removed.",
+        appears=AUTOSCALING_ONLY,
+    ),
+    # Ray's REST API tells these two from 2.60 on.
+    Metric(
+        name="servescope_deployment_backpressure_status_code",
+        kind=GAUGE,
+        unit="HTTP status",
+        labels=DEPLOYMENT,
+        help="Status of requests turned away because a queue is full.",
+        since="2.60",
+    ),
+    Metric(
+        name="servescope_deployment_rolling_update_percentage",
+        kind=GAUGE,
+        unit="ratio",
+        labels=DEPLOYMENT,
+        help="Share of replicas that a rolling update replaces at once, 0 to 1.",
+        since="2.60",
+    ),
+    Metric(
+        name="servescope_deployment_target_replicas",
+        kind=GAUGE,
+        unit="replicas",
+        labels=DEPLOYMENT,
+        help="Replicas that the controller wants.",
+    ),
+    Metric(
+        name="servescope_deployment_max_ongoing_requests",
+        kind=GAUGE,
+        unit="requests",
+        labels=DEPLOYMENT,
+        help="Requests that one replica takes at once.",
+    ),
+    Metric(
+        name="servescope_deployment_max_queued_requests",
+        kind=GAUGE,
+        unit="requests",
+        labels=DEPLOYMENT,
+        help="Requests that may wait at each caller; -1 is no limit.",
+    ),
+    Metric(
+        name="servescope_deployment_graceful_shutdown_timeout_seconds",
+        kind=GAUGE,
+        unit="s",
+        labels=DEPLOYMENT,
+        help="How long a stopping replica may finish its requests.",
+    ),
+    Metric(
+        name="servescope_deployment_health_check_period_seconds",
+        kind=GAUGE,
+        unit="s",
+        labels=DEPLOYMENT,
+        help="Time between health checks.",
+    ),
+    Metric(
+        name="servescope_deployment_health_check_timeout_seconds",
+        kind=GAUGE,
+        unit="s",
+        labels=DEPLOYMENT,
+        help="How long a health check may take.",
+    ),
+    Metric(
+        name="servescope_deployment_replica_cpus",
+        kind=GAUGE,
+        unit="CPUs",
+        labels=DEPLOYMENT,
+        help="CPUs that each replica reserves, its placement group included.",
+    ),
+    Metric(
+        name="servescope_deployment_replica_gpus",
+        kind=GAUGE,
+        unit="GPUs",
+        labels=DEPLOYMENT,
+        help="GPUs that each replica reserves, its placement group included.",
+    ),
+    Metric(
+        name="servescope_deployment_replica_memory_bytes",
+        kind=GAUGE,
+        unit="bytes",
+        labels=DEPLOYMENT,
+        help="Memory that each replica reserves; 0 when it reserves none.",
     ),
     Metric(
         name="servescope_deployment_replicas",

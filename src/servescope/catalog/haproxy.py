@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from servescope.catalog.labels import APP, HAPROXY, INGRESS_ROUTER
+from servescope.catalog.labels import APPLICATION
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, group
+from servescope.catalog.remarks import HAPROXY_MODE, INGRESS_ROUTER
 
-HAPROXY_METRICS = group(
+HAPROXY = group(
     "HAProxy",
     Metric(
         name="ray_serve_haproxy_process_count",
@@ -13,9 +14,9 @@ HAPROXY_METRICS = group(
         unit="processes",
         labels=("node_id",),
         help="HAProxy processes on a node.",
-        appears=HAPROXY,
+        appears=HAPROXY_MODE,
         since="2.60",
-        needs=HAPROXY,
+        needs=HAPROXY_MODE,
     ),
     Metric(
         name="ray_serve_haproxy_target_mismatch",
@@ -23,9 +24,9 @@ HAPROXY_METRICS = group(
         unit="targets",
         labels=("node_id",),
         help="Targets that HAProxy and the controller disagree about.",
-        appears=HAPROXY,
+        appears=HAPROXY_MODE,
         since="2.60",
-        needs=HAPROXY,
+        needs=HAPROXY_MODE,
     ),
     Metric(
         name="ray_serve_haproxy_update_latency_s",
@@ -33,39 +34,58 @@ HAPROXY_METRICS = group(
         unit="s",
         labels=("node_id",),
         help="Time from the controller's news to the finished reload.",
-        appears=HAPROXY,
+        appears=HAPROXY_MODE,
         since="2.60",
-        needs=HAPROXY,
+        needs=HAPROXY_MODE,
     ),
-    *(
-        Metric(
-            name=f"ray_serve_haproxy_ingress_router_{name}",
-            kind=kind,
-            unit=unit,
-            labels=labels,
-            help=text,
-            appears=INGRESS_ROUTER,
-            since="2.60",
-            needs=INGRESS_ROUTER,
-        )
-        for name, kind, unit, labels, text in (
-            (
-                "requests_total",
-                COUNTER,
-                "requests",
-                APP,
-                "Requests that HAProxy asked the ingress router about.",
-            ),
-            ("failures_total", COUNTER, "failures", (*APP, "reason"), "Such requests without an answer."),
-            ("truncations_total", COUNTER, "requests", APP, "Such requests whose body was cut."),
-            (
-                "server_mismatch_total",
-                COUNTER,
-                "requests",
-                APP,
-                "Such answers that HAProxy could not follow.",
-            ),
-            ("latency_ms", HISTOGRAM, "ms", (*APP, "outcome"), "Time that the ingress router took."),
-        )
+    Metric(
+        name="ray_serve_haproxy_ingress_router_requests_total",
+        kind=COUNTER,
+        unit="requests",
+        labels=APPLICATION,
+        help="Requests that HAProxy asked the ingress router about.",
+        appears=INGRESS_ROUTER,
+        since="2.60",
+        needs=INGRESS_ROUTER,
+    ),
+    Metric(
+        name="ray_serve_haproxy_ingress_router_failures_total",
+        kind=COUNTER,
+        unit="failures",
+        labels=(*APPLICATION, "reason"),
+        help="Such requests without an answer.",
+        appears=INGRESS_ROUTER,
+        since="2.60",
+        needs=INGRESS_ROUTER,
+    ),
+    Metric(
+        name="ray_serve_haproxy_ingress_router_truncations_total",
+        kind=COUNTER,
+        unit="requests",
+        labels=APPLICATION,
+        help="Such requests whose body was cut.",
+        appears=INGRESS_ROUTER,
+        since="2.60",
+        needs=INGRESS_ROUTER,
+    ),
+    Metric(
+        name="ray_serve_haproxy_ingress_router_server_mismatch_total",
+        kind=COUNTER,
+        unit="requests",
+        labels=APPLICATION,
+        help="Such answers that HAProxy could not follow.",
+        appears=INGRESS_ROUTER,
+        since="2.60",
+        needs=INGRESS_ROUTER,
+    ),
+    Metric(
+        name="ray_serve_haproxy_ingress_router_latency_ms",
+        kind=HISTOGRAM,
+        unit="ms",
+        labels=(*APPLICATION, "outcome"),
+        help="Time that the ingress router took.",
+        appears=INGRESS_ROUTER,
+        since="2.60",
+        needs=INGRESS_ROUTER,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 
@@ -25,20 +25,25 @@ class Source(str, Enum):
     COLLECTOR = "OpenTelemetry Collector"  # what it counts of Serve's spans, 8889
     PROMETHEUS = "Prometheus"  # Prometheus writes it itself
     BLACKBOX = "blackbox exporter"  # probes from outside
-    LOG_AGENT = (
-        "log agent"  # Fluent Bit or the Collector: its own metrics, and what it counts in the logs (docs/logs.md)
-    )
+    LOG_AGENT = "log agent"  # Fluent Bit or the Collector: itself, and what it counts in the logs (docs/logs.md)
 
 
 class Origin(Enum):
-    """Which labels every sample of a kind of process carries besides the metric's own."""
+    """What a metric measures from within; `labels` are those that every sample of it carries besides the metric's own.
 
-    WORKER = ("Component", "NodeAddress", "WorkerId", "SessionName", "Version")  # Serve, raylet and GCS
-    NODE = ("ip", "IsHeadNode", "RayNodeType", "SessionName", "Version")
-    PROCESS = ("ip", "SessionName", "Version")
-    HEAD = ("SessionName", "Version")
-    DASHBOARD = ("Component", "ip", "pid", "SessionName", "Version")
-    NONE = ()
+    No value is an empty tuple: Python 3.11.2, which Debian 12 has, makes a bare object of it.
+    """
+
+    WORKER = ("Serve, raylet and GCS", ("Component", "NodeAddress", "WorkerId", "SessionName", "Version"))
+    NODE = ("a node", ("ip", "IsHeadNode", "RayNodeType", "SessionName", "Version"))
+    PROCESS = ("a process of a node", ("ip", "SessionName", "Version"))
+    HEAD = ("the head", ("SessionName", "Version"))
+    DASHBOARD = ("the dashboard", ("Component", "ip", "pid", "SessionName", "Version"))
+    NONE = ("nothing of Ray's", ())
+
+    def __init__(self, description: str, labels: tuple[str, ...]) -> None:
+        self.description = description
+        self.labels = labels
 
 
 # Ray adds three labels that say nothing; prometheus.yml drops them, a Prometheus of somebody else's may not.
@@ -53,7 +58,8 @@ class Metric:
     own, besides those of its origin. `since` is the first Ray version that exports this name with this kind.
     `appears` says what makes it appear or vanish, `needs` what a plain machine with default settings lacks to see
     it ("" when an ordinary live test triggers it). `newer_labels` and `older_labels` map a label to the first Ray
-    version that has it, or that no longer has it.
+    version that has it, or that no longer has it. `group` is the heading it stands under in docs/metrics.md; it,
+    `source` and `origin` are set by `group()`.
     """
 
     name: str
@@ -79,7 +85,5 @@ COUNTER, GAUGE, HISTOGRAM = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
 def group(
     title: str, *metrics: Metric, source: Source = Source.NODE_AGENT, origin: Origin = Origin.WORKER
 ) -> tuple[Metric, ...]:
-    """The metrics of one heading, which share an endpoint and an origin."""
-    return tuple(
-        Metric(**{**metric.__dict__, "group": title, "source": source, "origin": origin}) for metric in metrics
-    )
+    """The metrics of one heading of docs/metrics.md, which share an endpoint and an origin."""
+    return tuple(replace(metric, group=title, source=source, origin=origin) for metric in metrics)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from servescope.catalog.labels import GPU, GROWS
 from servescope.catalog.model import GAUGE, Metric, Origin, group
+from servescope.catalog.remarks import A_GPU, GAUGE_THAT_GROWS
 
 NODES = group(
     "Nodes",
@@ -70,9 +70,21 @@ NODES = group(
         labels=(),
         help="Share of that disk in use, 0 to 100.",
     ),
-    Metric(name="ray_node_disk_io_read", kind=GAUGE, unit="bytes", labels=(), help="Bytes read from disk.", trap=GROWS),
     Metric(
-        name="ray_node_disk_io_write", kind=GAUGE, unit="bytes", labels=(), help="Bytes written to disk.", trap=GROWS
+        name="ray_node_disk_io_read",
+        kind=GAUGE,
+        unit="bytes",
+        labels=(),
+        help="Bytes read from disk.",
+        trap=GAUGE_THAT_GROWS,
+    ),
+    Metric(
+        name="ray_node_disk_io_write",
+        kind=GAUGE,
+        unit="bytes",
+        labels=(),
+        help="Bytes written to disk.",
+        trap=GAUGE_THAT_GROWS,
     ),
     Metric(
         name="ray_node_disk_io_read_speed",
@@ -94,8 +106,17 @@ NODES = group(
     Metric(
         name="ray_node_disk_write_iops", kind=GAUGE, unit="operations per second", labels=(), help="Writes per second."
     ),
-    Metric(name="ray_node_network_sent", kind=GAUGE, unit="bytes", labels=(), help="Bytes sent.", trap=GROWS),
-    Metric(name="ray_node_network_received", kind=GAUGE, unit="bytes", labels=(), help="Bytes received.", trap=GROWS),
+    Metric(
+        name="ray_node_network_sent", kind=GAUGE, unit="bytes", labels=(), help="Bytes sent.", trap=GAUGE_THAT_GROWS
+    ),
+    Metric(
+        name="ray_node_network_received",
+        kind=GAUGE,
+        unit="bytes",
+        labels=(),
+        help="Bytes received.",
+        trap=GAUGE_THAT_GROWS,
+    ),
     Metric(
         name="ray_node_network_send_speed",
         kind=GAUGE,
@@ -117,68 +138,145 @@ _GPU_LABELS = ("GpuIndex", "GpuDeviceName", "GpuUuid")
 
 GPUS = group(
     "GPUs",
-    *(
-        Metric(
-            name=name,
-            kind=GAUGE,
-            unit=unit,
-            labels=_GPU_LABELS,
-            help=text,
-            appears="nodes with a GPU",
-            needs=GPU,
-            newer_labels={"GpuUuid": "2.60"},
-        )
-        for name, unit, text in (
-            ("ray_node_gpus_utilization", "percent", "Time in which a GPU had work, 0 to 100."),
-            ("ray_node_gpus_available", "GPUs", "GPUs of the node."),
-            ("ray_node_gram_used", "MB", "GPU memory in use."),
-            ("ray_node_gram_available", "MB", "GPU memory free."),
-            ("ray_node_gpu_power_milliwatts", "mW", "Power that a GPU draws."),
-            ("ray_node_gpu_temperature_celsius", "°C", "Temperature of a GPU."),
-        )
+    Metric(
+        name="ray_node_gpus_utilization",
+        kind=GAUGE,
+        unit="percent",
+        labels=_GPU_LABELS,
+        help="Time in which a GPU had work, 0 to 100.",
+        appears="nodes with a GPU",
+        needs=A_GPU,
+        newer_labels={"GpuUuid": "2.60"},
+    ),
+    Metric(
+        name="ray_node_gpus_available",
+        kind=GAUGE,
+        unit="GPUs",
+        labels=_GPU_LABELS,
+        help="GPUs of the node.",
+        appears="nodes with a GPU",
+        needs=A_GPU,
+        newer_labels={"GpuUuid": "2.60"},
+    ),
+    Metric(
+        name="ray_node_gram_used",
+        kind=GAUGE,
+        unit="MB",
+        labels=_GPU_LABELS,
+        help="GPU memory in use.",
+        appears="nodes with a GPU",
+        needs=A_GPU,
+        newer_labels={"GpuUuid": "2.60"},
+    ),
+    Metric(
+        name="ray_node_gram_available",
+        kind=GAUGE,
+        unit="MB",
+        labels=_GPU_LABELS,
+        help="GPU memory free.",
+        appears="nodes with a GPU",
+        needs=A_GPU,
+        newer_labels={"GpuUuid": "2.60"},
+    ),
+    Metric(
+        name="ray_node_gpu_power_milliwatts",
+        kind=GAUGE,
+        unit="mW",
+        labels=_GPU_LABELS,
+        help="Power that a GPU draws.",
+        appears="nodes with a GPU",
+        needs=A_GPU,
+        newer_labels={"GpuUuid": "2.60"},
+    ),
+    Metric(
+        name="ray_node_gpu_temperature_celsius",
+        kind=GAUGE,
+        unit="°C",
+        labels=_GPU_LABELS,
+        help="Temperature of a GPU.",
+        appears="nodes with a GPU",
+        needs=A_GPU,
+        newer_labels={"GpuUuid": "2.60"},
     ),
     origin=Origin.NODE,
 )
 
 _PROCESS = ("Component", "pid")
 
+_SUM_OF_REPLICAS = (
+    "Component ray::ServeReplica:<application>:<deployment> with an empty pid holds the sum of that deployment's "
+    "replicas on the node."
+)
+
+_NO_GPU_LABELS = "Ray declares the labels of the GPU for it and never sets them."
+
 PROCESSES = group(
     "Processes",
-    *(
-        Metric(
-            name=f"ray_component_{name}",
-            kind=GAUGE,
-            unit=unit,
-            labels=_PROCESS,
-            help=text,
-            trap="Component ray::ServeReplica:<application>:<deployment> with an empty pid holds the sum of that "
-            "deployment's replicas on the node.",
-            since=since,
-        )
-        for name, unit, text, since in (
-            ("cpu_percentage", "percent", "CPU of a process, 100 is one core.", "2.40"),
-            # Ray 2.54 exports rss_mb, uss_mb and mem_shared_bytes.
-            ("rss_bytes", "bytes", "Resident memory of a process.", "2.60"),
-            ("uss_bytes", "bytes", "Memory that only this process holds.", "2.60"),
-            ("shared_bytes", "bytes", "Memory shared with other processes.", "2.60"),
-            ("num_fds", "files", "Open file descriptors of a process.", "2.40"),
-        )
+    Metric(
+        name="ray_component_cpu_percentage",
+        kind=GAUGE,
+        unit="percent",
+        labels=_PROCESS,
+        help="CPU of a process, 100 is one core.",
+        trap=_SUM_OF_REPLICAS,
+        since="2.40",
     ),
-    *(
-        Metric(
-            name=f"ray_component_{name}",
-            kind=GAUGE,
-            unit=unit,
-            labels=("Component",),
-            help=text,
-            appears=appears,
-            needs=GPU,
-            trap="Ray declares the labels of the GPU for it and never sets them.",
-        )
-        for name, unit, text, appears in (
-            ("gpu_percentage", "percent", "GPU time of a process, 100 is one GPU.", "processes while they use a GPU"),
-            ("gpu_memory_mb", "MB", "GPU memory of a process.", "processes on a GPU"),
-        )
+    # Ray 2.54 exports rss_mb, uss_mb and mem_shared_bytes.
+    Metric(
+        name="ray_component_rss_bytes",
+        kind=GAUGE,
+        unit="bytes",
+        labels=_PROCESS,
+        help="Resident memory of a process.",
+        trap=_SUM_OF_REPLICAS,
+        since="2.60",
+    ),
+    Metric(
+        name="ray_component_uss_bytes",
+        kind=GAUGE,
+        unit="bytes",
+        labels=_PROCESS,
+        help="Memory that only this process holds.",
+        trap=_SUM_OF_REPLICAS,
+        since="2.60",
+    ),
+    Metric(
+        name="ray_component_shared_bytes",
+        kind=GAUGE,
+        unit="bytes",
+        labels=_PROCESS,
+        help="Memory shared with other processes.",
+        trap=_SUM_OF_REPLICAS,
+        since="2.60",
+    ),
+    Metric(
+        name="ray_component_num_fds",
+        kind=GAUGE,
+        unit="files",
+        labels=_PROCESS,
+        help="Open file descriptors of a process.",
+        trap=_SUM_OF_REPLICAS,
+        since="2.40",
+    ),
+    Metric(
+        name="ray_component_gpu_percentage",
+        kind=GAUGE,
+        unit="percent",
+        labels=("Component",),
+        help="GPU time of a process, 100 is one GPU.",
+        appears="processes while they use a GPU",
+        needs=A_GPU,
+        trap=_NO_GPU_LABELS,
+    ),
+    Metric(
+        name="ray_component_gpu_memory_mb",
+        kind=GAUGE,
+        unit="MB",
+        labels=("Component",),
+        help="GPU memory of a process.",
+        appears="processes on a GPU",
+        needs=A_GPU,
+        trap=_NO_GPU_LABELS,
     ),
     origin=Origin.PROCESS,
 )

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from servescope.catalog.labels import (
-    AUTOSCALING_ONLY,
-    BORN_AT_1,
-    DEPLOYMENT,
-    GROWS,
-    LOOP,
-    NO_REPLICA_SINCE_260,
-    REPLICA,
-    VANISHES,
-)
+from servescope.catalog.labels import DEPLOYMENT, EVENT_LOOP, NO_REPLICA_SINCE_260, REPLICA
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, group
+from servescope.catalog.remarks import AUTOSCALING_ONLY, BORN_AT_1, EVENT_DRIVEN, GAUGE_THAT_GROWS
 
 AUTOSCALING = group(
     "Autoscaling",
@@ -202,18 +194,49 @@ CONTROLLER = group(
         unit="loops",
         labels=("actor_id",),
         help="Rounds of the controller since it started; about nine a second when idle.",
-        trap=f"{GROWS} Use deriv(); rate() would hide nothing but Prometheus knows it as a gauge.",
+        trap=f"{GAUGE_THAT_GROWS} Use deriv(); rate() would hide nothing but Prometheus knows it as a gauge.",
     ),
-    *(
-        Metric(name=f"ray_serve_controller_{part}_duration_s", kind=GAUGE, unit="s", labels=(), help=text)
-        for part, text in (
-            ("control_loop", "Time of the controller's last round."),
-            ("deployment_state_update", "Part of the round spent on deployments."),
-            ("application_state_update", "Part of the round spent on applications."),
-            ("proxy_state_update", "Part of the round spent on proxies."),
-            ("node_update", "Part of the round spent on nodes."),
-            ("sleep", "Time that the controller slept after its last round."),
-        )
+    Metric(
+        name="ray_serve_controller_control_loop_duration_s",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Time of the controller's last round.",
+    ),
+    Metric(
+        name="ray_serve_controller_deployment_state_update_duration_s",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Part of the round spent on deployments.",
+    ),
+    Metric(
+        name="ray_serve_controller_application_state_update_duration_s",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Part of the round spent on applications.",
+    ),
+    Metric(
+        name="ray_serve_controller_proxy_state_update_duration_s",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Part of the round spent on proxies.",
+    ),
+    Metric(
+        name="ray_serve_controller_node_update_duration_s",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Part of the round spent on nodes.",
+    ),
+    Metric(
+        name="ray_serve_controller_sleep_duration_s",
+        kind=GAUGE,
+        unit="s",
+        labels=(),
+        help="Time that the controller slept after its last round.",
     ),
 )
 
@@ -223,7 +246,7 @@ LOOPS = group(
         name="ray_serve_event_loop_scheduling_latency_ms",
         kind=HISTOGRAM,
         unit="ms",
-        labels=LOOP,
+        labels=EVENT_LOOP,
         help="How late an event loop gets its turn; component says whose, loop_type which.",
         appears="after five seconds of a process's life",
         since="2.54",
@@ -232,7 +255,7 @@ LOOPS = group(
         name="ray_serve_event_loop_monitoring_iterations_total",
         kind=COUNTER,
         unit="iterations",
-        labels=LOOP,
+        labels=EVENT_LOOP,
         help="A heartbeat of each event loop.",
         since="2.54",
     ),
@@ -240,7 +263,7 @@ LOOPS = group(
         name="ray_serve_event_loop_tasks",
         kind=GAUGE,
         unit="tasks",
-        labels=LOOP,
+        labels=EVENT_LOOP,
         help="Tasks pending on an event loop.",
         since="2.54",
     ),
@@ -271,7 +294,7 @@ LOOPS = group(
         unit="clients",
         labels=("namespace",),
         help="Clients that wait for news from the controller.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         since="2.54",
         event_driven=True,
     ),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from servescope.catalog.labels import (
-    APP,
+    APPLICATION,
     BATCH,
-    BORN_AT_1,
     DEPLOYMENT,
-    GAP,
     HANDLE,
     INGRESS,
     INGRESS_ERROR,
@@ -16,9 +14,9 @@ from servescope.catalog.labels import (
     REPLICA,
     REPLICA_ROUTE,
     ROUTER,
-    VANISHES,
 )
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, group
+from servescope.catalog.remarks import BORN_AT_1, BUCKET_GAP, EVENT_DRIVEN
 
 REQUESTS_AT_THE_PROXY = group(
     "Requests at the proxy",
@@ -59,7 +57,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=INGRESS,
         help="Time from an HTTP request's arrival at the proxy to its answer.",
         appears="first request of a route and status",
-        trap=GAP,
+        trap=BUCKET_GAP,
     ),
     Metric(
         name="ray_serve_num_ongoing_http_requests",
@@ -67,7 +65,7 @@ REQUESTS_AT_THE_PROXY = group(
         unit="requests",
         labels=PROXY,
         help="HTTP requests that a proxy has in hand.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         trap="Absent while requests hang: with three requests stuck for 55 s it was gone after 26 s.",
         event_driven=True,
     ),
@@ -107,7 +105,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=INGRESS,
         help="Time from a gRPC request's arrival at the proxy to its answer.",
         appears="first gRPC request",
-        trap=GAP,
+        trap=BUCKET_GAP,
         needs="a gRPC ingress with traffic",
     ),
     Metric(
@@ -116,7 +114,7 @@ REQUESTS_AT_THE_PROXY = group(
         unit="requests",
         labels=PROXY,
         help="gRPC requests that a proxy has in hand.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         event_driven=True,
         needs="a gRPC ingress with traffic",
     ),
@@ -146,7 +144,7 @@ DEPLOYMENTS = group(
         name="ray_serve_application_status",
         kind=GAUGE,
         unit="status code",
-        labels=APP,
+        labels=APPLICATION,
         help=(
             "Status of each application: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, 3 NOT_STARTED, 4 DELETING, 5 "
             "DEPLOYING, 6 RUNNING."
@@ -195,7 +193,7 @@ DEPLOYMENTS = group(
         labels=REPLICA_ROUTE,
         help="Time that a replica spent on a call, success or not; waiting is not in it.",
         appears="first call",
-        trap=f"{GAP} The largest Serve family: 22 series for each route and replica.",
+        trap=f"{BUCKET_GAP} The largest Serve family: 22 series for each route and replica.",
     ),
     Metric(
         name="ray_serve_deployment_max_processing_latency_ms",
@@ -278,7 +276,7 @@ HANDLES = group(
         unit="tasks",
         labels=(*ROUTER, "app"),
         help="Routing tasks of a router.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         event_driven=True,
     ),
     Metric(
@@ -287,7 +285,7 @@ HANDLES = group(
         unit="tasks",
         labels=(*ROUTER, "app"),
         help="Routing tasks that wait before they try again, because every replica was full.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         event_driven=True,
     ),
     Metric(
@@ -297,7 +295,7 @@ HANDLES = group(
         labels=ROUTER,
         help="Time that a request waited before a replica took it.",
         appears="first call",
-        trap=GAP,
+        trap=BUCKET_GAP,
         since="2.54",
     ),
     Metric(
@@ -306,7 +304,7 @@ HANDLES = group(
         unit="requests",
         labels=(*ROUTER, "replica_id"),
         help="What a router believes about the requests on each replica.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         trap="Names the replica in replica_id, where others say replica.",
         since="2.54",
         event_driven=True,
@@ -408,7 +406,7 @@ BATCHING = group(
         unit="requests",
         labels=BATCH,
         help="Requests that wait for a batch.",
-        appears=VANISHES,
+        appears=EVENT_DRIVEN,
         since="2.54",
         event_driven=True,
     ),

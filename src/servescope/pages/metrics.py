@@ -6,6 +6,9 @@ from itertools import groupby
 
 from servescope.catalog import METRICS
 from servescope.catalog.model import Metric
+from servescope.pages.markdown import table
+
+_HEADINGS = ("metric", "kind", "unit", "labels", "since", "what it tells")
 
 _INTRO = """\
 # Metrics
@@ -35,18 +38,11 @@ def render() -> str:
     """The page as Markdown."""
     lines = [_INTRO]
     for group, metrics in groupby(METRICS, key=lambda metric: metric.group):
-        lines += [
-            f"## {group}",
-            "",
-            "| metric | kind | unit | labels | since | what it tells |",
-            "|---|---|---|---|---|---|",
-        ]
-        lines += [_row(metric) for metric in metrics]
-        lines.append("")
+        lines += [f"## {group}", "", *table(_HEADINGS, map(_cells, metrics)), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(metric: Metric) -> str:
+def _cells(metric: Metric) -> tuple[str, ...]:
     told = [metric.help]
     if metric.appears != "always":
         told.append(f"*Appears:* {metric.appears}.")
@@ -58,5 +54,4 @@ def _row(metric: Metric) -> str:
     labels += [f"`{label}` (since {version})" for label, version in metric.newer_labels.items()]
     labels += [f"`{label}` (before {version})" for label, version in metric.older_labels.items()]
     own = [label for label in labels if label.strip("`") not in metric.newer_labels]
-    cells = (f"`{metric.name}`", metric.kind.value, metric.unit, ", ".join(own), metric.since, " ".join(told))
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return (f"`{metric.name}`", metric.kind.value, metric.unit, ", ".join(own), metric.since, " ".join(told))

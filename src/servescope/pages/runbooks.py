@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from servescope.pages.markdown import table
 from servescope.rules import alerts
 from servescope.rules.alert import Alert, Group
 from servescope.rules.slo import rules as slo_rules
@@ -19,7 +20,11 @@ _WAKES = {
 
 def all_groups(settings: Settings) -> list[Group]:
     """Every group that has pages: those of the alert file, and the alert that each SLO gets."""
-    return [*alerts.groups(settings), Group("slo", "Service level objectives", (slo_rules.runbook_alert(),))]
+    return [*alerts.groups(settings), _slo_group()]
+
+
+def _slo_group() -> Group:
+    return Group(name="slo", title="Service level objectives", alerts=(slo_rules.runbook_alert(),))
 
 
 def pages(groups: list[Group]) -> dict[Path, str]:
@@ -53,12 +58,12 @@ def page(alert: Alert) -> str:
         "`dashboard_url` leads there.",
         "",
     ]
-    for number, (question, query) in enumerate(alert.diagnose, 1):
+    for number, (question, query) in enumerate(alert.diagnosis, 1):
         lines.append(f"{number}. {question}")
         if query:
             lines += ["", "   ```promql", f"   {query}", "   ```", ""]
-    lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mend), "", "## The rule", ""]
-    waits = f"It fires after {alert.wait}." if alert.wait else "It fires at once."
+    lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mitigation), "", "## The rule", ""]
+    waits = f"It fires after {alert.for_}." if alert.for_ else "It fires at once."
     lines.append(f"{waits} Needs {alert.needs}." if alert.needs else waits)
     lines += ["", "```promql", alert.expr, "```", "", "## Proof", ""]
     lines.append(f"Drill: `{alert.drill}` (tests/drill/faults.py)." if alert.drill else f"No drill: {alert.no_drill}.")
@@ -86,6 +91,6 @@ def _index(groups: list[Group]) -> str:
         "to wake somebody, warning to be looked at in working hours, info to explain.",
     ]
     for group in groups:
-        lines += ["", f"## {group.title}", "", "| alert | severity | says |", "|---|---|---|"]
-        lines += [f"| [{a.name}]({a.name}.md) | {a.severity} | {a.summary} |" for a in group.alerts]
+        rows = [(f"[{alert.name}]({alert.name}.md)", alert.severity, alert.summary) for alert in group.alerts]
+        lines += ["", f"## {group.title}", "", *table(("alert", "severity", "says"), rows)]
     return "\n".join(lines) + "\n"

@@ -38,23 +38,24 @@ class Case:
 class Alert:
     """One alert.
 
-    `labels` are those that its expression keeps besides the cluster label. `diagnose` pairs a question with the query
-    that answers it (may be ""); `panel` is the dashboard's uid and the panel's title. `drill` names the fault that
-    proves it (tests/drill/faults.py); `no_drill` says why there can be none on a plain machine. `needs` names what
-    besides Ray's own metrics the rule reads: without it the rule is silent, never wrong.
+    `for_` is the rule's `for`, how long the expression must hold ("": fires at once). `labels` are those that its
+    expression keeps besides the cluster label. `diagnosis` pairs a question with the query that answers it (may be ""),
+    `mitigation` holds what to do, one step each; `panel` is the dashboard's uid and the panel's title. `drill` names
+    the fault that proves it (tests/drill/faults.py); `no_drill` says why there can be none on a plain machine. `needs`
+    names what besides Ray's own metrics the rule reads: without it the rule is silent, never wrong.
     """
 
     name: str
     severity: str
-    wait: str
+    for_: str
     labels: Labels
     expr: str
     summary: str
     description: str
     meaning: str
     impact: str
-    diagnose: tuple[tuple[str, str], ...]
-    mend: tuple[str, ...]
+    diagnosis: tuple[tuple[str, str], ...]
+    mitigation: tuple[str, ...]
     panel: tuple[str, str]
     case: Case
     drill: str = ""
@@ -82,7 +83,7 @@ def rule(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], i
     return {
         "alert": alert.name,
         "expr": alert.expr,
-        **({"for": alert.wait} if alert.wait else {}),
+        **({"for": alert.for_} if alert.for_ else {}),
         "labels": {"severity": alert.severity},
         "annotations": {
             "summary": alert.summary,

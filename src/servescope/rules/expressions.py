@@ -1,17 +1,21 @@
-"""The forms that alerts' expressions are built from."""
+"""The forms of PromQL that alerts' expressions are built from."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from servescope import promql
-from servescope.promql import Labels, Scope
+from servescope.promql import DEPLOYMENT, Labels, Scope
 from servescope.settings import Settings
 
 
 @dataclass(frozen=True)
 class Expressions:
-    """The forms that alerts are built from. All of them bear a failed scrape: no present sample is read bare."""
+    """The forms over every series of every cluster, with one installation's settings.
+
+    All of them bear a failed scrape: no present sample is read bare. Further matchers are written with their operator:
+    `exprs.now("up", job='="ray"')`. `labels` are those kept besides the cluster label.
+    """
 
     settings: Settings
 
@@ -42,7 +46,7 @@ class Expressions:
         return f"{function}_over_time({self.scope.select(gauge, **extra)}[{window}])"
 
     def total(self, op: str, expression: str, *labels: str) -> str:
-        """Aggregate by the cluster label and these."""
+        """Aggregate with `op` ("sum", "max", "group") by the cluster label and these."""
         return promql.total(expression, self.by(*labels), op)
 
     def events(self, counter: str, window: str, *labels: str, **extra: str) -> str:
@@ -61,10 +65,25 @@ class Expressions:
     def slow_share(self, family: str, bound_ms: int, window: str, *labels: str, **extra: str) -> str:
         """Share of a histogram's observations above a bucket bound: exact, where a quantile would be interpolated.
 
-        Prometheus 3 writes whole bounds as floats, so the matcher takes both; without that bucket there is no result.
+        `family` is the histogram's name without `_bucket`, `bound_ms` the bound in milliseconds. Prometheus 3 writes
+        whole bounds as floats, so the matcher takes both; without that bucket there is no result.
         """
         fast = self.events(f"{family}_bucket", window, *labels, le=bound(bound_ms), **extra)
         return f"1 - {fast} / ({self.events(f'{family}_count', window, *labels, **extra)} > 0)"
+
+    def target_replicas(self) -> str:
+        """Replicas that the controller wants now, by deployment."""
+        return self.total("max", self.now("ray_serve_autoscaling_target_replicas"), *DEPLOYMENT)
+
+    def healthy_replicas(self) -> str:
+        """Replicas that pass their health check now, by deployment."""
+        return self.total("sum", self.now("ray_serve_deployment_replica_healthy"), *DEPLOYMENT)
+
+    def actors_by_deployment(self, actors: str) -> str:
+        """Sum an expression over `ray_actors` by deployment, which only the actor's name tells of a replica."""
+        for group, label in ((1, "application"), (2, "deployment")):
+            actors = f'label_replace({actors}, "{label}", "${group}", "Name", "ServeReplica:(.*):([^:]*)")'
+        return self.total("sum", actors, *DEPLOYMENT)
 
     def controller_turns(self, window: str) -> str:
         """The clusters whose controller has finished rounds in the window; its counter is a gauge."""

@@ -5,211 +5,229 @@ from __future__ import annotations
 from servescope import promql
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS
 from servescope.promql import DEPLOYMENT, rollouts
+from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
-from servescope.rules.alerts.saturation import WHO, of
-from servescope.rules.alerts.users import http
 from servescope.rules.expressions import Expressions
+from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS
 from servescope.settings import Settings
 
 UPDATING = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
 DELETING = next(code for code, name in APPLICATION_STATUS.items() if name == "DELETING")
-STATUS = of("ray_serve_deployment_status")
 
 
 def build(settings: Settings) -> Group:
-    """The group."""
-    t = Expressions(settings)
-    status = t.scope.select("ray_serve_deployment_status")
+    """The alerts of this group, in the order of the rule file."""
+    exprs = Expressions(settings)
+    return Group(
+        name="rollout",
+        title="Rollouts",
+        alerts=(
+            errors_after_deploy(exprs),
+            slower_after_deploy(exprs),
+            rollout_stuck(exprs),
+            slower_than_graceful_shutdown(exprs),
+        ),
+    )
+
+
+def deployed(exprs: Expressions) -> str:
+    """Applications with a deploy in the last half hour."""
     # What is being deleted is told as UPDATING too.
-    deleted = f"{t.scope.select('ray_serve_application_status')} == {DELETING}"
-    deploying = f"{status} == {UPDATING} unless on ({', '.join(t.by('application'))}) {deleted}"
+    deleted = f"{exprs.scope.select('ray_serve_application_status')} == {DELETING}"
+    deploying = (
+        f"{exprs.scope.select('ray_serve_deployment_status')} == {UPDATING} "
+        f"unless on ({', '.join(exprs.by('application'))}) {deleted}"
+    )
     # Each scrape looked at: a step of its own could pass over a rollout of seconds. Serve tells its states every ten
     # seconds, so that a rollout can begin and end between two of them: then only the exporter saw it.
-    step = settings.scrape_interval_s
-    updating = t.total("group", f"max_over_time(({deploying})[30m:{step}s])", "application")
-    changed = rollouts.changed(t.scope, "30m", t.by("application"), hold=t.hold)
-    deployed = f"({updating} or {changed})"
+    step = f"{exprs.settings.scrape_interval_s}s"
+    updating = exprs.total("group", f"max_over_time(({deploying})[30m:{step}])", "application")
+    changed = rollouts.changed(exprs.scope, "30m", exprs.by("application"), hold=exprs.hold)
+    return f"({updating} or {changed})"
+
+
+def errors_after_deploy(exprs: Expressions) -> Alert:
     codes = f'=~"{promql.ERROR_CODES}"'
 
     def ratio(offset: str) -> str:
         def rate(**extra: str) -> str:
-            x = t.scope.select("ray_serve_num_http_requests_total", application='!=""', **extra)
-            return t.total("sum", f"rate({x}[10m]{offset})", "application")
+            requests = exprs.scope.select("ray_serve_num_http_requests_total", application='!=""', **extra)
+            return exprs.total("sum", f"rate({requests}[10m]{offset})", "application")
 
         return promql.ratio(rate(status_code=codes), rate())
 
-    def p95(offset: str) -> str:
-        buckets = t.scope.select("ray_serve_http_request_latency_ms_bucket", application='!=""')
-        return promql.quantile(0.95, t.total("sum", f"rate({buckets}[10m]{offset})", "application", "le"))
+    failed = exprs.requests("10m", "application", codes=codes)
+    return Alert(
+        name="RayServeErrorsAfterDeploy",
+        severity="warning",
+        for_="2m",
+        labels=("application",),
+        expr=(
+            f"{ratio('')} > {exprs.settings.error_ratio_warning:g}\n"
+            f"# worse than before: an application that failed all along did not get worse\n"
+            f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
+            f"and {failed} >= {exprs.settings.alert_min_events}\n"
+            f"and {deployed(exprs)}"
+        ),
+        summary="An application fails more since its deploy.",
+        description=(
+            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} fail (5xx, "
+            "back-pressure among them), three times the share before the deploy of the last 30 minutes."
+        ),
+        meaning="The new version, its configuration or its model is at fault, or it has less capacity.",
+        impact="More of their requests fail than before.",
+        diagnosis=(
+            ("When was the deploy? The rollout marks on every dashboard tell.", ""),
+            ("What fails?", "sum by (application, deployment) (rate(ray_serve_deployment_error_counter_total[5m]))"),
+        ),
+        mitigation=("Deploy the version before; then look for the reason.",),
+        panel=("servescope-overview", "Error ratio by application"),
+        case=Case(
+            at="80m",
+            fires={
+                series.http_requests("200"): "0+100x",
+                series.http_requests("500"): "0x260 1+4x",
+                series.STATUS_OF_DEPLOYMENT: "6x250 3 6x",
+            },
+            quiet={series.http_requests("500"): "0+4x"},
+            labels=series.THE_APPLICATION,
+            also=("RayServeErrorRatioElevated",),
+            quiet_also=("RayServeErrorRatioElevated",),
+        ),
+        drill="bad-rollout",
+    )
 
-    failed = t.requests("10m", "application", codes=codes)
-    answered = t.requests("10m", "application")
-    p99 = promql.quantile(
-        0.99,
-        t.total("sum", t.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", "30m"), *DEPLOYMENT, "le"),
-    )
-    calls = t.events("ray_serve_deployment_processing_latency_ms_count", "30m", *DEPLOYMENT)
-    grace = t.total("max", t.now("servescope_deployment_graceful_shutdown_timeout_seconds"), *DEPLOYMENT)
-    latency = (
-        'ray_serve_http_request_latency_ms_bucket{application="main",route="/",method="GET",status_code="200",le="%s"}'
-    )
-    version = 'servescope_deployment_config_info{application="main",deployment="D",fingerprint="%s"}'
-    processing = "ray_serve_deployment_processing_latency_ms"
-    return Group(
-        "rollout",
-        "Rollouts",
-        (
-            Alert(
-                name="RayServeErrorsAfterDeploy",
-                severity="warning",
-                wait="2m",
-                labels=("application",),
-                expr=(
-                    f"{ratio('')} > {settings.error_ratio_warning:g}\n"
-                    f"# worse than before: an application that failed all along did not get worse\n"
-                    f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
-                    f"and {failed} >= {settings.alert_min_events}\n"
-                    f"and {deployed}"
-                ),
-                summary="An application fails more since its deploy.",
-                description=(
-                    "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} fail (5xx, "
-                    "back-pressure among them), three times the share before the deploy of the last 30 minutes."
-                ),
-                meaning="The new version, its configuration or its model is at fault, or it has less capacity.",
-                impact="More of their requests fail than before.",
-                diagnose=(
-                    ("When was the deploy? The rollout marks on every dashboard tell.", ""),
-                    (
-                        "What fails?",
-                        "sum by (application, deployment) (rate(ray_serve_deployment_error_counter_total[5m]))",
-                    ),
-                ),
-                mend=("Deploy the version before; then look for the reason.",),
-                panel=("servescope-overview", "Error ratio by application"),
-                case=Case(
-                    at="80m",
-                    fires={
-                        http("200"): "0+100x",
-                        http("500"): "0x260 1+4x",
-                        STATUS: "6x250 3 6x",
-                    },
-                    quiet={http("500"): "0+4x"},
-                    labels={"application": "main"},
-                    also=("RayServeErrorRatioElevated",),
-                    quiet_also=("RayServeErrorRatioElevated",),
-                ),
-                drill="bad-rollout",
-            ),
-            Alert(
-                name="RayServeSlowerAfterDeploy",
-                severity="warning",
-                wait="5m",
-                labels=("application",),
-                expr=(
-                    f"{p95('')} > 2 * {p95(' offset 40m')}\n"
-                    f"# twice as slow and still quick is nobody's concern\n"
-                    f"and {p95('')} > 200\n"
-                    f"and {answered} >= {10 * settings.alert_min_events}\n"
-                    f"and {deployed}"
-                ),
-                summary="An application is slower since its deploy.",
-                description=(
-                    "95 % of the requests to {{ $labels.application }} take up to {{ $value | humanize }} ms, twice as "
-                    "long as before the deploy of the last 30 minutes."
-                ),
-                meaning="The new version works more slowly, or has fewer replicas, or they are still warming up.",
-                impact="They wait longer than before.",
-                diagnose=(
-                    (
-                        "Which deployment?",
-                        "histogram_quantile(0.95, sum by (deployment, le) "
-                        "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
-                    ),
-                ),
-                mend=("Deploy the version before, or wait if it gets better by the minute.",),
-                panel=("servescope-overview", "Latency p95 by application"),
-                case=Case(
-                    at="80m",
-                    fires={
-                        http("200"): "0+100x",
-                        latency % "200": "0+100x260 26000x",
-                        latency % "1000": "0+100x",
-                        latency % f"{settings.latency_ms}": "0+100x",
-                        latency % "+Inf": "0+100x",
-                        STATUS: "6x",
-                        version % 1: "1x250",
-                        version % 2: "_x251 1x",
-                        "servescope_exporter_data_age_seconds": "0x",
-                    },
-                    quiet={version % 1: "1x", version % 2: "_x"},
-                    labels={"application": "main"},
-                ),
-                drill="bad-rollout",
-            ),
-            Alert(
-                name="RayServeRolloutStuck",
-                severity="warning",
-                wait=f"{settings.rollout_minutes}m",
-                labels=DEPLOYMENT,
-                expr=f"{t.total('group', t.now('ray_serve_deployment_status') + f' == {UPDATING}', *DEPLOYMENT)}",
-                summary="A rollout does not come through.",
-                description=(
-                    f"{{{{ $labels.deployment }}}} of {{{{ $labels.application }}}} has been UPDATING for "
-                    f"{settings.rollout_minutes} minutes."
-                ),
-                meaning="New replicas are not placed or do not start; old ones are kept until then.",
-                impact=(
-                    "None while the old replicas carry the load; part of the traffic may already go to the new version."
-                ),
-                diagnose=(
-                    ("Are replicas waiting for a place?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
-                    ("Healthy:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
-                ),
-                mend=("See RayServeReplicasNotPlaced and RayServeReplicaStartFailing; deploy the version before.",),
-                panel=("servescope-overview", "Deployment status"),
-                case=Case(
-                    at=f"{settings.rollout_minutes + 10}m", fires={STATUS: "3x"}, quiet={STATUS: "3x60 6x"}, labels=WHO
-                ),
-                drill="no-resources",
-            ),
-            Alert(
-                name="RayServeSlowerThanGracefulShutdown",
-                severity="info",
-                wait="15m",
-                labels=DEPLOYMENT,
-                expr=f"{p99} > 1000 * {grace}\nand {calls} >= {10 * settings.alert_min_events}",
-                summary="Calls take longer than replicas are given to finish.",
-                description=(
-                    "1 % of the calls to {{ $labels.deployment }} of {{ $labels.application }} take longer than "
-                    "{{ $value | humanize }} ms, more than graceful_shutdown_timeout_s."
-                ),
-                meaning="At a rollout or scale-down a replica is killed after that time, with what it still works on.",
-                impact="Some requests are cut at each rollout and scale-down.",
-                diagnose=(
-                    (
-                        "Processing time p99:",
-                        "histogram_quantile(0.99, sum by (application, deployment, le) "
-                        "(rate(ray_serve_deployment_processing_latency_ms_bucket[30m])))",
-                    ),
-                    ("The time given:", "servescope_deployment_graceful_shutdown_timeout_seconds"),
-                ),
-                mend=("Raise graceful_shutdown_timeout_s above the longest call that must not be cut.",),
-                panel=("servescope-deployment", "Processing time"),
-                case=Case(
-                    at="60m",
-                    fires={
-                        of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+95x",
-                        of(f"{processing}_bucket", replica="r1", route="/", le="60000"): "0+100x",
-                        of(f"{processing}_bucket", replica="r1", route="/", le="+Inf"): "0+100x",
-                        of(f"{processing}_count", replica="r1", route="/"): "0+100x",
-                        of("servescope_deployment_graceful_shutdown_timeout_seconds"): "20x",
-                    },
-                    quiet={of(f"{processing}_bucket", replica="r1", route="/", le="1000"): "0+99.9x"},
-                    labels=WHO,
-                ),
-                drill="slow-model",
-                needs="the servescope exporter (the limit is in no metric of Ray's)",
+
+def slower_after_deploy(exprs: Expressions) -> Alert:
+    def p95(offset: str) -> str:
+        buckets = exprs.scope.select("ray_serve_http_request_latency_ms_bucket", application='!=""')
+        return promql.quantile(0.95, exprs.total("sum", f"rate({buckets}[10m]{offset})", "application", "le"))
+
+    answered = exprs.requests("10m", "application")
+    old = series.deployment_series("servescope_deployment_config_info", fingerprint="1")
+    new = series.deployment_series("servescope_deployment_config_info", fingerprint="2")
+    return Alert(
+        name="RayServeSlowerAfterDeploy",
+        severity="warning",
+        for_="5m",
+        labels=("application",),
+        expr=(
+            f"{p95('')} > 2 * {p95(' offset 40m')}\n"
+            f"# twice as slow and still quick is nobody's concern\n"
+            f"and {p95('')} > 200\n"
+            f"and {answered} >= {10 * exprs.settings.alert_min_events}\n"
+            f"and {deployed(exprs)}"
+        ),
+        summary="An application is slower since its deploy.",
+        description=(
+            "95 % of the requests to {{ $labels.application }} take up to {{ $value | humanize }} ms, twice as "
+            "long as before the deploy of the last 30 minutes."
+        ),
+        meaning="The new version works more slowly, or has fewer replicas, or they are still warming up.",
+        impact="They wait longer than before.",
+        diagnosis=(
+            (
+                "Which deployment?",
+                "histogram_quantile(0.95, sum by (deployment, le) "
+                "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
             ),
         ),
+        mitigation=("Deploy the version before, or wait if it gets better by the minute.",),
+        panel=("servescope-overview", "Latency p95 by application"),
+        case=Case(
+            at="80m",
+            fires={
+                series.http_requests("200"): "0+100x",
+                series.http_latency_bucket("200"): "0+100x260 26000x",
+                series.http_latency_bucket("1000"): "0+100x",
+                series.http_latency_bucket(exprs.settings.latency_ms): "0+100x",
+                series.http_latency_bucket("+Inf"): "0+100x",
+                series.STATUS_OF_DEPLOYMENT: "6x",
+                old: "1x250",
+                new: "_x251 1x",
+                series.EXPORTER_DATA_AGE: "0x",
+            },
+            quiet={old: "1x", new: "_x"},
+            labels=series.THE_APPLICATION,
+        ),
+        drill="bad-rollout",
+    )
+
+
+def rollout_stuck(exprs: Expressions) -> Alert:
+    return Alert(
+        name="RayServeRolloutStuck",
+        severity="warning",
+        for_=f"{exprs.settings.rollout_minutes}m",
+        labels=DEPLOYMENT,
+        expr=exprs.total("group", exprs.now("ray_serve_deployment_status") + f" == {UPDATING}", *DEPLOYMENT),
+        summary="A rollout does not come through.",
+        description=(
+            f"{{{{ $labels.deployment }}}} of {{{{ $labels.application }}}} has been UPDATING for "
+            f"{exprs.settings.rollout_minutes} minutes."
+        ),
+        meaning="New replicas are not placed or do not start; old ones are kept until then.",
+        impact="None while the old replicas carry the load; part of the traffic may already go to the new version.",
+        diagnosis=(
+            ("Are replicas waiting for a place?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
+            ("Healthy:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
+        ),
+        mitigation=("See RayServeReplicasNotPlaced and RayServeReplicaStartFailing; deploy the version before.",),
+        panel=("servescope-overview", "Deployment status"),
+        case=Case(
+            at=f"{exprs.settings.rollout_minutes + 10}m",
+            fires={series.STATUS_OF_DEPLOYMENT: "3x"},
+            quiet={series.STATUS_OF_DEPLOYMENT: "3x60 6x"},
+            labels=series.THE_DEPLOYMENT,
+        ),
+        drill="no-resources",
+    )
+
+
+def slower_than_graceful_shutdown(exprs: Expressions) -> Alert:
+    p99 = promql.quantile(
+        0.99,
+        exprs.total(
+            "sum", exprs.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", "30m"), *DEPLOYMENT, "le"
+        ),
+    )
+    calls = exprs.events("ray_serve_deployment_processing_latency_ms_count", "30m", *DEPLOYMENT)
+    grace = exprs.total("max", exprs.now("servescope_deployment_graceful_shutdown_timeout_seconds"), *DEPLOYMENT)
+    return Alert(
+        name="RayServeSlowerThanGracefulShutdown",
+        severity="info",
+        for_="15m",
+        labels=DEPLOYMENT,
+        expr=f"{p99} > 1000 * {grace}\nand {calls} >= {10 * exprs.settings.alert_min_events}",
+        summary="Calls take longer than replicas are given to finish.",
+        description=(
+            "1 % of the calls to {{ $labels.deployment }} of {{ $labels.application }} take longer than "
+            "{{ $value | humanize }} ms, more than graceful_shutdown_timeout_s."
+        ),
+        meaning="At a rollout or scale-down a replica is killed after that time, with what it still works on.",
+        impact="Some requests are cut at each rollout and scale-down.",
+        diagnosis=(
+            (
+                "Processing time p99:",
+                "histogram_quantile(0.99, sum by (application, deployment, le) "
+                "(rate(ray_serve_deployment_processing_latency_ms_bucket[30m])))",
+            ),
+            ("The time given:", "servescope_deployment_graceful_shutdown_timeout_seconds"),
+        ),
+        mitigation=("Raise graceful_shutdown_timeout_s above the longest call that must not be cut.",),
+        panel=("servescope-deployment", "Processing time"),
+        case=Case(
+            at="60m",
+            fires={
+                series.processing_bucket("1000"): "0+95x",
+                series.processing_bucket("60000"): "0+100x",
+                series.processing_bucket("+Inf"): "0+100x",
+                series.finished_calls(): "0+100x",
+                series.deployment_series("servescope_deployment_graceful_shutdown_timeout_seconds"): "20x",
+            },
+            quiet={series.processing_bucket("1000"): "0+99.9x"},
+            labels=series.THE_DEPLOYMENT,
+        ),
+        drill="slow-model",
+        needs=NEEDS_EXPORTER_FOR_LIMITS,
     )

@@ -54,7 +54,7 @@ class Pair:
     """One burn-rate alert: both windows must burn `budget_share` of the budget in `long_h` hours, or faster."""
 
     severity: str
-    wait: str
+    for_: str
     long_h: int
     short: str
     budget_share: float
@@ -71,10 +71,10 @@ class Pair:
 
 # Google's SRE workbook, chapter 5, with the fourth pair that Sloth and kubernetes-mixin add.
 PAIRS = (
-    Pair(severity="critical", wait="2m", long_h=1, short="5m", budget_share=0.02),
-    Pair(severity="critical", wait="15m", long_h=6, short="30m", budget_share=0.05),
-    Pair(severity="warning", wait="1h", long_h=24, short="2h", budget_share=0.10),
-    Pair(severity="warning", wait="3h", long_h=72, short="6h", budget_share=0.10),
+    Pair(severity="critical", for_="2m", long_h=1, short="5m", budget_share=0.02),
+    Pair(severity="critical", for_="15m", long_h=6, short="30m", budget_share=0.05),
+    Pair(severity="warning", for_="1h", long_h=24, short="2h", budget_share=0.10),
+    Pair(severity="warning", for_="3h", long_h=72, short="6h", budget_share=0.10),
 )
 
 _FIELDS = {"name", "application", "deployment", "route", "availability", "latency", "window", "count_backpressure"}

@@ -53,13 +53,13 @@ def _labels(slo: Slo, sli: str) -> dict[str, str]:
 
 def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> list[tuple[str, str]]:
     """Name and expression of each recording rule of one indicator, in the order of evaluation."""
-    t = Expressions(settings)
-    bad, every = _indicator(slo, sli, t)
+    exprs = Expressions(settings)
+    bad, every = _indicator(slo, sli, exprs)
     objective = slo.objectives[sli]
     selector = f'{{slo="{slo.name}", sli="{sli}"}}'
     window = f"{slo.window_days}d"
     # Without a failure there is no series: zero stands in. A latency bound that has no bucket must stay absent.
-    none = t.total("max", f"0 * serve_slo:requests:events1m{selector}")
+    none = exprs.total("max", f"0 * serve_slo:requests:events1m{selector}")
 
     def counted(what: str, over: str) -> str:
         return f"sum_over_time(serve_slo:{what}:events1m{selector}[{over}])"
@@ -87,19 +87,19 @@ def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> l
     ]
 
 
-def _indicator(slo: Slo, sli: str, t: Expressions) -> tuple[str, str]:
+def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
     """Bad requests of one minute, absent where there are none, and all requests, by cluster."""
     who = {"application": f'="{slo.application}"'}
     if slo.deployment:
         who["deployment"] = f'="{slo.deployment}"'
-        calls = t.events("ray_serve_deployment_processing_latency_ms_count", EVALUATION, **who)
+        calls = exprs.events("ray_serve_deployment_processing_latency_ms_count", EVALUATION, **who)
         if sli == "latency":
-            fast = t.events(
+            fast = exprs.events(
                 "ray_serve_deployment_processing_latency_ms_bucket", EVALUATION, le=bound(slo.latency_ms), **who
             )
             return f"({calls} - {fast})", calls
         # A caller that went away or timed out cancels the call; that is not the deployment's failure.
-        failed = t.events(
+        failed = exprs.events(
             "ray_serve_deployment_error_counter_total", EVALUATION, exception_type='!~".*CancelledError.*"', **who
         )
         return failed, calls
@@ -111,23 +111,28 @@ def _indicator(slo: Slo, sli: str, t: Expressions) -> tuple[str, str]:
         def counted(suffix: str, **extra: str) -> str:
             parts = (
                 promql.grown(
-                    t.scope, f"ray_serve_{p}_request_latency_ms_{suffix}", EVALUATION, hold=t.hold, **who, **extra
+                    exprs.scope,
+                    f"ray_serve_{p}_request_latency_ms_{suffix}",
+                    EVALUATION,
+                    hold=exprs.hold,
+                    **who,
+                    **extra,
                 )
                 for p in protocols
             )
-            return promql.total(" or ".join(parts), t.by())
+            return promql.total(" or ".join(parts), exprs.by())
 
         return f"({counted('count')} - {counted('bucket', le=bound(slo.latency_ms))})", counted("count")
 
     def requests(codes: str = "") -> str:
         extra = {"status_code": codes} if codes else {}
         parts = (
-            promql.grown(t.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=t.hold, **who, **extra)
+            promql.grown(exprs.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=exprs.hold, **who, **extra)
             for p in protocols
         )
-        return promql.total(" or ".join(parts), t.by())
+        return promql.total(" or ".join(parts), exprs.by())
 
-    shed = "|".join((*t.settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
+    shed = "|".join((*exprs.settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
     codes = (
         f'=~"{promql.ERROR_CODES}|{shed}"'
         if slo.count_backpressure
@@ -143,7 +148,7 @@ def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
     counted = f"sum_over_time(serve_slo:errors:events1m{selector}[{pair.long}])"
     return _alert(
         severity=pair.severity,
-        wait=pair.wait,
+        for_=pair.for_,
         expr=(
             f"serve_slo:error_ratio:ratio{pair.long}{selector} > {limit:g}\n"
             f"# the short window ends the alert soon after the trouble ends\n"
@@ -159,11 +164,11 @@ def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
     )
 
 
-def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
+def _alert(*, severity: str, for_: str, expr: str, description: str) -> Alert:
     return Alert(
         name=ALERT,
         severity=severity,
-        wait=wait,
+        for_=for_,
         labels=LABELS,
         expr=expr,
         summary="An error budget burns too fast.",
@@ -173,7 +178,7 @@ def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
             "in an hour, 5 % in six hours), two open a ticket (10 % in a day, 10 % in three days)."
         ),
         impact="As much as the promise says they must not: errors, refusals, or slow answers.",
-        diagnose=(
+        diagnosis=(
             ("How much is left?", "serve_slo:error_budget_left:ratio"),
             ("How fast does it go? 1 is the pace that spends it exactly.", "serve_slo:burn_rate:ratio1h"),
             (
@@ -181,7 +186,7 @@ def _alert(*, severity: str, wait: str, expr: str, description: str) -> Alert:
                 "sum by (application, route, status_code) (rate(ray_serve_num_http_requests_total[5m]))",
             ),
         ),
-        mend=(
+        mitigation=(
             "Follow the cause's own alert: RayServeErrorRatioHigh, RayServeBackPressure or RayServeLatencyHigh.",
             "A budget that is spent is a reason to hold back risky deploys until it has recovered.",
         ),
