@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
-import pytest
-
-from servescope.clients import evidence
-from servescope.errors import ServescopeError
+from servescope.clients.model import LogRecord, TraceSummary
 from servescope.grafana.templating import Interpolation
 from servescope.report import collect, views
 from servescope.report.collect import Board, FiredAlert, Report, Section
+from servescope.report.evidence import Logs, Traces
 from servescope.report.queries import Series, TargetAnswer, Window
 from servescope.settings import Settings
 
@@ -51,9 +48,7 @@ def hostile_report() -> Report:
         selections={},
         options={},
     )
-    trace = evidence.TraceSummary(
-        trace_id=HOSTILE, service=HOSTILE, name=HOSTILE, start_ns=1_000_000, ms=5, failed=True
-    )
+    trace = TraceSummary(trace_id=HOSTILE, service=HOSTILE, name=HOSTILE, start_ns=1_000_000, ms=5, failed=True)
     return Report(
         window=WINDOW,
         created=1060,
@@ -71,11 +66,11 @@ def hostile_report() -> Report:
             )
         ],
         versions={"servescope": "0", "Ray": HOSTILE},
-        traces=evidence.Traces(HOSTILE, [trace], [trace]),
-        logs=evidence.Logs(
+        traces=Traces(HOSTILE, [trace], [trace]),
+        logs=Logs(
             source=HOSTILE,
             around=1_000_000,
-            lines=[evidence.Line(at=1_000_000, source=HOSTILE, level=HOSTILE, text=HOSTILE)],
+            lines=[LogRecord(time_ns=10**12, source=HOSTILE, level=HOSTILE, text=HOSTILE)],
             left_out=0,
         ),
     )
@@ -142,24 +137,6 @@ def test_states_become_stretches():
     assert [run[1:4] for run in view.figure["runs"]] == [[1000_000, 1030_000, "HEALTHY"], [1030_000, 1045_000, "2"]]
 
 
-def test_ray_logs_in_text_and_json(tmp_path):
-    import time
-
-    at = time.mktime((2026, 11, 25, 10, 0, 0, 0, 0, -1))
-    (tmp_path / "replica_a.log").write_text(
-        "INFO 2026-11-25 09:00:00,000 main_A x1 -- long before\n"
-        "ERROR 2026-11-25 10:00:01,500 main_A x1 0b0e7c1e-0000-4000-8000-000000000000 -- broke\nTraceback:\n  line\n"
-    )
-    record = '{"asctime": "2026-11-25 10:00:02,000", "levelname": "INFO", "message": "fine", "deployment": "main_B"}\n'
-    (tmp_path / "replica_b.log").write_text(record)
-    logs = evidence.ray_logs(tmp_path, at, 60)
-    assert [(line.level, line.source, line.text) for line in logs.lines] == [
-        ("ERROR", "main_A", "broke\nTraceback:\n  line"),
-        ("INFO", "main_B", "fine"),
-    ]
-    assert logs.lines[0].at == round((at + 1.5) * 1000)
-
-
 def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
     boards = collect.load_dashboards(Settings(), None)
     assert len(boards) >= 5
@@ -179,31 +156,3 @@ def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():
     names = [trace["name"] for trace in view.figure["traces"]]
     assert [(entry["name"], names[entry["trace"]]) for entry in view.legend] == [("b", "b"), ("c", "c"), ("a", "a")]
     assert [(entry["last"], entry["max"]) for entry in view.legend] == [("2", "5"), ("3", "3"), ("1", "1")]
-
-
-def test_traces_come_from_the_files_of_the_collector(tmp_path):
-    def span(trace, start_s, ms, code, parent=""):
-        times = {"startTimeUnixNano": f"{start_s * 10**9}", "endTimeUnixNano": f"{start_s * 10**9 + ms * 10**6}"}
-        named = {"name": "GET /read", "parentSpanId": parent, "status": {"code": code}}
-        spans = [{"traceId": trace, "spanId": f"s{start_s}{parent}", **times, **named}]
-        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "serve-proxy"}}]}
-        return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
-
-    lines = [span("a", 1010, 20, 0), span("b", 1020, 900, 2), span("b", 1020, 100, 0, "s1020"), span("c", 5000, 1, 2)]
-    (tmp_path / "traces.json").write_text("\n".join(lines) + "\n")
-    found = evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, end=1060)
-    slow = evidence.TraceSummary(
-        trace_id="b", service="serve-proxy", name="GET /read", start_ns=1_020 * 10**9, ms=900, failed=True
-    )
-    assert found.slowest == [
-        slow,
-        evidence.TraceSummary(
-            trace_id="a", service="serve-proxy", name="GET /read", start_ns=1_010 * 10**9, ms=20, failed=False
-        ),
-    ]
-    assert found.failing == [slow]  # what began later is not of this window
-
-
-def test_a_folder_without_traces_is_one_clear_line(tmp_path):
-    with pytest.raises(ServescopeError, match="holds no traces"):
-        evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, end=1060)

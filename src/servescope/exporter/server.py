@@ -1,13 +1,12 @@
 """The Serve state exporter: asks Ray's REST API now and then, and hands Prometheus what it last heard.
 
-A scrape waits neither for Ray nor while a long answer is read: that is another process's work (`rendering`). Each
+A scrape waits neither for Ray nor while a long answer is read: that is another process's work (`worker`). Each
 answer is rendered once; a scrape sends those bytes, and adds how old they are. When Ray does not answer, the last good
 data stay, their age grows, and `servescope_exporter_up` is 0.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -16,21 +15,18 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import httpx
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from servescope.clients.ray import Fetcher, FetchError, RayApi
 from servescope.errors import ServescopeError
 from servescope.exporter.state import Detail, render
 from servescope.exporter.worker import Worker, WorkerDiedError
 
-# About ten times the answer of 1,000 deployments with 10,000 replicas; whatever is larger is no Serve.
-MOST_BYTES = 64 << 20
-# Why a fetch failed, as a label; the line in the log says more.
+# Why a fetch failed, as a label; the line in the log says more. Those that the client does not name are told here.
 REASONS = (
     "unreachable",
     "timeout",
@@ -41,134 +37,6 @@ REASONS = (
     "configuration",
     "worker_died",
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RayApi:
-    """Where Serve's REST API is and how to ask it.
-
-    `url` is the address of Ray's dashboard. The token is read anew for each fetch, so that it can be replaced: from
-    `token_file`, or else from RAY_AUTH_TOKEN. `verify` is False only where somebody chose not to check certificates.
-    """
-
-    url: str
-    token_file: Path | None = None
-    ca_file: Path | None = None
-    verify: bool = True
-    timeout_s: float = 10
-
-    def __post_init__(self) -> None:
-        try:
-            parts = httpx.URL(self.url)
-        except httpx.InvalidURL:
-            raise ServescopeError("address: not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.host:
-            raise ServescopeError("address: not of the form http://host:8265")
-        if parts.userinfo:
-            raise ServescopeError("address: must not hold a user or password; put Ray's token into a file")
-
-    def token(self) -> str | None:
-        """The bearer token, or None where none is set.
-
-        Raises:
-            ServescopeError: the file cannot be read, or what it holds cannot be sent; never says what it holds.
-        """
-        text = os.environ.get("RAY_AUTH_TOKEN", "")
-        if self.token_file is not None:
-            try:
-                text = self.token_file.read_text(encoding="ascii")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ServescopeError(
-                    f"{self.token_file}: cannot read the token ({getattr(error, 'strerror', None) or 'not plain text'})"
-                ) from None
-        text = text.strip()
-        if not text.isascii() or not text.isprintable() or " " in text:
-            raise ServescopeError("the token holds characters that no token has")
-        return text or None
-
-
-class FetchError(Exception):
-    """A fetch that gave nothing: the reason as a label, and a line for the log."""
-
-    def __init__(self, reason: str, line: str) -> None:
-        super().__init__(line)
-        self.reason = reason
-
-
-# Serve's own answer, and the nodes with their labels: the most that Ray lists at once.
-APPLICATIONS, NODES = "/api/serve/applications/", "/api/v0/nodes?limit=10000"
-
-
-class Fetcher:
-    """Asks for documents. It keeps the connection, so that a fetch costs Ray as little as can be."""
-
-    def __init__(self, source: RayApi) -> None:
-        self._source = source
-        self._url = source.url.rstrip("/")
-        verify: Any = source.verify
-        if source.verify:
-            import ssl
-
-            try:
-                if source.ca_file is not None:
-                    verify = ssl.create_default_context(cafile=str(source.ca_file))
-                else:
-                    verify = httpx.create_ssl_context()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
-            except (OSError, ssl.SSLError) as error:
-                named = source.ca_file or "SSL_CERT_FILE or SSL_CERT_DIR"
-                raise ServescopeError(f"{named}: cannot read the certificates ({error})") from error
-        # A redirect is not followed: it would carry the token to somebody else. Nor is a proxy that the environment
-        # names for the machine: over plain HTTP it would read the token.
-        self._client = httpx.Client(timeout=source.timeout_s, verify=verify, follow_redirects=False, trust_env=False)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._client.close()
-
-    def fetch(self, path: str = APPLICATIONS) -> bytes:
-        """A document, as it came.
-
-        Raises:
-            FetchError: there is none; its text names the server and what to do.
-        """
-        try:
-            token = self._source.token()
-        except ServescopeError as error:
-            raise FetchError("configuration", str(error)) from None
-        url = self._url + path
-        try:
-            return self._body(url, {"Authorization": f"Bearer {token}"} if token else {})
-        except httpx.TimeoutException:
-            raise FetchError("timeout", f"{url}: no answer within {self._source.timeout_s:g} s") from None
-        except httpx.HTTPError as error:
-            raise FetchError("unreachable", f"{url}: {error or type(error).__name__}") from None
-
-    def nodes(self) -> bytes:
-        """The nodes with their labels; nothing where Ray does not tell, since all else can do without them."""
-        try:
-            return self.fetch(NODES)
-        except FetchError:
-            return b""
-
-    def _body(self, url: str, headers: dict[str, str]) -> bytes:
-        deadline = time.monotonic() + self._source.timeout_s
-        with self._client.stream("GET", url, headers=headers) as response:
-            if response.status_code in (401, 403):
-                raise FetchError(
-                    "unauthorized",
-                    f"{url}: {response.status_code}: Ray asks for a token, or refuses ours; see --token-file",
-                )
-            if response.status_code != 200:
-                raise FetchError("http_status", f"{url}: answers {response.status_code}")
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > MOST_BYTES:
-                    raise FetchError("too_large", f"{url}: more than {MOST_BYTES >> 20} MiB")
-                # The client's own timeout holds for each read; an answer that drips would never end.
-                if time.monotonic() > deadline:
-                    raise httpx.ReadTimeout("slow")
-            return bytes(body)
 
 
 class _Rendered:

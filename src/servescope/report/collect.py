@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from servescope.clients import evidence
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
@@ -27,6 +26,7 @@ from servescope.grafana import templating
 from servescope.grafana.templating import Interpolation, Selection
 from servescope.pages import runbooks
 from servescope.report import views
+from servescope.report.evidence import Logs, Traces
 from servescope.report.queries import Series, Window, ask, select_variables
 from servescope.report.views import View
 from servescope.settings import Settings
@@ -100,8 +100,8 @@ class Report:
     boards: list[Board]
     alerts: list[FiredAlert]
     versions: dict[str, str]
-    traces: evidence.Traces | None = None
-    logs: evidence.Logs | None = None
+    traces: Traces | None = None
+    logs: Logs | None = None
     problems: list[str] = field(default_factory=list)
 
 

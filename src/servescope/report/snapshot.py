@@ -11,12 +11,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from servescope.clients import evidence
+from servescope.clients import loki, otlp_files, serve_logs, tempo
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.files import write_all
 from servescope.grafana.templating import parse_time
-from servescope.report import collect
+from servescope.report import collect, evidence
 from servescope.report.queries import Window
 from servescope.settings import Settings
 
@@ -112,10 +112,11 @@ def _or_a_problem(report: collect.Report) -> Iterator[None]:
 
 def _traces(request: Request, window: Window) -> evidence.Traces | None:
     if request.tempo:
-        return evidence.read_traces(request.tempo, evidence.tempo(request.tempo), window.start, end=window.end)
+        found = tempo.search(request.tempo, window.start, window.end, enough=evidence.MOST_TRACES)
+        return evidence.slowest_and_failing(request.tempo, found)
     if request.traces:
-        reader = evidence.trace_files(request.traces)
-        return evidence.read_traces(str(request.traces), reader, window.start, end=window.end)
+        found = otlp_files.summaries(request.traces, window.start, window.end)
+        return evidence.slowest_and_failing(str(request.traces), found)
     return None
 
 
@@ -127,7 +128,8 @@ def _moment(report: collect.Report) -> float:
 
 def _logs(request: Request, at: float) -> evidence.Logs | None:
     if request.loki:
-        return evidence.loki(request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S)
+        records = loki.records_around(request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S)
+        return evidence.nearest(request.loki, records, at)
     if request.logs:
-        return evidence.ray_logs(request.logs, at, LOGS_AROUND_S)
+        return evidence.nearest(str(request.logs), serve_logs.records_around(request.logs, at, LOGS_AROUND_S), at)
     return None
