@@ -200,10 +200,10 @@ def snapshot(
 ) -> None:
     """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
     from servescope.errors import ServescopeError
-    from servescope.report import snapshot as report_module
+    from servescope.report import snapshot as snapshot_module
 
-    chosen = report_module.read_choices(var or [])
-    request = report_module.Request(
+    chosen = snapshot_module.read_choices(var or [])
+    request = snapshot_module.SnapshotRequest(
         prometheus=prometheus,
         start=from_,
         end=to,
@@ -218,7 +218,7 @@ def snapshot(
         logs=logs,
         logs_around=logs_around,
     )
-    written = report_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
+    written = snapshot_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
     _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
     if written.problems:
         raise ServescopeError(f"{output} was written, but not all of it: {'; '.join(written.problems)}")

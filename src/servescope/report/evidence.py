@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from servescope.clients import model
 from servescope.clients.model import LogRecord, TraceSummary
+from servescope.report.model import Logs, Traces
 
 MOST_TRACES = 20
 MOST_LINES = 400
 _BAD_LEVELS = ("WARNING", "WARN", "ERROR", "CRITICAL")
-
-
-@dataclass(frozen=True)
-class Traces:
-    """The slowest and the failing traces of a window."""
-
-    source: str
-    slowest: list[TraceSummary]
-    failing: list[TraceSummary]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Logs:
-    """The lines around a moment (unix ms); `left_out` counts those that did not fit."""
-
-    source: str
-    around: int
-    lines: list[LogRecord]
-    left_out: int
 
 
 def slowest_and_failing(source: str, found: Sequence[TraceSummary]) -> Traces:
