@@ -88,12 +88,13 @@ def exporter(
 ) -> None:
     """Export what Serve's REST API knows and its metrics do not: limits, status, versions, resources."""
     from servescope.clients.ray import RayApi
-    from servescope.exporter import server as exporter_module
+    from servescope.exporter import server
+    from servescope.exporter.poller import Exporter
     from servescope.exporter.state import Detail
 
     source = RayApi(url=address, token_file=token_file, ca_file=ca_file, verify=verify, timeout_s=timeout)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    state = exporter_module.Exporter(
+    state = Exporter(
         source,
         say=lambda line: errors.print(f"servescope: {line}"),
         interval_s=interval,
@@ -104,7 +105,7 @@ def exporter(
             raise typer.Exit(1)
         typer.echo(state.metrics().decode(), nl=False)
         return
-    exporter_module.run(state, host, port)
+    server.run(state, host, port)
 
 
 # Where the demo keeps them, and where Ray does.

@@ -19,8 +19,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from servescope.clients import ray
 from servescope.clients.ray import RayApi
 from servescope.errors import ServescopeError
-from servescope.exporter import server as exporter_module
-from servescope.exporter.server import Exporter, server
+from servescope.exporter.poller import REASONS, Exporter
+from servescope.exporter.server import server
 from servescope.exporter.state import Detail
 from tests.bench.exporter import Measured, broken
 from tests.support import promtool
@@ -73,7 +73,7 @@ def test_a_good_answer():
         subject = exporter(url)
         assert values(subject.metrics()) == {
             **{"servescope_exporter_up": 0, "servescope_exporter_fetches_total": 0},
-            **dict.fromkeys(exporter_module.REASONS, 0),
+            **dict.fromkeys(REASONS, 0),
         }, "no age before there are data"
         assert subject.poll()
         found = values(subject.metrics())
