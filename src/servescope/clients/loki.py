@@ -6,7 +6,7 @@ from servescope.clients.http import HttpApi, json_or_refused
 from servescope.clients.model import LogRecord
 
 TIMEOUT_S = 15.0
-MOST_LINES = 5000  # of one answer: Loki's own limit
+LIMIT = 5000  # of one answer: Loki's own limit
 
 
 def records_around(url: str, query: str, *, at: float, seconds: float) -> list[LogRecord]:
@@ -19,7 +19,7 @@ def records_around(url: str, query: str, *, at: float, seconds: float) -> list[L
         "query": query,
         "start": f"{(at - seconds) * 1e9:.0f}",
         "end": f"{(at + seconds) * 1e9:.0f}",
-        "limit": str(MOST_LINES),
+        "limit": str(LIMIT),
         "direction": "forward",
     }
     records = []

@@ -6,9 +6,9 @@ from servescope.clients.http import HttpApi, json_or_refused
 from servescope.clients.model import TraceSummary
 
 TIMEOUT_S = 15.0
-FAILED = "{ status = error }"
+FAILED_TRACES = "{ status = error }"
 # Tempo gives any traces that match, not the slowest: ask from slow to fast until there are enough.
-SLOW = ("{ duration > 10s }", "{ duration > 1s }", "{ duration > 100ms }", "{}")
+SLOW_TRACES = ("{ duration > 10s }", "{ duration > 1s }", "{ duration > 100ms }", "{}")
 
 
 def search(url: str, start: float, end: float, *, enough: int) -> list[TraceSummary]:
@@ -19,11 +19,11 @@ def search(url: str, start: float, end: float, *, enough: int) -> list[TraceSumm
     """
     found: dict[str, TraceSummary] = {}
     with HttpApi(url, "Tempo", timeout_s=TIMEOUT_S) as api:
-        for query in (FAILED, *SLOW):
+        for query in (FAILED_TRACES, *SLOW_TRACES):
             if sum(not trace.failed for trace in found.values()) >= enough:
                 break
             parameters = {"q": query, "start": f"{start:.0f}", "end": f"{end:.0f}", "limit": "100"}
-            for trace in _ask(api, parameters, failed=query == FAILED):
+            for trace in _ask(api, parameters, failed=query == FAILED_TRACES):
                 found.setdefault(trace.trace_id, trace)
     return list(found.values())
 
