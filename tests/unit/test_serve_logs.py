@@ -81,3 +81,8 @@ def test_ray_logs_in_text_and_json(tmp_path):
         ("INFO", "main_B", "fine"),
     ]
     assert records[0].unix_ms == round((at + 1.5) * 1000)
+
+
+@pytest.mark.parametrize("request_ids", [5, "r-a", {"a": 1}, None])
+def test_request_ids_of_another_type_are_none(request_ids):
+    assert parse_line(json.dumps({"message": "m", "request_ids": request_ids})).request_ids == ()
