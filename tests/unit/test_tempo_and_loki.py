@@ -8,6 +8,7 @@ from servescope.clients import loki, tempo
 from servescope.clients.model import LogRecord
 from servescope.errors import ServescopeError
 from servescope.report import evidence
+from servescope.report.model import Traces
 from tests.support.canned import answering
 
 AT = 1_760_400_000  # unix seconds
@@ -46,7 +47,7 @@ def test_the_slowest_and_the_failing_come_in_order_and_not_without_end():
 def test_a_tempo_without_traces_has_none():
     with answering({"metrics": {}}) as (url, _):
         traces = evidence.slowest_and_failing(url, tempo.search(url, AT, AT + 60, enough=20))
-    assert traces == evidence.Traces(url, [], [])
+    assert traces == Traces(url, [], [])
 
 
 def test_the_lines_of_loki_around_a_moment():
