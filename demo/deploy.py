@@ -20,8 +20,8 @@ from typing import Any
 import httpx
 import yaml
 
+from servescope.clients.ray import RayApi
 from servescope.errors import ServescopeError
-from servescope.exporter.server import RayApi
 
 MODELS = ("Detector", "Recogniser")  # the deployments that can use a GPU
 CHECK_EVERY_S = 5.0

@@ -26,6 +26,7 @@ from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.report import collect
+from servescope.report import page as report_page
 from servescope.report.check import check_dashboards
 from servescope.report.queries import Window
 from servescope.settings import Settings
@@ -168,14 +169,14 @@ def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Pat
     with Prometheus(prometheus_url) as prometheus, browser() as chrome, tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "all.html"
         report = collect.collect(prometheus, boards, window, settings=settings)
-        whole.write_text(collect.render(report, "Ray Serve"), encoding="utf-8")
+        whole.write_text(report_page.render(report, "Ray Serve"), encoding="utf-8")
         with open_page(chrome, whole.as_uri(), offline=True) as opened:
             if wrong := [*opened.complaints, *unexplained(drawn(opened.page), settings)]:
                 raise ServescopeError(f"not every panel is drawn or says why not: {'; '.join(wrong)}")
         for board in boards:
             report = collect.collect(prometheus, [board], window, settings=settings, chosen=CHOSEN.get(board["uid"]))
             html, picture = Path(scratch) / f"{board['uid']}.html", Path(scratch) / f"{board['uid']}.png"
-            html.write_text(collect.render(report, board["title"]), encoding="utf-8")
+            html.write_text(report_page.render(report, board["title"]), encoding="utf-8")
             with open_page(chrome, html.as_uri(), draw=False) as opened:
                 opened.page.evaluate("window.drawAll(false)")
                 if opened.complaints:

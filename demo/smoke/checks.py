@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from demo.smoke.grafana import ThroughGrafana
 from demo.smoke.stack import PROBED, SETTINGS, Backends, NotYet, answers, need
-from servescope.clients import traces
+from servescope.clients import otlp_files
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation
@@ -169,7 +169,7 @@ def trace_in_files(stack: Backends) -> str:
     """The trace of the request is in the files that the Collector writes."""
     assert stack.at.trace_files
     try:
-        found = traces.read(stack.at.trace_files, stack.sent().trace_id).get(stack.sent().trace_id)
+        found = otlp_files.read_traces(stack.at.trace_files, stack.sent().trace_id).get(stack.sent().trace_id)
     except ServescopeError as error:
         raise NotYet(str(error)) from error
     need(found, f"trace {stack.sent().trace_id} is not in {stack.at.trace_files}")

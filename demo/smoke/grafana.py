@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import httpx
-
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.report.queries import panels_of as panels_of
@@ -18,9 +16,8 @@ class ThroughGrafana(Prometheus):
     program = "Grafana"
 
     def __init__(self, url: str, uid: str = "prometheus") -> None:
-        super().__init__(url)
+        super().__init__(url, trust_env=False)
         self._uid = uid
-        self._client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
         """An instant query, in Prometheus' shape."""
@@ -63,9 +60,8 @@ class ThroughGrafana(Prometheus):
             ],
         }
         try:
-            response = self._client.post("/api/ds/query", json=body)
-            answer = response.json()["results"]["A"]
-        except (httpx.HTTPError, ValueError, KeyError) as error:
+            answer = self._api.post_json("/api/ds/query", body).json()["results"]["A"]
+        except (ValueError, KeyError) as error:
             raise ServescopeError(
                 f"{self.url}: Grafana does not answer the query ({error or type(error).__name__})"
             ) from error

@@ -91,14 +91,14 @@ def exporter(
     once: Annotated[bool, typer.Option("--once", help="Fetch once, print the metrics, and end.")] = False,
 ) -> None:
     """Export what Serve's REST API knows and its metrics do not: limits, status, versions, resources."""
-    from servescope.exporter import server as exporter_module
+    from servescope.clients.ray import RayApi
+    from servescope.exporter import server
+    from servescope.exporter.poller import Exporter
     from servescope.exporter.state import Detail
 
-    source = exporter_module.RayApi(
-        url=address, token_file=token_file, ca_file=ca_file, verify=verify, timeout_s=timeout
-    )
+    source = RayApi(url=address, token_file=token_file, ca_file=ca_file, verify=verify, timeout_s=timeout)
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
-    state = exporter_module.Exporter(
+    state = Exporter(
         source,
         say=lambda line: errors.print(f"servescope: {line}"),
         interval_s=interval,
@@ -109,7 +109,7 @@ def exporter(
             raise typer.Exit(1)
         typer.echo(state.metrics().decode(), nl=False)
         return
-    exporter_module.run(state, host, port)
+    server.run(state, host, port)
 
 
 # Where the demo keeps them, and where Ray does.
@@ -122,7 +122,9 @@ def trace(
         str | None, typer.Argument(help="A trace id, or the request id of Serve's logs and answers.")
     ] = None,
     *,
-    slowest: Annotated[int | None, typer.Option(min=1, help="List the slowest requests, as many as this.")] = None,
+    slowest_count: Annotated[
+        int | None, typer.Option("--slowest", min=1, help="List the slowest requests, as many as this.")
+    ] = None,
     errors: Annotated[bool, typer.Option("--errors", help="List the requests that failed, the latest first.")] = False,
     folder: Annotated[
         Path, typer.Option("--traces", envvar="COLLECTOR_DATA", help="The folder of the Collector's trace files.")
@@ -132,23 +134,25 @@ def trace(
     ] = None,
 ) -> None:
     """Show the tree of one request, with times, status and log lines, from the Collector's files: no Tempo needed."""
-    from servescope.clients import traces
+    from servescope.clients import otlp_files, serve_logs
+    from servescope.clients.model import failed, slowest
     from servescope.errors import ServescopeError
+    from servescope.report import trace_tree
 
-    if (request is not None) + (slowest is not None) + errors != 1:
+    if (request is not None) + (slowest_count is not None) + errors != 1:
         raise ServescopeError("trace: give one of REQUEST, --slowest N, --errors")
     if logs is not None and not logs.is_dir():
         raise ServescopeError(f"{logs}: is no folder of logs")
-    found = traces.read(folder)
+    found = otlp_files.read_traces(folder)
     if request is None:
         every = found.values()
-        listed = traces.failed(every) if errors else traces.slowest(every, slowest or 1)
+        listed = failed(every) if errors else slowest(every, slowest_count or 1)
         for one in listed:
-            _out.print(traces.summary(one))
+            _out.print(trace_tree.summary_line(one))
         if not listed:
             _out.print(f"none of the {len(found)} requests in {folder}")
         return
-    matching = traces.find(found, request)
+    matching = otlp_files.find(found, request)
     if not matching:
         raise ServescopeError(
             f"{request}: is the id of none of the {len(found)} traces in {folder}; a trace shows some seconds after "
@@ -158,7 +162,7 @@ def trace(
     # Long lines fold inside their branch; in a file or a pipe they stay whole.
     wide = Console(highlight=False, width=None if _out.is_terminal else 1000)
     for one in matching:
-        wide.print(traces.tree(one, traces.log_lines(logs, one) if logs else ()))
+        wide.print(trace_tree.tree(one, serve_logs.records_of(one, logs) if logs else ()))
 
 
 PrometheusOption = Annotated[
@@ -201,10 +205,10 @@ def snapshot(
 ) -> None:
     """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
     from servescope.errors import ServescopeError
-    from servescope.report import snapshot as report_module
+    from servescope.report import snapshot as snapshot_module
 
-    chosen = report_module.read_choices(var or [])
-    request = report_module.Request(
+    chosen = snapshot_module.read_choices(var or [])
+    request = snapshot_module.SnapshotRequest(
         prometheus=prometheus,
         start=from_,
         end=to,
@@ -219,7 +223,7 @@ def snapshot(
         logs=logs,
         logs_around=logs_around,
     )
-    written = report_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
+    written = snapshot_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
     _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
     if written.problems:
         raise ServescopeError(f"{output} was written, but not all of it: {'; '.join(written.problems)}")

@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from demo import ROOT
 from demo.stack import component
 from demo.stack.ports import LOOPBACK, Ports
-from servescope.clients import traces
-from servescope.clients.traces import Trace
+from servescope.clients import otlp_files
+from servescope.clients.model import Trace
 from servescope.errors import ServescopeError
 from tests.support.waiting import wait_for
 
@@ -103,7 +103,7 @@ class Collector:
     def traces(self) -> dict[str, Trace]:
         """What it has written so far."""
         try:
-            return traces.read(self.data)
+            return otlp_files.read_traces(self.data)
         except ServescopeError:
             return {}
 

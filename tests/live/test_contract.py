@@ -15,7 +15,8 @@ from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards, slo
 from servescope.dashboards.rows import traces
 from servescope.errors import ServescopeError
-from servescope.report.queries import Window, evaluate
+from servescope.report.check import count_series
+from servescope.report.queries import Window
 from servescope.settings import Settings
 from tests.live.versions import newer_labels, newer_metrics, older
 from tests.support.waiting import wait_for
@@ -119,7 +120,7 @@ def test_every_target_of_every_panel_is_answered(prometheus, ray_version, record
         return [
             f"{board.uid} / {answer.panel} / {answer.ref}: {answer.expression}"
             for board in boards
-            for answer in evaluate(board.to_json(), prometheus, window)
+            for answer in count_series(board.to_json(), prometheus, window)
             if answer.series == 0
             and (board.uid, answer.panel) not in excused
             and not newer_metrics(answer.expression, ray_version, SETTINGS)
@@ -136,7 +137,7 @@ def test_no_legend_is_blank(prometheus, ray_version):
     for board in all_dashboards(SETTINGS):
         legends = {(panel.title, i): q.legend for panel in board.panels for i, q in enumerate(panel.queries)}
         counters: dict[str, int] = {}
-        for answer in evaluate(board.to_json(), prometheus, window):
+        for answer in count_series(board.to_json(), prometheus, window):
             position = counters.get(answer.panel, 0)
             counters[answer.panel] = position + 1
             named = set(re.findall(r"\{\{(\w+)\}\}", legends[answer.panel, position]))

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from demo.stack import component
-from servescope.clients import traces
+from servescope.clients import otlp_files, serve_logs
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
@@ -48,7 +48,7 @@ class Client:
 
     def traces(self, holding=""):
         try:
-            return traces.read(self.folder, holding)
+            return otlp_files.read_traces(self.folder, holding)
         except ServescopeError:
             return {}
 
@@ -198,7 +198,7 @@ def test_the_state_of_a_client_travels_along(client):
     client.trace(trace_id, 8)
     states = [
         span.get("traceState")
-        for file in client.folder.glob(traces.FILES)
+        for file in client.folder.glob(otlp_files.FILES)
         for line in file.read_text().splitlines()
         if trace_id in line
         for resource in json.loads(line)["resourceSpans"]
@@ -240,19 +240,19 @@ def test_log_lines_of_proxy_and_replicas_carry_the_trace(client):
     trace_id, _, response = client.get("/chain/logged")
     trace = client.trace(trace_id, 8)
     wait_for(
-        lambda: len(traces.log_lines(client.logs, trace)) >= 7,
+        lambda: len(serve_logs.records_of(trace, client.logs)) >= 7,
         30,
-        lambda: str(traces.log_lines(client.logs, trace)),
+        lambda: str(serve_logs.records_of(trace, client.logs)),
         pause_s=1,
     )
-    lines = traces.log_lines(client.logs, trace)
-    said = {(line.component, re.sub(r"\d+\.\d+ms.*", "", line.message)) for line in lines}
+    lines = serve_logs.records_of(trace, client.logs)
+    said = {(line.source, re.sub(r"\d+\.\d+ms.*", "", line.text)) for line in lines}
     assert {
         ("traced_Front", "front has logged"),
         ("traced_First", "first has logged"),
         ("traced_Second", "second has logged"),
     } <= said
-    assert {"proxy", "traced_Front", "traced_First", "traced_Second"} == {line.component for line in lines}
+    assert {"proxy", "traced_Front", "traced_First", "traced_Second"} == {line.source for line in lines}
     spans = {span.span_id for span in trace.spans}
     assert {line.span_id for line in lines} <= spans
     assert trace.request_ids == [response.headers["x-request-id"]]
@@ -324,7 +324,7 @@ def test_an_exemplar_leads_to_a_trace(client, stack):
             params={"query": answer.expression, "start": f"{window.start:.0f}", "end": f"{window.end:.0f}"},
         ).json()["data"]
         dots = {e["labels"]["trace_id"]: series["seriesLabels"] for series in found for e in series["exemplars"]}
-        return dots if answer.answered else {}
+        return dots if answer.series_with_data else {}
 
     client.get("/chain/exemplar")
     wait_for(lambda: bool(exemplars()), 60, lambda: "no exemplar")

@@ -16,8 +16,11 @@ Asked = list[tuple[str, dict[str, str]]]
 
 
 @contextmanager
-def answering(body: Any, status: int = 200) -> Iterator[tuple[str, Asked]]:
-    """Answer every GET with a text, or with data as JSON; yields the server's address and what it is asked."""
+def answering(body: Any, status: int = 200, *, location: str = "") -> Iterator[tuple[str, Asked]]:
+    """Answer every GET with a text, or with data as JSON; yields the server's address and what it is asked.
+
+    `location` is where a redirect leads.
+    """
     asked: Asked = []
     content = (body if isinstance(body, str) else json.dumps(body)).encode()
 
@@ -27,6 +30,8 @@ def answering(body: Any, status: int = 200) -> Iterator[tuple[str, Asked]]:
             asked.append((parts.path, dict(parse_qsl(parts.query))))
             self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
+            if location:
+                self.send_header("Location", location)
             self.end_headers()
             self.wfile.write(content)
 

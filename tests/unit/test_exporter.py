@@ -16,9 +16,11 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from servescope.clients import ray
+from servescope.clients.ray import RayApi
 from servescope.errors import ServescopeError
-from servescope.exporter import server as exporter_module
-from servescope.exporter.server import Exporter, RayApi, server
+from servescope.exporter.poller import REASONS, Exporter
+from servescope.exporter.server import server
 from servescope.exporter.state import Detail
 from tests.bench.exporter import Measured, broken
 from tests.support import promtool
@@ -71,7 +73,7 @@ def test_a_good_answer():
         subject = exporter(url)
         assert values(subject.metrics()) == {
             **{"servescope_exporter_up": 0, "servescope_exporter_fetches_total": 0},
-            **dict.fromkeys(exporter_module.REASONS, 0),
+            **dict.fromkeys(REASONS, 0),
         }, "no age before there are data"
         assert subject.poll()
         found = values(subject.metrics())
@@ -136,7 +138,7 @@ def test_without_the_nodes_all_else_is_told(nodes):
 
 
 def test_an_answer_without_end_is_given_up(monkeypatch):
-    monkeypatch.setattr(exporter_module, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(ray, "MOST_BYTES", 1 << 20)
     said: list[str] = []
     with rest_server(b'{"applications": "' + b"x" * (2 << 20)) as (url, _):
         assert not exporter(url, said).poll()

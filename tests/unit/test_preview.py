@@ -26,7 +26,7 @@ from servescope.report import preview
 from servescope.settings import Settings
 from tests.support.running import free_port, running
 
-QUERIES_OF_A_PAGE = 4  # that `snapshot.collect` sends at once
+QUERIES_OF_A_PAGE = 4  # that `collect` sends at once
 
 
 class Answers:

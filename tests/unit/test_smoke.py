@@ -34,7 +34,7 @@ from servescope.errors import ServescopeError
 from servescope.report.queries import Window, panels_of
 from servescope.settings import Settings
 from tests.support.running import running
-from tests.unit.test_traces import document
+from tests.support.trace_files import document
 
 FRAME = {
     "schema": {

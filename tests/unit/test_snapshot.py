@@ -1,210 +1,205 @@
-"""What panels show, and what the page does with hostile text."""
+"""The incident report over a real Prometheus that holds an incident: alerts, marks, evidence, and what is missing."""
 
 from __future__ import annotations
 
-import json
+import io
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
 
-from servescope.clients import evidence
+from demo import ROOT
+from servescope.cli import app
+from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana import colors
-from servescope.grafana.templating import Interpolation
-from servescope.report import collect, views
-from servescope.report.collect import Board, FiredAlert, Report, Section
-from servescope.report.queries import Series, TargetAnswer, Window
+from servescope.report import collect, snapshot
+from servescope.report.model import FiredAlert, Mark, Report
+from servescope.report.page import plotly_js
+from servescope.report.queries import panels_of
 from servescope.settings import Settings
+from tests.support import blocks
+from tests.support.canned import answering
+from tests.support.promtool import requires_promtool
 
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
-WINDOW = Window(1000, 1060, step_s=15)
-SCOPE = Interpolation({}, {})
+pytestmark = requires_promtool
+
+STEP = 15
+START = 1_760_400_000  # unix seconds, whole steps
+END = START + 900
+RUNBOOK = "https://example.com/runbooks/RayServeBackPressure"
+ALERTS = [  # name, labels, state, seconds after START: first sample, last sample
+    ("ServescopeWatchdog", 'severity="none"', "firing", 0, 900),
+    ("RayServeNoReplicas", 'severity="critical",deployment="Front",application="shop"', "firing", 600, 660),
+    ("RayServeBackPressure", 'severity="warning",deployment="Front"', "pending", 120, 240),
+    ("RayServeBackPressure", 'severity="warning",deployment="Front"', "firing", 255, 420),
+    ("RayServeBackPressure", 'severity="warning",deployment="Front"', "firing", 480, 480),
+    ("Theirs", "", "pending", 30, 60),
+]
+STREAMS = {
+    "data": {"result": [{"stream": {"level": "ERROR"}, "values": [[f"{START + 250}000000000", "<b>broke</b>"]]}]}
+}
 
 
-def answer(ref: str, *series: tuple[dict[str, str], list[float]], legend: str = "{{deployment}}") -> TargetAnswer:
-    points = [Series(labels, [(1000 + 15 * i, v) for i, v in enumerate(values)]) for labels, values in series]
-    return TargetAnswer(ref=ref, expression="x", legend=legend, series=points)
+def incident() -> Iterator[str]:
+    for name, labels, state, first, last in ALERTS:
+        series = f'ALERTS{{alertname="{name}",alertstate="{state}"{"," * bool(labels)}{labels}}}'
+        yield from (f"{series} 1 {t}\n" for t in range(START + first, START + last + 1, STEP))
+    status = 'ray_serve_deployment_status{ray_io_cluster="c",application="shop",deployment="Front"}'
+    for t in range(START, END + 1, STEP):
+        yield f"{status} {3 if 150 <= t - START <= 210 or t - START == 300 else 6} {t}\n"
+    yield "# EOF\n"
 
 
-def panel(kind: str, answers: list[TargetAnswer], **model) -> views.View:
-    base = {"type": kind, "title": "P", "description": "D", "gridPos": {"w": 8, "h": 8}, "options": {}}
-    return views.view(base | model, answers, WINDOW, scope=SCOPE, identity="p")
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a Prometheus with the incident, and with the rule of one of its alerts."""
+    folder = tmp_path_factory.mktemp("incident")
+    annotations = {"summary": "Front turns requests away.", "runbook_url": RUNBOOK}
+    rule = {"alert": "RayServeBackPressure", "expr": "vector(0) > 1", "annotations": annotations}
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}))
+    place = blocks.Place(folder, [folder / "rules.yml"])
+    # In blocks nothing says that a series ended: look back less than a step.
+    place.write(incident())
+    with place.server(f"--query.lookback-delta={STEP - 1}s") as url:
+        yield url
 
 
-def hostile_report() -> Report:
-    hostile = answer("A", ({"deployment": HOSTILE}, [1, 2, 3, 4, 5]))
-    table = panel("table", [hostile])
-    config = {"defaults": {"unit": "reqps"}, "overrides": []}
-    views = [
-        table,
-        panel("timeseries", [hostile], fieldConfig=config),
-        panel("bargauge", [hostile], fieldConfig=config),
+def run(after: int) -> tuple[int, int]:
+    return (START + after) * 1000, (START + after + STEP) * 1000
+
+
+def stretch(first: int, last: int, state: str) -> tuple[int, int, str]:
+    return run(first)[0], run(last)[1], state
+
+
+def collected(url: str, uid: str = "slo") -> Report:
+    with Prometheus(url) as prometheus:
+        boards = collect.load_dashboards(Settings(), None, [uid])
+        return collect.collect(
+            prometheus, boards, collect.window_of(START, END, scrape_interval_s=STEP), settings=Settings()
+        )
+
+
+def test_the_alerts_that_were_pending_or_firing(prometheus):
+    alerts = collected(prometheus).alerts
+    assert [alert.name for alert in alerts] == ["RayServeBackPressure", "RayServeNoReplicas", "Theirs"]
+    pressed, gone, theirs = alerts
+    assert pressed == FiredAlert(
+        name="RayServeBackPressure",
+        severity="warning",
+        labels="deployment=Front",
+        summary="Front turns requests away.",
+        runbook_url=RUNBOOK,
+        runbook=(ROOT / "docs/runbooks/RayServeBackPressure.md").read_text(),
+        runs=[stretch(120, 240, "pending"), stretch(255, 420, "firing"), stretch(480, 480, "firing")],
+    )
+    assert pressed.firing_from == (START + 255) * 1000
+    assert (gone.labels, gone.runs) == ("application=shop, deployment=Front", [stretch(600, 660, "firing")])
+    # One that nobody's rules here know of, and that never fired.
+    assert theirs == FiredAlert(
+        name="Theirs", severity="", labels="", summary="", runbook_url="", runbook="", runs=[stretch(30, 60, "pending")]
+    )
+    assert theirs.firing_from is None
+
+
+def test_an_annotation_marks_what_lasted_and_what_came_again(prometheus):
+    (board,) = collected(prometheus, "overview").boards
+    color = colors.css("blue")
+    assert board.marks == [
+        Mark(title="Rollout", text="shop/Front", color=color, start=(START + 150) * 1000, end=(START + 210) * 1000),
+        Mark(title="Rollout", text="shop/Front", color=color, start=(START + 300) * 1000, end=(START + 300) * 1000),
     ]
-    views += [panel("stat", [hostile, hostile]), panel("state-timeline", [hostile])]
-    for index, view in enumerate(views):
-        view.id = f"p{index}"
-    board = Board(
-        uid="b",
-        title=HOSTILE,
-        description=HOSTILE,
-        sections=[Section(HOSTILE, views, False)],
-        marks=[],
-        selections={},
-        options={},
+
+
+def command(url: str, output: Path, *arguments: str) -> list[str]:
+    span = ("--from", str(START * 1000), "--to", str(END * 1000))
+    return ["snapshot", "-p", url, *span, "-d", "slo", "-o", str(output), *arguments]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "around"), [((), START + 255), (("--logs-around", str((START + 700) * 1000)), START + 700)]
+)
+def test_the_lines_are_those_around_the_first_alert_that_fired_or_the_moment_that_was_named(
+    prometheus, tmp_path, arguments, around
+):
+    output = tmp_path / "report.html"
+    with answering(STREAMS) as (loki, asked):
+        result = CliRunner().invoke(app, command(prometheus, output, "--loki", loki, *arguments))
+    assert (result.exit_code, len(asked)) == (0, 1)
+    half = snapshot.LOGS_AROUND_S
+    asked_for = [int(asked[0][1][name]) // 10**9 for name in ("start", "end")]
+    assert asked_for == [around - half, around + half]
+    page = output.read_text().replace(plotly_js(), "")
+    assert "&lt;b&gt;broke&lt;/b&gt;" in page
+    assert f'<a href="{RUNBOOK}">' in page
+    # The runbook's own links lead to pages that are not here.
+    assert re.findall(r'href="(?!https://|#|data:)[^"]*"', page) == []
+    assert "Open the panel Back-pressure on the dashboard" in page
+
+
+def test_without_an_alert_that_fired_the_lines_are_the_last(prometheus, tmp_path):
+    begin = ["--to", str((START + 200) * 1000)]
+    with answering(STREAMS) as (loki, asked):
+        result = CliRunner().invoke(app, command(prometheus, tmp_path / "r.html", "--loki", loki, *begin))
+    assert result.exit_code == 0
+    last = (START + 200) // STEP * STEP
+    assert int(asked[0][1]["end"]) // 10**9 == last + snapshot.LOGS_AROUND_S
+
+
+def test_a_dead_tempo_and_a_foreign_loki_cost_their_part_only(prometheus, tmp_path):
+    output = tmp_path / "report.html"
+    with answering({}) as (dead, _):
+        pass
+    with answering({"<i>": 1}) as (foreign, _):
+        result = CliRunner().invoke(app, command(prometheus, output, "--tempo", dead, "--loki", foreign))
+    problems = [f"{dead}: Tempo does not answer", f"{foreign}: answers, but not as Loki does"]
+    assert isinstance(result.exception, ServescopeError)
+    said = str(result.exception)
+    assert said.startswith(f"{output} was written, but not all of it: {problems[0]}")
+    assert problems[1] in said
+    assert "\n" not in said
+    shown = re.findall(r'<p class="problem">(.*?)</p>', output.read_text())
+    assert [text.startswith(problem) for text, problem in zip(shown, problems, strict=True)] == [True, True]
+    assert 'class="board" id="servescope-slo"' in output.read_text()
+
+
+@pytest.mark.parametrize("option", ["--from", "--to", "--logs-around"])
+def test_a_bad_time_leaves_no_file(prometheus, tmp_path, option):
+    output = tmp_path / "report.html"
+    result = CliRunner().invoke(app, command(prometheus, output, option, "yesterday"))
+    assert isinstance(result.exception, ServescopeError)
+    assert str(result.exception).startswith(f"{option}: 'yesterday'")
+    assert not output.exists()
+
+
+def test_the_bar_counts_panels_to_the_last(prometheus, tmp_path):
+    shown = io.StringIO()
+    request = snapshot.SnapshotRequest(
+        prometheus=prometheus,
+        start=str(START * 1000),
+        end=str(END * 1000),
+        dashboards=["slo"],
+        folder=None,
+        chosen={},
+        title="T",
+        tempo=None,
+        traces=None,
+        loki=None,
+        loki_query="{}",
+        logs=None,
+        logs_around=None,
     )
-    trace = evidence.TraceSummary(
-        trace_id=HOSTILE, service=HOSTILE, name=HOSTILE, start_ns=1_000_000, ms=5, failed=True
+    written = snapshot.write(
+        request, Settings(), tmp_path / "r.html", console=Console(file=shown, force_terminal=True, width=120)
     )
-    return Report(
-        window=WINDOW,
-        created=1060,
-        source=HOSTILE,
-        boards=[board],
-        alerts=[
-            FiredAlert(
-                name=HOSTILE,
-                severity="critical",
-                labels=HOSTILE,
-                summary=HOSTILE,
-                runbook_url="",
-                runbook=HOSTILE,
-                runs=[(1000_000, 1015_000, "firing")],
-            )
-        ],
-        versions={"servescope": "0", "Ray": HOSTILE},
-        traces=evidence.Traces(HOSTILE, [trace], [trace]),
-        logs=evidence.Logs(
-            source=HOSTILE,
-            around=1_000_000,
-            lines=[evidence.Line(at=1_000_000, source=HOSTILE, level=HOSTILE, text=HOSTILE)],
-            left_out=0,
-        ),
-    )
-
-
-def test_html_in_labels_logs_and_traces_stays_text():
-    page = collect.render(hostile_report(), HOSTILE)
-    without_library = page.replace(collect.plotly_js(), "")
-    assert len(page) - len(without_library) > 1_000_000
-    assert "<img" not in without_library
-    assert "<script>alert" not in without_library
-    assert without_library.count("&lt;script&gt;alert(1)") > 10
-    # The data of the plots stand in script elements, where only `<` could end them.
-    (data,) = re.findall(r'id="plots">(.*?)</script>', without_library, re.DOTALL)
-    assert "\\u003cscript\\u003e" in data
-    assert "<" not in data
-
-
-def test_a_snapshot_asks_no_network():
-    page = collect.render(hostile_report(), "t").replace(collect.plotly_js(), "")
-    assert re.findall(r'(?:src|href)="(?!#|data:,")[^"]*"', page) == []
-
-
-def test_a_gap_stays_a_gap():
-    assert views.on_grid(Series({}, [(1000, 1.0), (1045, 2.0)]), WINDOW) == [1, None, None, 2, None]
-
-
-def test_a_stat_shows_the_last_figure_in_the_colour_of_its_threshold():
-    config = {"defaults": {"unit": "percentunit", "thresholds": {"steps": [
-        {"value": None, "color": "blue"}, {"value": 0.01, "color": "red"}]}}}  # fmt: skip
-    view = panel("stat", [answer("A", ({}, [0, 0.02]))], fieldConfig=config)
-    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", colors.css("red"))
-
-
-def test_an_empty_panel_gives_its_reason():
-    view = panel("timeseries", [answer("A")], fieldConfig={"defaults": {"noValue": "needs a GPU on a node"}})
-    assert view.empty == "No data: needs a GPU on a node"
-
-
-def test_heatmap_buckets_are_taken_apart():
-    series = [({"le": le}, [value] * 5) for le, value in (("1", 1.0), ("2", 3.0), ("+Inf", 3.0))]
-    options = {"yAxis": {"unit": "ms"}, "cellValues": {"unit": "reqps"}}
-    view = panel("heatmap", [answer("A", *series)], options=options)
-    assert [row[0] for row in view.figure["z"]] == [1, 2, None]
-    assert view.figure["names"] == ["1 ms", "2 ms", "over"]
-
-
-def test_table_merges_queries_and_sorts():
-    first = answer("A", ({"deployment": "a"}, [1]), ({"deployment": "b"}, [5]))
-    second = answer("B", ({"deployment": "b"}, [0.5]))
-    transformations = [
-        {"id": "merge", "options": {}},
-        {"id": "organize", "options": {"renameByName": {"deployment": "D", "Value #A": "N", "Value #B": "R"}}},
-    ]
-    options = {"sortBy": [{"displayName": "N", "desc": True}]}
-    view = panel("table", [first, second], transformations=transformations, options=options)
-    assert view.columns == ["D", "N", "R"]
-    assert [[cell["text"] for cell in line] for line in view.cells] == [["b", "5", "0.500"], ["a", "1", ""]]
-
-
-def test_states_become_stretches():
-    mappings = [{"type": "value", "options": {"6": {"text": "HEALTHY", "color": "green"}}}]
-    view = panel("state-timeline", [answer("A", ({}, [6, 6, 2]))], fieldConfig={"defaults": {"mappings": mappings}})
-    assert [run[1:4] for run in view.figure["runs"]] == [[1000_000, 1030_000, "HEALTHY"], [1030_000, 1045_000, "2"]]
-
-
-def test_ray_logs_in_text_and_json(tmp_path):
-    import time
-
-    at = time.mktime((2026, 11, 25, 10, 0, 0, 0, 0, -1))
-    (tmp_path / "replica_a.log").write_text(
-        "INFO 2026-11-25 09:00:00,000 main_A x1 -- long before\n"
-        "ERROR 2026-11-25 10:00:01,500 main_A x1 0b0e7c1e-0000-4000-8000-000000000000 -- broke\nTraceback:\n  line\n"
-    )
-    record = '{"asctime": "2026-11-25 10:00:02,000", "levelname": "INFO", "message": "fine", "deployment": "main_B"}\n'
-    (tmp_path / "replica_b.log").write_text(record)
-    logs = evidence.ray_logs(tmp_path, at, 60)
-    assert [(line.level, line.source, line.text) for line in logs.lines] == [
-        ("ERROR", "main_A", "broke\nTraceback:\n  line"),
-        ("INFO", "main_B", "fine"),
-    ]
-    assert logs.lines[0].at == round((at + 1.5) * 1000)
-
-
-def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
-    boards = collect.load_dashboards(Settings(), None)
-    assert len(boards) >= 5
-    kinds = {p["type"] for board in boards for p in board["panels"]} - {"row", "text"}
-    assert kinds <= set(views._BUILDERS)
-
-
-def test_a_panel_of_loki_says_that_only_grafana_asks_it():
-    targets = [{"datasource": {"type": "loki"}, "expr": "{}", "refId": "A"}]
-    assert panel("timeseries", [], targets=targets).empty == "In Grafana only: asks Loki"
-    assert panel("logs", [], targets=targets).empty == "In Grafana only: asks Loki"
-
-
-def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():
-    answers = [answer("A", ({"deployment": "a"}, [1, 1]), ({"deployment": "b"}, [5, 2]), ({"deployment": "c"}, [3, 3]))]
-    view = panel("timeseries", answers, options={"legend": {"sortBy": "Max", "sortDesc": True}})
-    names = [trace["name"] for trace in view.figure["traces"]]
-    assert [(entry["name"], names[entry["trace"]]) for entry in view.legend] == [("b", "b"), ("c", "c"), ("a", "a")]
-    assert [(entry["last"], entry["max"]) for entry in view.legend] == [("2", "5"), ("3", "3"), ("1", "1")]
-
-
-def test_traces_come_from_the_files_of_the_collector(tmp_path):
-    def span(trace, start_s, ms, code, parent=""):
-        times = {"startTimeUnixNano": f"{start_s * 10**9}", "endTimeUnixNano": f"{start_s * 10**9 + ms * 10**6}"}
-        named = {"name": "GET /read", "parentSpanId": parent, "status": {"code": code}}
-        spans = [{"traceId": trace, "spanId": f"s{start_s}{parent}", **times, **named}]
-        resource = {"attributes": [{"key": "service.name", "value": {"stringValue": "serve-proxy"}}]}
-        return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": spans}]}]})
-
-    lines = [span("a", 1010, 20, 0), span("b", 1020, 900, 2), span("b", 1020, 100, 0, "s1020"), span("c", 5000, 1, 2)]
-    (tmp_path / "traces.json").write_text("\n".join(lines) + "\n")
-    found = evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, end=1060)
-    slow = evidence.TraceSummary(
-        trace_id="b", service="serve-proxy", name="GET /read", start_ns=1_020 * 10**9, ms=900, failed=True
-    )
-    assert found.slowest == [
-        slow,
-        evidence.TraceSummary(
-            trace_id="a", service="serve-proxy", name="GET /read", start_ns=1_010 * 10**9, ms=20, failed=False
-        ),
-    ]
-    assert found.failing == [slow]  # what began later is not of this window
-
-
-def test_a_folder_without_traces_is_one_clear_line(tmp_path):
-    with pytest.raises(ServescopeError, match="holds no traces"):
-        evidence.read_traces("files", evidence.trace_files(tmp_path), 1000, end=1060)
+    (board,) = collect.load_dashboards(Settings(), None, ["slo"])
+    total = len(list(panels_of(board)))
+    assert f"{total}/{total}" in shown.getvalue()
+    assert "writing" in shown.getvalue()
+    assert written.problems == []
+    assert written.size == (tmp_path / "r.html").stat().st_size

@@ -128,8 +128,8 @@ def test_the_proxy_span_has_the_template_and_not_the_path_in_its_name():
     }
 
 
-def test_without_the_mend_the_route_is_the_raw_path_and_left_out():
-    span = rewritten(proxy_span(200, route="/models/m1"), mended=False)
+def test_without_the_patch_the_route_is_the_raw_path_and_left_out():
+    span = rewritten(proxy_span(200, route="/models/m1"), patched=False)
     assert span.name == "GET"
     assert "http.route" not in span.attributes
     assert span.attributes["url.path"] == "/models/m1"
@@ -231,7 +231,7 @@ def provider_with(processor):
 def test_spans_arrive_and_shutdown_flushes(monkeypatch):
     with OtlpServer() as server:
         use(monkeypatch, server.port, OTEL_BSP_SCHEDULE_DELAY="60000")
-        provider = provider_with(export.processor(mended=True))
+        provider = provider_with(export.processor(patched=True))
         provider.get_tracer(SERVE_SCOPE).start_span("route_to_replica Multi __call__").end()
         assert server.names == []
         provider.shutdown()
@@ -243,7 +243,7 @@ def test_spans_arrive_and_shutdown_flushes(monkeypatch):
 def test_a_full_batch_does_not_wait_for_its_time(monkeypatch, spans, sent):
     with OtlpServer() as server:
         use(monkeypatch, server.port, OTEL_BSP_SCHEDULE_DELAY="60000")
-        provider = provider_with(export.processor(mended=True))
+        provider = provider_with(export.processor(patched=True))
         for number in range(spans):
             provider.get_tracer("t").start_span(f"span {number}").end()
         deadline = time.monotonic() + (10 if sent else 0.5)
@@ -257,8 +257,8 @@ def test_a_full_batch_does_not_wait_for_its_time(monkeypatch, spans, sent):
 def test_an_outage_loses_nothing_that_the_queue_holds(monkeypatch):
     port = free_port()
     use(monkeypatch, port, OTEL_BSP_SCHEDULE_DELAY="50", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="4")
-    patient = export.Patient(export.otlp_exporter(), mended=True, pause_s=0.1)
-    processor = export.Processor(patient)
+    exporter = export.RetryingExporter(export.otlp_exporter(), patched=True, pause_s=0.1)
+    processor = export.Processor(exporter)
     tracer = provider_with(processor).get_tracer("t")
     for number in range(20):
         tracer.start_span(f"span {number}").end()
@@ -275,19 +275,19 @@ def test_a_batch_is_given_up_when_the_outage_is_too_long(monkeypatch):
     with OtlpServer() as server:
         server.status = 400
         use(monkeypatch, server.port)
-        patient = export.Patient(export.otlp_exporter(), mended=True, outage_s=0.3, pause_s=0.05)
-        assert patient.export([serve_span("route_to_replica A f")]) is SpanExportResult.FAILURE
+        exporter = export.RetryingExporter(export.otlp_exporter(), patched=True, outage_s=0.3, pause_s=0.05)
+        assert exporter.export([serve_span("route_to_replica A f")]) is SpanExportResult.FAILURE
         assert server.requests > 2
         server.status = 200
-        assert patient.export([serve_span("route_to_replica A f")]) is SpanExportResult.SUCCESS
-        patient.shutdown()
+        assert exporter.export([serve_span("route_to_replica A f")]) is SpanExportResult.SUCCESS
+        exporter.shutdown()
 
 
 def test_the_queue_is_bounded_and_ending_a_span_never_waits(monkeypatch):
     with OtlpServer() as server:
         server.release.clear()  # accepts connections and does not answer
         use(monkeypatch, server.port, OTEL_BSP_MAX_QUEUE_SIZE="64", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="16")
-        processor = export.processor(mended=True)
+        processor = export.processor(patched=True)
         tracer = provider_with(processor).get_tracer("t")
         for number in range(5000):
             tracer.start_span(f"span {number}").end()
@@ -300,7 +300,7 @@ def test_the_queue_is_bounded_and_ending_a_span_never_waits(monkeypatch):
 
 def test_shutdown_with_nobody_there_takes_five_seconds_at_most(monkeypatch):
     use(monkeypatch, free_port())
-    provider = provider_with(export.processor(mended=True))
+    provider = provider_with(export.processor(patched=True))
     provider.get_tracer("t").start_span("lost").end()
     started = time.monotonic()
     provider.shutdown()
@@ -319,7 +319,7 @@ def test_shutdown_with_nobody_there_takes_five_seconds_at_most(monkeypatch):
 def test_a_wrong_variable_is_one_line(monkeypatch, name, value, says):
     monkeypatch.setenv(name, value)
     with pytest.raises(ServescopeError, match="OTEL_") as error:
-        export.processor(mended=True)
+        export.processor(patched=True)
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -476,7 +476,7 @@ def test_an_instrumented_application_can_be_shipped_and_has_one_span_for_a_reque
     assert spans[0].attributes["http.route"] == "/stream/{text}"
 
 
-# -- the mend ----------------------------------------------------------------------------------------------------------
+# -- the patches -------------------------------------------------------------------------------------------------------
 
 
 def test_the_ray_that_is_installed_is_the_one_that_is_known():
@@ -502,7 +502,7 @@ def test_another_ray_is_left_alone():
 
 
 def unknown_ray(monkeypatch, **names):
-    """Serve's tracing module as another Ray may have it; returns it after the attempt to mend it."""
+    """Serve's tracing module as another Ray may have it; returns it after the attempt to patch it."""
     module = types.ModuleType("tracing_utils")
     vars(module).update(names)
     monkeypatch.setattr("ray.serve._private.tracing_utils", module)
@@ -533,14 +533,14 @@ def test_a_ray_that_samples_in_another_way_is_told_of(monkeypatch, caplog):
     assert "set RAY_SERVE_TRACING_SAMPLING_RATIO=1" in caplog.text
 
 
-MENDED = """
+PATCHED = """
 import asyncio, json, os
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from ray.serve._private import tracing_utils as t
-if os.environ["MEND"] == "1":
+if os.environ["PATCH"] == "1":
     from servescope.tracing import ray_patches
     assert ray_patches.patch_serve()
 memory = InMemorySpanExporter()
@@ -583,17 +583,17 @@ print(json.dumps({
 """
 
 
-def run_mended(mended, ratio="1"):
-    environment = {**os.environ, "MEND": "1" if mended else "0", "RATIO": ratio}
+def run_patched(patched, ratio="1"):
+    environment = {**os.environ, "PATCH": "1" if patched else "0", "RATIO": ratio}
     environment["RAY_SERVE_TRACING_SAMPLING_RATIO"] = ratio
     done = subprocess.run(
-        [sys.executable, "-c", MENDED], env=environment, capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", PATCHED], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_concurrent_calls_keep_their_own_attributes_and_failures_are_told():
-    found = run_mended(mended=True)
+    found = run_patched(patched=True)
     own = {f"route_to_replica {name}": name for name in "ABC"}
     assert {name: of for name, of in found["of"].items() if name in own} == own
     assert found["status"]["route_to_replica Full"] == ["ERROR", "RuntimeError: full"]
@@ -601,24 +601,24 @@ def test_concurrent_calls_keep_their_own_attributes_and_failures_are_told():
     assert found["kind"]["replica_handle_request Gateway"] == "SERVER"
 
 
-def test_without_the_mend_they_do_not():
-    """The defect is still there; when this fails, Ray has mended it (docs/ray-issues)."""
-    found = run_mended(mended=False)
+def test_without_the_patch_they_do_not():
+    """The defect is still there; when this fails, Ray has fixed it (docs/ray-issues)."""
+    found = run_patched(patched=False)
     assert found["of"]["route_to_replica A"] is None
     assert found["of"]["route_to_replica C"] == "A"
     assert found["status"]["route_to_replica Full"] == ["UNSET", None]
     assert found["kind"]["route_to_replica A"] == "SERVER"
 
 
-def test_a_decision_not_to_sample_is_passed_on_only_with_the_mend():
-    assert run_mended(mended=True, ratio="0")["sent"] == [0, 0, 0, 0]
-    assert run_mended(mended=False, ratio="0")["sent"] == [None, None, None, None]
+def test_a_decision_not_to_sample_is_passed_on_only_with_the_patch():
+    assert run_patched(patched=True, ratio="0")["sent"] == [0, 0, 0, 0]
+    assert run_patched(patched=False, ratio="0")["sent"] == [None, None, None, None]
 
 
 def test_a_proxy_describes_only_what_is_sampled():
     """Before, after the router's span, and outside: Serve builds attributes where this is true."""
-    assert run_mended(mended=True)["described"] == [True, True, False]
-    assert run_mended(mended=True, ratio="0")["described"] == [False, False, False]
+    assert run_patched(patched=True)["described"] == [True, True, False]
+    assert run_patched(patched=True, ratio="0")["described"] == [False, False, False]
 
 
 STATE = """
@@ -626,7 +626,7 @@ import os
 from opentelemetry import trace
 from ray.serve._private import tracing_utils as t
 from ray.serve._private.proxy_request_response import ASGIProxyRequest
-if os.environ["MEND"] == "1":
+if os.environ["PATCH"] == "1":
     from servescope.tracing import ray_patches
     assert ray_patches.patch_serve()
 t._tracing_enabled = True
@@ -638,11 +638,11 @@ print(f"{context.trace_id:032x}", context.trace_state.to_header())
 """
 
 
-@pytest.mark.parametrize(("mended", "state"), [("1", "vendor=blue"), ("0", "")])
-def test_the_proxy_takes_the_state_of_a_trace_only_with_the_mend(mended, state):
-    """When the second case fails, Ray has mended docs/ray-issues/tracestate-dropped.md."""
+@pytest.mark.parametrize(("patched", "state"), [("1", "vendor=blue"), ("0", "")])
+def test_the_proxy_takes_the_state_of_a_trace_only_with_the_patch(patched, state):
+    """When the second case fails, Ray has fixed docs/ray-issues/tracestate-dropped.md."""
     done = subprocess.run(
-        [sys.executable, "-c", STATE], env={**os.environ, "MEND": mended}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", STATE], env={**os.environ, "PATCH": patched}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\n")[-2] == f"4bf92f3577b34da6a3ce929d0e0e4736 {state}"
 
@@ -695,7 +695,7 @@ assert tracing.otlp() == [], "without Ray tracing is off"
 with tracing.trace_batch("b"):
     pass
 from servescope.tracing import export
-export.processor(mended=False).shutdown()
+export.processor(patched=False).shutdown()
 print("fine")
 """
     done = subprocess.run(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import httpx
-
+from servescope.clients.http import HttpApi
 from servescope.errors import ServescopeError
 
 
@@ -17,13 +16,13 @@ class Prometheus:
 
     program: ClassVar[str] = "Prometheus"  # who answers at the address, for those lines
 
-    def __init__(self, url: str, timeout_s: float = 30.0) -> None:
-        self.url = url.rstrip("/")
-        self._client = httpx.Client(base_url=self.url, timeout=timeout_s)
+    def __init__(self, url: str, timeout_s: float = 30.0, *, trust_env: bool = True) -> None:
+        self._api = HttpApi(url, self.program, timeout_s=timeout_s, trust_env=trust_env)
+        self.url = self._api.url
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._api.close()
 
     def __enter__(self) -> Prometheus:
         return self
@@ -70,22 +69,14 @@ class Prometheus:
             return ""
 
     def _get(self, path: str, parameters: dict[str, str]) -> Any:
+        # POST keeps long expressions out of the URL; the label endpoint knows GET only.
+        ask = self._api.post_form if path.startswith("/api/v1/query") else self._api.get
+        response = ask(path, parameters)
         try:
-            # POST keeps long expressions out of the URL; the label endpoint knows GET only.
-            if path.startswith("/api/v1/query"):
-                response = self._client.post(path, data=parameters)
-            else:
-                response = self._client.get(path, params=parameters)
             body = response.json()
-        except httpx.HTTPError as error:
-            raise ServescopeError(
-                f"{self.url}: {self.program} does not answer ({error or type(error).__name__})"
-            ) from error
         except ValueError as error:
-            raise ServescopeError(
-                f"{self.url}: answers, but not as {self.program} does ({response.status_code})"
-            ) from error
+            raise self._api.unexpected(response.status_code) from error
         if not isinstance(body, dict) or body.get("status") != "success":
             reason = body.get("error", "no reason given") if isinstance(body, dict) else "no JSON object"
-            raise ServescopeError(f"{self.url}: {self.program} refuses the query: {reason}")
+            raise self._api.refused(reason)
         return body["data"]

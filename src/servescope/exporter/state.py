@@ -22,7 +22,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
 from servescope.errors import ServescopeError
-from servescope.json_types import Json
+
+JsonObject = Mapping[str, Any]
 
 REPLICA_STATES = ("STARTING", "UPDATING", "RECOVERING", "RUNNING", "STOPPING", "PENDING_MIGRATION")
 _STATE = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -195,7 +196,7 @@ def families(document: Any, detail: Detail, markets: Markets | None = None) -> l
     return [family for family in gauges.families.values() if family.samples]
 
 
-def render(collected: Iterable[Any]) -> bytes:
+def text_format(collected: Iterable[Any]) -> bytes:
     """Metric families in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Collected(list(collected)))
@@ -259,7 +260,9 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
     gauges.declare("proxies", "Proxies by status, from Serve's REST API.", "status")
 
 
-def _application(gauges: _Gauges, name: str, application: Json, *, detail: Detail, markets: Markets | None) -> None:
+def _application(
+    gauges: _Gauges, name: str, application: JsonObject, *, detail: Detail, markets: Markets | None
+) -> None:
     gauges.add("application_info", 1, name, _text(application.get("route_prefix")))
     status = Counter([_state(application["status"])]) if isinstance(application.get("status"), str) else {}
     gauges.states("application_status", status, name, known=detail.states(APPLICATION_STATUS.values()))
@@ -271,7 +274,7 @@ def _application(gauges: _Gauges, name: str, application: Json, *, detail: Detai
             _by_market(gauges, (name, deployment_name), deployment, markets=markets)
 
 
-def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: Json, *, markets: Markets) -> None:
+def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: JsonObject, *, markets: Markets) -> None:
     nodes = [_text(_at(replica, ("node_id",))) for replica in _list(deployment.get("replicas"))]
     counts = Counter(markets.get(node, "unknown") for node in nodes if node)  # not placed yet: on no node
     for market, count in counts.items():
@@ -279,7 +282,7 @@ def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: Json, *, ma
 
 
 def _deployment(
-    gauges: _Gauges, labels: tuple[str, str], fingerprint: str, *, deployment: Json, detail: Detail
+    gauges: _Gauges, labels: tuple[str, str], fingerprint: str, *, deployment: JsonObject, detail: Detail
 ) -> None:
     status = Counter([_state(deployment["status"])]) if isinstance(deployment.get("status"), str) else {}
     gauges.states("deployment_status", status, *labels, known=detail.states(DEPLOYMENT_STATUS.values()))
@@ -301,7 +304,7 @@ def _deployment(
         _each_replica(gauges, labels, replicas)
 
 
-def _unplaced(replica: Json) -> bool:
+def _unplaced(replica: JsonObject) -> bool:
     """Whether no worker runs the replica yet; once one does, Ray names its node, and the constructor's time begins."""
     return replica.get("state") == "STARTING" and replica.get("node_id") is None  # Ray leaves out what is not set
 
@@ -316,7 +319,7 @@ def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[
             gauges.add("replica_start_time_seconds", _number(replica.get("start_time_s"), 1), *labels, *more)
 
 
-def fingerprints(application: Json) -> dict[str, str]:
+def fingerprints(application: JsonObject) -> dict[str, str]:
     """For each deployment a few characters that change once when what was deployed changes.
 
     A Serve config file says all there is to know the moment it is submitted. What `serve.run` deployed tells its
@@ -341,7 +344,7 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _reserved(deployment: Json, resource: str) -> float | None:
+def _reserved(deployment: JsonObject, resource: str) -> float | None:
     """What one replica reserves of a resource; the bundles of a placement group hold its actor's own share."""
     bundles = _list(_at(deployment, ("deployment_config", "placement_group_bundles")))
     total = 0.0

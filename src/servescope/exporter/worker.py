@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from servescope.errors import ServescopeError
-from servescope.exporter.state import Detail, families, markets_of, render
+from servescope.exporter.state import Detail, families, markets_of, text_format
 
 _GOOD, _BAD = b"+", b"-"
 
@@ -37,7 +37,7 @@ def metrics(applications: bytes, nodes: bytes, detail: Detail) -> bytes:
     except (ValueError, RecursionError):
         markets = None
     try:
-        return render(families(document, detail, markets))
+        return text_format(families(document, detail, markets))
     except ServescopeError:
         raise
     except Exception as error:  # whatever a document does to us, the next one must be read

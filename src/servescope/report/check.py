@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.grafana.layout import Dashboard
-from servescope.report.queries import Window, evaluate
+from servescope.grafana.templating import Interpolation
+from servescope.report.queries import Choices, Window, ask, panels_of, select_variables
 from servescope.settings import Settings
 
 
@@ -24,6 +27,32 @@ class DashboardCheck:
     with_data: int
     missing: tuple[str, ...]
     excused: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeriesCount:
+    """How many series one target of one panel gave that have at least one figure which is not NaN."""
+
+    panel: str
+    ref: str
+    expression: str
+    series: int
+
+
+def count_series(
+    dashboard: Mapping[str, Any], prometheus: Prometheus, window: Window, *, chosen: Choices | None = None
+) -> list[SeriesCount]:
+    """Run every Prometheus target of a dashboard over a window and count the series that have data.
+
+    Raises:
+        ServescopeError: Prometheus cannot be reached or refuses a query.
+    """
+    scope = Interpolation(select_variables(dashboard, prometheus, window, chosen=chosen), window.macros())
+    return [
+        SeriesCount(panel=panel["title"], ref=answer.ref, expression=answer.expression, series=answer.series_with_data)
+        for panel in panels_of(dashboard)
+        for answer in ask(panel, prometheus, window=window, scope=scope)
+    ]
 
 
 def check_dashboards(
@@ -46,8 +75,8 @@ def check_board(board: Dashboard, prometheus: Prometheus, window: Window) -> Das
         ServescopeError: Prometheus cannot be reached or refuses a query.
     """
     alive: dict[str, bool] = {}
-    for answer in evaluate(board.to_json(), prometheus, window):
-        alive[answer.panel] = alive.get(answer.panel, False) or answer.series > 0
+    for count in count_series(board.to_json(), prometheus, window):
+        alive[count.panel] = alive.get(count.panel, False) or count.series > 0
     reasons = {panel.title: panel.absent for panel in board.panels if panel.absent}
     dead = [title for title, has_data in alive.items() if not has_data]
     return DashboardCheck(

@@ -1,108 +1,30 @@
-"""A self-contained page of dashboards, alerts, traces and logs for a time range: what is left of an incident.
-
-`collect` asks Prometheus and gives a `Report` of plain data; `render` makes the page. The preview stands on both.
-"""
+"""Asks Prometheus for what dashboards showed in a time range, and gives a `Report` of plain data."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache, partial
-from importlib import metadata, resources
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from servescope.clients import evidence
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.grafana import templating
-from servescope.grafana.templating import Interpolation, Selection
+from servescope.grafana import colors, templating
+from servescope.grafana.templating import Interpolation, PlacedPanel, Selection
 from servescope.json_types import Json
 from servescope.pages import runbooks
 from servescope.report import views
-from servescope.report.queries import Series, Window, ask, select_variables
-from servescope.report.views import View
+from servescope.report.model import Board, FiredAlert, Mark, Report, Section, View
+from servescope.report.queries import Choices, Series, Window, ask, select_variables
 from servescope.settings import Settings
-
-Chosen = Mapping[str, Sequence[str]]
 
 MOST_POINTS = 240  # on a line: as many as a panel of a third of a screen can show
 QUERIES_AT_ONCE = 4
-_RELATIVE_LINK = re.compile(r"\[([^\]\n]+)\]\((?![a-z]+:|#)[^)\n]*\)")
-
-
-@dataclass(frozen=True)
-class Section:
-    """A row of a dashboard with its panels."""
-
-    title: str
-    panels: list[View]
-    collapsed: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mark:
-    """An annotation: unix milliseconds from and to (the same for a moment)."""
-
-    title: str
-    text: str
-    color: str
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """A dashboard with all its panels as they were in the window."""
-
-    uid: str
-    title: str
-    description: str
-    sections: list[Section]
-    marks: list[Mark]
-    selections: Mapping[str, Selection]
-    options: dict[str, Sequence[str]]  # what could be chosen for each variable
-
-
-@dataclass(frozen=True, kw_only=True)
-class FiredAlert:
-    """An alert that was pending or firing in the window: its labels, what it says, and when it was in which state."""
-
-    name: str
-    severity: str
-    labels: str
-    summary: str
-    runbook_url: str  # "" where it is no address that works from anywhere
-    runbook: str  # the page in Markdown, "" for an alert that is not ours
-    runs: list[tuple[int, int, str]]  # unix milliseconds from and to, "pending" or "firing"
-
-    @property
-    def firing_from(self) -> int | None:
-        """When it fired first, unix milliseconds."""
-        return min((start for start, _, state in self.runs if state == "firing"), default=None)
-
-
-@dataclass(kw_only=True)
-class Report:
-    """Everything on the page."""
-
-    window: Window
-    created: float
-    source: str
-    boards: list[Board]
-    alerts: list[FiredAlert]
-    versions: dict[str, str]
-    traces: evidence.Traces | None = None
-    logs: evidence.Logs | None = None
-    problems: list[str] = field(default_factory=list)
 
 
 def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[str] = ()) -> list[Json]:
@@ -160,7 +82,7 @@ def collect(
     window: Window,
     *,
     settings: Settings,
-    chosen: Chosen | None = None,
+    chosen: Choices | None = None,
     progress: Progress = lambda done, total, what: None,
     with_panels: bool = True,
 ) -> Report:
@@ -177,18 +99,22 @@ def collect(
             raise ServescopeError(
                 f"--var {name}: no such variable; there are: {', '.join(sorted(known - {'datasource'}))}"
             )
-    total = sum(len(panel.get("panels", [])) or panel["type"] != "row" for b in dashboards for panel in b["panels"])
+    total = sum(
+        len(panel.get("panels", [])) or panel["type"] != "row" for board in dashboards for panel in board["panels"]
+    )
     done = 0
 
-    def one_done(what: str) -> None:
+    def panel_done(what: str) -> None:
         nonlocal done
         done += 1
         progress(done, max(total, done), what)
 
     with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
         boards = [
-            _board(prometheus, board, window, chosen=chosen, pool=pool, one_done=one_done, with_panels=with_panels)
-            for board in dashboards
+            _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, panel_done=panel_done).board(
+                with_panels=with_panels
+            )
+            for dashboard in dashboards
         ]
     return Report(
         window=window,
@@ -201,133 +127,125 @@ def collect(
 
 
 def collect_row(
-    prometheus: Prometheus, dashboard: Json, number: int, *, window: Window, chosen: Chosen | None = None
+    prometheus: Prometheus, dashboard: Json, number: int, *, window: Window, chosen: Choices | None = None
 ) -> Section:
     """Ask Prometheus for one row of a dashboard, counted from 0 with each repeated row by itself.
 
     Raises:
         ServescopeError: Prometheus does not answer, refuses a query, or the dashboard has fewer rows.
     """
-    selections = select_variables(dashboard, prometheus, window, chosen=chosen)
-    scope = Interpolation(selections, window.macros())
-    rows = list(templating.rows(dashboard, selections))
-    if not 0 <= number < len(rows):
-        raise ServescopeError(f"{dashboard['uid']}: no row {number}; there are {len(rows)}")
     with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+        board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool)
+        rows = list(templating.rows(dashboard, board.selections))
+        if not 0 <= number < len(rows):
+            raise ServescopeError(f"{dashboard['uid']}: no row {number}; there are {len(rows)}")
         row, panels = rows[number]
-        section = _section(
-            prometheus,
-            dashboard,
-            number,
-            row=row,
-            panels=panels,
+        return board.section(number, row, panels)()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _BoardQueries:
+    """One dashboard whose queries are under way in a pool of threads, for one window and one choice of values."""
+
+    prometheus: Prometheus
+    dashboard: Json
+    window: Window
+    selections: Mapping[str, Selection]
+    pool: ThreadPoolExecutor
+    panel_done: Callable[[str], None]
+
+    @staticmethod
+    def begin(
+        prometheus: Prometheus,
+        dashboard: Json,
+        window: Window,
+        *,
+        chosen: Choices | None,
+        pool: ThreadPoolExecutor,
+        panel_done: Callable[[str], None] = lambda what: None,
+    ) -> _BoardQueries:
+        """Ask what the dashboard's variables hold; everything else stands on that."""
+        return _BoardQueries(
+            prometheus=prometheus,
+            dashboard=dashboard,
             window=window,
-            scope=scope,
+            selections=select_variables(dashboard, prometheus, window, chosen=chosen),
             pool=pool,
-            one_done=lambda what: None,
+            panel_done=panel_done,
         )
-        return section()
 
+    @property
+    def scope(self) -> Interpolation:
+        """What the dashboard's queries and titles may refer to."""
+        return Interpolation(self.selections, self.window.macros())
 
-def _board(
-    prometheus: Prometheus,
-    dashboard: Json,
-    window: Window,
-    *,
-    chosen: Chosen | None,
-    pool: ThreadPoolExecutor,
-    one_done: Callable[[str], None],
-    with_panels: bool,
-) -> Board:
-    selections = select_variables(dashboard, prometheus, window, chosen=chosen)
-    scope = Interpolation(selections, window.macros())
-    marks = pool.submit(_marks, prometheus, dashboard, window, scope=scope)
-    waiting = [
-        _section(
-            prometheus,
-            dashboard,
-            number,
-            row=row,
-            panels=panels if with_panels else [],
-            window=window,
-            scope=scope,
-            pool=pool,
-            one_done=one_done,
+    def board(self, *, with_panels: bool) -> Board:
+        """The whole dashboard. All its queries are sent before the first answer is waited for."""
+        marks = self.pool.submit(self.marks)
+        waiting = [
+            self.section(number, row, panels if with_panels else [])
+            for number, (row, panels) in enumerate(templating.rows(self.dashboard, self.selections))
+        ]
+        return Board(
+            uid=self.dashboard["uid"],
+            title=self.dashboard["title"],
+            description=self.dashboard.get("description", ""),
+            sections=[section() for section in waiting],
+            marks=marks.result(),
+            selections=self.selections,
+            options={},
         )
-        for number, (row, panels) in enumerate(templating.rows(dashboard, selections))
-    ]
-    return Board(
-        uid=dashboard["uid"],
-        title=dashboard["title"],
-        description=dashboard.get("description", ""),
-        sections=[section() for section in waiting],
-        marks=marks.result(),
-        selections=selections,
-        options={},
-    )
 
+    def section(self, number: int, row: PlacedPanel, panels: Sequence[PlacedPanel]) -> Callable[[], Section]:
+        """Start on the queries of a row; what is returned waits for them."""
+        uid = self.dashboard["uid"]
+        drawn: list[Future[View]] = [
+            self.pool.submit(self.view, placed, f"{uid}-{number}-{place}") for place, placed in enumerate(panels)
+        ]
+        title = self.scope.narrowed(row.chosen).title(row.model["title"])
+        return lambda: Section(title, [view.result() for view in drawn], bool(row.model.get("collapsed")))
 
-def _section(
-    prometheus: Prometheus,
-    dashboard: Json,
-    number: int,
-    *,
-    row: templating.PlacedPanel,
-    panels: Sequence[templating.PlacedPanel],
-    window: Window,
-    scope: Interpolation,
-    pool: ThreadPoolExecutor,
-    one_done: Callable[[str], None],
-) -> Callable[[], Section]:
-    """Start on the queries of a row; what is returned waits for them."""
-
-    def draw(placed: templating.PlacedPanel, identity: str) -> View:
-        local = scope.narrowed(placed.chosen)
-        view = views.view(
-            placed.model,
-            ask(placed.model, prometheus, window=window, scope=local),
-            window,
-            scope=local,
-            identity=identity,
-        )
-        one_done(f"{dashboard['title']} / {view.title}")
+    def view(self, placed: PlacedPanel, identity: str) -> View:
+        """Ask for one panel."""
+        scope = self.scope.narrowed(placed.chosen)
+        answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
+        view = views.view(placed.model, answers, self.window, scope=scope, identity=identity)
+        self.panel_done(f"{self.dashboard['title']} / {view.title}")
         return view
 
-    drawn = [pool.submit(draw, placed, f"{dashboard['uid']}-{number}-{p}") for p, placed in enumerate(panels)]
-    title = scope.narrowed(row.chosen).title(row.model["title"])
-    return lambda: Section(title, [view.result() for view in drawn], bool(row.model.get("collapsed")))
+    def marks(self) -> list[Mark]:
+        """The dashboard's annotations: every figure that is not zero marks; those without a gap between are one."""
+        marks = []
+        for annotation in self.dashboard.get("annotations", {}).get("list", []):
+            if not annotation.get("enable") or "expr" not in annotation:
+                continue
+            window = self.window
+            for series in self.prometheus.query_range(
+                self.scope.promql(annotation["expr"]), start=window.start, end=window.end, step_s=window.step_s
+            ):
+                marks += _marks_of(annotation, series, window)
+        return sorted(marks, key=lambda mark: (mark.start, mark.title, mark.text))
 
 
-def _marks(prometheus: Prometheus, dashboard: Json, window: Window, *, scope: Interpolation) -> list[Mark]:
-    """The dashboard's annotations: every figure that is not zero marks; those without a gap between are one."""
-    marks = []
-    for annotation in dashboard.get("annotations", {}).get("list", []):
-        if not annotation.get("enable") or "expr" not in annotation:
+def _marks_of(annotation: Json, series: Json, window: Window) -> list[Mark]:
+    runs: list[list[float]] = []
+    for at, text in series["values"]:
+        if float(text) == 0 or text == "NaN":
             continue
-        for series in prometheus.query_range(
-            scope.promql(annotation["expr"]), start=window.start, end=window.end, step_s=window.step_s
-        ):
-            runs: list[list[float]] = []
-            for at, text in series["values"]:
-                if float(text) == 0 or text == "NaN":
-                    continue
-                if runs and at - runs[-1][1] <= window.step_s:
-                    runs[-1][1] = at
-                else:
-                    runs.append([at, at])
-            for start, end in runs:
-                marks.append(
-                    Mark(
-                        title=templating.legend(
-                            annotation.get("titleFormat", ""), series["metric"], annotation["name"]
-                        ),
-                        text=templating.legend(annotation.get("textFormat", ""), series["metric"], ""),
-                        color=views.color(annotation.get("iconColor", "blue")),
-                        start=round(start * 1000),
-                        end=round(end * 1000),
-                    )
-                )
-    return sorted(marks, key=lambda mark: (mark.start, mark.title, mark.text))
+        if runs and at - runs[-1][1] <= window.step_s:
+            runs[-1][1] = at
+        else:
+            runs.append([at, at])
+    return [
+        Mark(
+            title=templating.legend(annotation.get("titleFormat", ""), series["metric"], annotation["name"]),
+            text=templating.legend(annotation.get("textFormat", ""), series["metric"], ""),
+            color=colors.css(annotation.get("iconColor", "blue")),
+            start=round(start * 1000),
+            end=round(end * 1000),
+        )
+        for start, end in runs
+    ]
 
 
 def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> list[FiredAlert]:
@@ -376,130 +294,3 @@ def versions(prometheus: Prometheus, window: Window) -> dict[str, str]:
     }
     found = {"servescope": metadata.version("servescope"), "Prometheus": prometheus.version()}
     return found | ({"Ray": ", ".join(sorted(ray - {""}))} if ray - {""} else {})
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The page
-
-
-def script_json(data: Any) -> str:
-    """JSON that may stand in a script element: no `<` can end it, and no line separator breaks it."""
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return (
-        text.replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("&", "\\u0026")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
-
-
-@cache
-def plotly_js() -> str:
-    """The plotting library, as plotly ships it."""
-    from plotly.offline import get_plotlyjs
-
-    text: str = get_plotlyjs()
-    return text.replace("</script", "<\\/script")
-
-
-@cache
-def asset(name: str) -> str:
-    """A file of the page."""
-    return (resources.files("servescope") / "page" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Any:
-    import jinja2
-    from markdown_it import MarkdownIt
-    from markupsafe import Markup
-
-    # `html: False` escapes what looks like HTML in the Markdown.
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(asset),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Links between pages of the repository lead nowhere from this one: their text stays.
-    environment.filters["markdown"] = lambda text: Markup(markdown.render(_RELATIVE_LINK.sub(r"\1", text)))
-    environment.filters["script_json"] = lambda data: Markup(script_json(data))
-    environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
-    environment.filters["minutes"] = lambda ms: f"{ms / 60000:.0f} min" if ms >= 60000 else f"{ms / 1000:.0f} s"
-    return environment
-
-
-@dataclass(frozen=True, kw_only=True)
-class Live:
-    """What only the preview's pages have: where they lead, and how often they come anew (seconds, 0 for never)."""
-
-    start: str
-    end: str
-    boards: Sequence[tuple[str, str]]
-    refresh_s: int
-    query: str = ""
-    row_query: str = ""  # asks for the rows of this very page
-
-
-def render(report: Report, title: str, live: Live | None = None) -> str:
-    """The page. A snapshot carries the plotting library in itself; the preview serves it at /plotly.js."""
-    plots = _plots([section for board in report.boards for section in board.sections])
-    text: str = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            report=report,
-            title=title,
-            live=live,
-            css=_markup(asset("report.css")),
-            js=_markup(asset("report.js")),
-            plotly=_markup(plotly_js()) if live is None else "",
-            plots=plots,
-            marks={board.uid: [vars(mark) for mark in board.marks] for board in report.boards},
-            link=partial(_link, uids={board.uid for board in report.boards}, live=live),
-            digest=hashlib.sha256(plotly_js().encode()).hexdigest()[:12],
-        )
-    )
-    return text
-
-
-def render_row(section: Section, uid: str, live: Live) -> Json:
-    """A row for a page of the preview: `html` of its panels, and what the page's script draws in them (`plots`)."""
-    template = _environment().get_template("panels.html.j2")
-    html = template.render(section=section, uid=uid, link=partial(_link, uids=(), live=live))
-    return {"html": html, "plots": _plots([section])}
-
-
-def _plots(sections: Sequence[Section]) -> Json:
-    return {view.id: view.figure for section in sections for view in section.panels if view.figure}
-
-
-def _markup(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)
-
-
-def _link(
-    item: Mapping[str, Any],
-    fields: Mapping[str, Any],
-    labels: Mapping[str, str],
-    *,
-    uids: Collection[str],
-    live: Live | None,
-) -> str:
-    """Where a data link leads: to the other dashboard's preview, or to its place on this page; "" for nowhere."""
-    url = views.fill_link(item["url"], fields, labels)
-    if url.startswith(("http://", "https://")):
-        return url
-    if not url.startswith("/d/"):
-        return ""
-    path, _, query = url.partition("?")
-    uid = path.removeprefix("/d/").split("/")[0]
-    if live is not None:
-        kept = [part for part in query.split("&") if part.startswith("var-") and "$" not in part]
-        return f"/d/{uid}?" + "&".join([*kept, f"from={quote(live.start)}", f"to={quote(live.end)}"])
-    return f"#{uid}" if uid in uids else ""

@@ -16,6 +16,7 @@ from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
 from servescope.json_types import Json
 from servescope.report import collect
+from servescope.report.page import Live, plotly_js, render, render_row, script_json
 from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
 
@@ -61,7 +62,7 @@ class Pages:
                 raise ServescopeError("at: the time of the page is missing") from error
             window, chosen, live = self._asked(uid, query, at)
             section = collect.collect_row(self._prometheus, self.boards[uid], number, window=window, chosen=chosen)
-            return collect.script_json(collect.render_row(section, uid, live))
+            return script_json(render_row(section, uid, live))
 
         return self._given_again(f"{uid}/{number}", query, make)
 
@@ -77,7 +78,7 @@ class Pages:
             self._kept[key] = (time.monotonic(), text)
             return text
 
-    def _asked(self, uid: str, query: Parameters, now: int) -> tuple[Window, dict[str, list[str]], collect.Live]:
+    def _asked(self, uid: str, query: Parameters, now: int) -> tuple[Window, dict[str, list[str]], Live]:
         """The time range, the chosen values, and what the page says of itself."""
         board = self.boards[uid]
         start, end = (query.get(name, [board["time"][name]])[0] for name in ("from", "to"))
@@ -93,7 +94,7 @@ class Pages:
             if name.startswith("var-") and name.removeprefix("var-") in names and any(values)
         }
         refresh = board.get("refresh") or "0s"
-        live = collect.Live(
+        live = Live(
             start=start,
             end=end,
             boards=[(name, other["title"]) for name, other in self.boards.items()],
@@ -114,7 +115,7 @@ class Pages:
             if variable["type"] == "query":
                 options = variable_options(variable, self._prometheus, window=window, scope=scope)
                 report.boards[0].options[variable["name"]] = options
-        return collect.render(report, board["title"], live)
+        return render(report, board["title"], live)
 
 
 def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
@@ -133,7 +134,7 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             if parts.path == "/-/ready":
                 return self._answer(HTTPStatus.OK, "ready\n", kind="text/plain")
             if parts.path == "/plotly.js":
-                return self._answer(HTTPStatus.OK, collect.plotly_js(), kind="text/javascript", cache="max-age=86400")
+                return self._answer(HTTPStatus.OK, plotly_js(), kind="text/javascript", cache="max-age=86400")
             if parts.path == "/":
                 return self._answer(HTTPStatus.FOUND, "", kind="text/plain", location=f"/d/{next(iter(pages.boards))}")
             uid, _, number = parts.path.removeprefix("/d/").partition("/")
@@ -148,7 +149,7 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
                 return self._answer(HTTPStatus.BAD_GATEWAY, f"{error}\n", kind="text/plain")
 
         def _answer(
-            self, status: HTTPStatus, text: str, kind: str, cache: str = "no-store", location: str = ""
+            self, status: HTTPStatus, text: str, *, kind: str, cache: str = "no-store", location: str = ""
         ) -> None:
             body = text.encode()
             self.send_response(status)

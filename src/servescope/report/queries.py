@@ -5,6 +5,7 @@ The live tests, the demo's summary and the previews stand on this, so it reads t
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,9 @@ from typing import Any
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, Selection, rate_interval
+
+# The values that were chosen for each variable of a dashboard, by its name.
+Choices = Mapping[str, Sequence[str]]
 
 _LABEL_VALUES = re.compile(r"label_values\((?:(.*),\s*)?(\w+)\)", re.DOTALL)
 
@@ -54,7 +58,7 @@ def select_variables(
     prometheus: Prometheus,
     window: Window,
     *,
-    chosen: Mapping[str, Sequence[str]] | None = None,
+    chosen: Choices | None = None,
 ) -> dict[str, Selection]:
     """What each variable of a dashboard holds when it is opened: All, or the first value; the data source left out.
 
@@ -129,9 +133,9 @@ class TargetAnswer:
     series: list[Series]
 
     @property
-    def answered(self) -> int:
+    def series_with_data(self) -> int:
         """How many series have at least one figure that is not NaN."""
-        return sum(any(value == value for _, value in series.points) for series in self.series)
+        return sum(any(not math.isnan(value) for _, value in series.points) for series in self.series)
 
 
 def ask(
@@ -159,29 +163,3 @@ def ask(
             )
         )
     return answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What one target of one panel got: `series` counts those with at least one figure that is not NaN."""
-
-    panel: str
-    ref: str
-    expression: str
-    series: int
-
-
-def evaluate(
-    dashboard: Mapping[str, Any],
-    prometheus: Prometheus,
-    window: Window,
-    *,
-    chosen: Mapping[str, Sequence[str]] | None = None,
-) -> list[Answer]:
-    """Run every Prometheus target of a dashboard over a window and count the series that answer."""
-    scope = Interpolation(select_variables(dashboard, prometheus, window, chosen=chosen), window.macros())
-    return [
-        Answer(panel=panel["title"], ref=answer.ref, expression=answer.expression, series=answer.answered)
-        for panel in panels_of(dashboard)
-        for answer in ask(panel, prometheus, window=window, scope=scope)
-    ]

@@ -11,20 +11,23 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from servescope.clients import evidence
+from servescope.clients import loki, otlp_files, serve_logs, tempo
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.files import write_all
 from servescope.grafana.templating import parse_time
-from servescope.report import collect
-from servescope.report.queries import Window
+from servescope.report import evidence
+from servescope.report.collect import collect, load_dashboards, window_of
+from servescope.report.model import Logs, Report, Traces
+from servescope.report.page import render
+from servescope.report.queries import Choices, Window
 from servescope.settings import Settings
 
 LOGS_AROUND_S = 120
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class SnapshotRequest:
     """What was asked for, as text; see `servescope snapshot --help`."""
 
     prometheus: str
@@ -32,7 +35,7 @@ class Request:
     end: str
     dashboards: Sequence[str]
     folder: Path | None
-    chosen: collect.Chosen
+    chosen: Choices
     title: str
     tempo: str | None
     traces: Path | None
@@ -58,7 +61,7 @@ def read_choices(texts: Sequence[str]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Written:
+class SnapshotResult:
     """What came of it: bytes, seconds, and what is not on the page, a line each."""
 
     size: int
@@ -66,7 +69,7 @@ class Written:
     problems: list[str]
 
 
-def write(request: Request, settings: Settings, output: Path, *, console: Console) -> Written:
+def write(request: SnapshotRequest, settings: Settings, output: Path, *, console: Console) -> SnapshotResult:
     """Make the report and write it. Traces or logs that cannot be had are left out: the page says so, and so does the
     answer.
 
@@ -78,8 +81,8 @@ def write(request: Request, settings: Settings, output: Path, *, console: Consol
     start = parse_time(request.start, now, what="--from")
     end = parse_time(request.end, now, end=True, what="--to")
     around = parse_time(request.logs_around, now, what="--logs-around") if request.logs_around else None
-    window = collect.window_of(start, end, scrape_interval_s=settings.scrape_interval_s)
-    boards = collect.load_dashboards(settings, request.folder, request.dashboards)
+    window = window_of(start, end, scrape_interval_s=settings.scrape_interval_s)
+    boards = load_dashboards(settings, request.folder, request.dashboards)
     columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
     with Prometheus(request.prometheus) as prometheus, Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("panels", total=None, what="asking Prometheus")
@@ -87,22 +90,20 @@ def write(request: Request, settings: Settings, output: Path, *, console: Consol
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, what=what[:50].ljust(50))
 
-        report = collect.collect(
-            prometheus, boards, window, settings=settings, chosen=request.chosen, progress=progress
-        )
+        report = collect(prometheus, boards, window, settings=settings, chosen=request.chosen, progress=progress)
         bar.update(task, what="traces and logs")
         with _or_a_problem(report):
             report.traces = _traces(request, window)
         with _or_a_problem(report):
             report.logs = _logs(request, _moment(report) if around is None else around)
         bar.update(task, what="writing")
-        page = collect.render(report, request.title)
+        page = render(report, request.title)
     write_all({output: page})
-    return Written(len(page.encode()), time.monotonic() - begun, report.problems)
+    return SnapshotResult(len(page.encode()), time.monotonic() - begun, report.problems)
 
 
 @contextmanager
-def _or_a_problem(report: collect.Report) -> Iterator[None]:
+def _or_a_problem(report: Report) -> Iterator[None]:
     """The figures of an incident must not be lost because a second server died in it too."""
     try:
         yield
@@ -110,24 +111,26 @@ def _or_a_problem(report: collect.Report) -> Iterator[None]:
         report.problems.append(str(error))
 
 
-def _traces(request: Request, window: Window) -> evidence.Traces | None:
+def _traces(request: SnapshotRequest, window: Window) -> Traces | None:
     if request.tempo:
-        return evidence.read_traces(request.tempo, evidence.tempo(request.tempo), window.start, end=window.end)
+        found = tempo.search(request.tempo, window.start, window.end, enough=evidence.MOST_TRACES)
+        return evidence.slowest_and_failing(request.tempo, found)
     if request.traces:
-        reader = evidence.trace_files(request.traces)
-        return evidence.read_traces(str(request.traces), reader, window.start, end=window.end)
+        found = otlp_files.summaries(request.traces, window.start, window.end)
+        return evidence.slowest_and_failing(str(request.traces), found)
     return None
 
 
-def _moment(report: collect.Report) -> float:
+def _moment(report: Report) -> float:
     """When the first alert fired, in unix seconds; without an alert the last lines are as good as any."""
     fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
     return min(fired) / 1000 if fired else report.window.end
 
 
-def _logs(request: Request, at: float) -> evidence.Logs | None:
+def _logs(request: SnapshotRequest, at: float) -> Logs | None:
     if request.loki:
-        return evidence.loki(request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S)
+        records = loki.records_around(request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S)
+        return evidence.nearest(request.loki, records, at)
     if request.logs:
-        return evidence.ray_logs(request.logs, at, LOGS_AROUND_S)
+        return evidence.nearest(str(request.logs), serve_logs.records_around(request.logs, at, LOGS_AROUND_S), at)
     return None

@@ -5,45 +5,21 @@ Every text is plain here; the page escapes it. Times are unix milliseconds.
 
 from __future__ import annotations
 
+import math
 import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from servescope.grafana import colors, templating, units
 from servescope.grafana.colors import CLASSIC_PALETTE
 from servescope.grafana.templating import Interpolation
 from servescope.json_types import Json
+from servescope.report.model import View
 from servescope.report.queries import Series, TargetAnswer, Window
 
 MOST_SERIES = 60  # a plot with more can neither be read nor kept small; the panel says how many it left out
-
-
-@dataclass(kw_only=True)
-class View:
-    """One panel, ready for the page: `kind` says which of the other fields hold its content."""
-
-    id: str
-    kind: str
-    title: str
-    description: str
-    width: int
-    height: int
-    figure: Json | None = None  # plots: what the page's script draws
-    legend: list[Json] = field(default_factory=list)
-    items: list[Json] = field(default_factory=list)  # stat, bargauge
-    columns: list[str] = field(default_factory=list)  # table
-    cells: list[list[Json]] = field(default_factory=list)
-    markdown: str = ""
-    empty: str = ""  # why nothing is drawn
-    note: str = ""
-    queries: list[str] = field(default_factory=list)
-
-
-def color(name: str) -> str:
-    """A colour for CSS from Grafana's name for it."""
-    return colors.css(name)
 
 
 def view(
@@ -71,7 +47,7 @@ def view(
     if build is None:
         result.empty = f"Cannot be drawn here: a panel of the type {panel['type']}"
         return result
-    build(result, panel, answers, window)
+    build(result, PanelData(panel=panel, answers=answers, window=window))
     if not (result.figure or result.items or result.cells):
         reason = panel.get("fieldConfig", {}).get("defaults", {}).get("noValue", "")
         result.empty = f"No data: {reason}" if reason else "No data"
@@ -107,7 +83,7 @@ def threshold_color(config: Mapping[str, Any], value: float) -> str:
     for step in config.get("thresholds", {}).get("steps", []):
         if step["value"] is None or value >= step["value"]:
             chosen = step["color"]
-    return color(chosen)
+    return colors.css(chosen)
 
 
 def mapped(config: Mapping[str, Any], value: float) -> tuple[str, str] | None:
@@ -116,12 +92,12 @@ def mapped(config: Mapping[str, Any], value: float) -> tuple[str, str] | None:
         if mapping["type"] == "value":
             found = mapping["options"].get(f"{value:g}")
             if found:
-                return found.get("text", ""), color(found.get("color", ""))
+                return found.get("text", ""), colors.css(found.get("color", ""))
         if mapping["type"] == "range":
             options = mapping["options"]
             low, high = options.get("from"), options.get("to")
             if (low is None or value >= low) and (high is None or value <= high):
-                return options["result"].get("text", ""), color(options["result"].get("color", ""))
+                return options["result"].get("text", ""), colors.css(options["result"].get("color", ""))
     return None
 
 
@@ -134,25 +110,37 @@ class NamedSeries:
     config: Json
 
 
-def named(panel: Mapping[str, Any], answers: Sequence[TargetAnswer]) -> list[NamedSeries]:
-    """Every series that has a figure, in the order of targets, named by its legend."""
-    result = []
-    for answer in answers:
-        for series in sorted(answer.series, key=lambda s: sorted(s.labels.items())):
-            if any(value == value for _, value in series.points):
-                name = templating.legend(answer.legend, series.labels, panel["title"])
-                result.append(NamedSeries(name, series, settings_of(panel, name)))
-    return result
+@dataclass(frozen=True, kw_only=True)
+class PanelData:
+    """What a panel is drawn from: its JSON, the answers to its targets, and the window they were asked for."""
+
+    panel: Mapping[str, Any]
+    answers: Sequence[TargetAnswer]
+    window: Window
+
+    def named(self) -> list[NamedSeries]:
+        """Every series that has a figure, in the order of targets, named by its legend."""
+        result = []
+        for answer in self.answers:
+            for series in sorted(answer.series, key=lambda series: sorted(series.labels.items())):
+                if _figures(series):
+                    name = templating.legend(answer.legend, series.labels, self.panel["title"])
+                    result.append(NamedSeries(name, series, settings_of(self.panel, name)))
+        return result
+
+
+def _figures(series: Series) -> list[float]:
+    return [value for _, value in series.points if not math.isnan(value)]
 
 
 def last(series: Series) -> float:
     """The last figure that is not NaN; there must be one."""
-    return next(value for _, value in reversed(series.points) if value == value)
+    return _figures(series)[-1]
 
 
 def short(value: float) -> float | None:
     """A figure as the page carries it: four digits are more than a screen shows; no NaN in JSON."""
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         return None
     rounded = float(f"{value:.4g}")
     return int(rounded) if rounded == int(rounded) else rounded
@@ -178,14 +166,14 @@ def _grid(window: Window) -> Json:
 # Panel types
 
 
-def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
-    found = named(panel, answers)
+def _timeseries(result: View, data: PanelData) -> None:
+    found = data.named()
     if not found:
         return
     if len(found) > MOST_SERIES:
         result.note = f"{MOST_SERIES} of {len(found)} series are drawn, those with the highest figures."
-        found = sorted(found, key=lambda n: -max(v for _, v in n.series.points if v == v))[:MOST_SERIES]
-    defaults = settings_of(panel, "")
+        found = sorted(found, key=lambda item: -max(_figures(item.series)))[:MOST_SERIES]
+    defaults = settings_of(data.panel, "")
     unit = defaults.get("unit", "")
     bars = defaults.get("custom.drawStyle") == "bars"
     stacked = defaults.get("custom.stacking", {}).get("mode") == "normal"
@@ -193,17 +181,17 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
     for index, item in enumerate(found):
         paint = item.config.get("color", {})
         tone = (
-            color(paint["fixedColor"])
+            colors.css(paint["fixedColor"])
             if paint.get("mode") == "fixed"
             else CLASSIC_PALETTE[index % len(CLASSIC_PALETTE)]
         )
-        trace: Json = {"name": item.name, "color": tone, "y": on_grid(item.series, window)}
+        trace: Json = {"name": item.name, "color": tone, "y": on_grid(item.series, data.window)}
         if item.config.get("custom.lineStyle", {}).get("fill") == "dash":
             trace["dash"] = True
         if not bars and item.config.get("custom.fillOpacity"):
             trace["fill"] = item.config["custom.fillOpacity"] / 100
         traces.append(trace)
-        figures = [value for _, value in item.series.points if value == value]
+        figures = _figures(item.series)
         places = item.config.get("decimals")
         result.legend.append(
             {
@@ -215,13 +203,15 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
                 "highest": max(figures),
             }
         )
-    sorting = panel["options"].get("legend", {})
+    sorting = data.panel["options"].get("legend", {})
     if sorting.get("sortBy") == "Max":
         result.legend.sort(key=lambda entry: entry["highest"], reverse=bool(sorting.get("sortDesc")))
     lines = []
     if defaults.get("custom.thresholdsStyle", {}).get("mode", "off") != "off":
         steps = defaults["thresholds"]["steps"]
-        lines = [{"y": step["value"], "color": color(step["color"])} for step in steps if step["value"] is not None]
+        lines = [
+            {"y": step["value"], "color": colors.css(step["color"])} for step in steps if step["value"] is not None
+        ]
     low, high = _extent(traces, stacked)
     figure = {"type": "bars" if bars else "lines", "stacked": stacked, "unit": _hover(unit), "lines": lines}
     low = defaults["min"] if defaults.get("min") is not None else min(low, 0 if low >= 0 and low < high / 4 else low)
@@ -229,7 +219,7 @@ def _timeseries(result: View, panel: Mapping[str, Any], answers: Sequence[Target
     # A threshold far above the data would flatten them; one that is near is worth the room.
     top = max([top, *(line["y"] for line in lines if line["y"] <= 2 * top)])
     figure["ticks"] = _ticks(low, top, unit, whole=bars)
-    result.figure = figure | _grid(window) | {"traces": traces}
+    result.figure = figure | _grid(data.window) | {"traces": traces}
 
 
 def _extent(traces: Sequence[Json], stacked: bool) -> tuple[float, float]:
@@ -255,18 +245,18 @@ def _hover(unit: str) -> Json:
     return {"format": known.hover_format, "suffix": known.hover_suffix}
 
 
-def _stat(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
-    found = named(panel, answers)
+def _stat(result: View, data: PanelData) -> None:
+    found = data.named()
     for item in found:
         value = last(item.series)
         text = mapped(item.config, value)
-        spark = on_grid(item.series, window) if panel["options"].get("graphMode") == "area" else []
+        spark = on_grid(item.series, data.window) if data.panel["options"].get("graphMode") == "area" else []
         result.items.append(
             {
                 "name": item.name if len(found) > 1 else "",
                 "value": text[0]
                 if text
-                else units.format_value(value, item.config.get("unit", ""), None, now=window.end),
+                else units.format_value(value, item.config.get("unit", ""), None, now=data.window.end),
                 "color": (text and text[1]) or threshold_color(item.config, value),
                 "spark": spark_path(spark),
             }
@@ -292,8 +282,8 @@ def spark_path(values: Sequence[float | None], width: int = 100, height: int = 3
     return "".join(parts)
 
 
-def _bargauge(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
-    found = sorted(named(panel, answers), key=lambda item: -last(item.series))
+def _bargauge(result: View, data: PanelData) -> None:
+    found = sorted(data.named(), key=lambda item: -last(item.series))
     if not found:
         return
     highest = max(last(item.series) for item in found)
@@ -314,14 +304,14 @@ def _bargauge(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAn
         )
 
 
-def _state_timeline(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
-    found = named(panel, answers)
+def _state_timeline(result: View, data: PanelData) -> None:
+    found = data.named()
     if not found:
         return
     runs: list[list[Any]] = []
     seen: dict[str, str] = {}
     for row, item in enumerate(found):
-        for start, end, value in runs_of(on_grid(item.series, window), window):
+        for start, end, value in runs_of(on_grid(item.series, data.window), data.window):
             text, tone = mapped(item.config, value) or (
                 units.format_value(value, item.config.get("unit", "")),
                 threshold_color(item.config, value),
@@ -332,8 +322,8 @@ def _state_timeline(result: View, panel: Mapping[str, Any], answers: Sequence[Ta
         "type": "states",
         "rows": [item.name for item in found],
         "runs": runs,
-        "from": round(window.start * 1000),
-        "to": round(window.end * 1000),
+        "from": round(data.window.start * 1000),
+        "to": round(data.window.end * 1000),
     }
     result.legend = [{"name": text, "color": tone, "last": "", "max": ""} for text, tone in seen.items()]
 
@@ -353,10 +343,10 @@ def runs_of(values: Sequence[float | None], window: Window) -> list[tuple[int, i
     return result
 
 
-def _heatmap(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
+def _heatmap(result: View, data: PanelData) -> None:
     by_bound = {
-        float(series.labels["le"]): on_grid(series, window)
-        for answer in answers
+        float(series.labels["le"]): on_grid(series, data.window)
+        for answer in data.answers
         for series in answer.series
         if "le" in series.labels
     }
@@ -375,20 +365,20 @@ def _heatmap(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAns
     if not used:
         return
     first, final = max(0, used[0] - 1), min(len(rows) - 1, used[-1] + 1)
-    unit = panel["options"]["yAxis"].get("unit", "")
+    unit = data.panel["options"]["yAxis"].get("unit", "")
     names = ["over" if bound == float("inf") else units.format_value(bound, unit) for bound in bounds]
     result.figure = {
         "type": "heatmap",
-        "unit": _hover(panel["options"]["cellValues"]["unit"]),
+        "unit": _hover(data.panel["options"]["cellValues"]["unit"]),
         "names": names[first : final + 1],
         "z": rows[first : final + 1],
-    } | _grid(window)
+    } | _grid(data.window)
 
 
-def _table(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window) -> None:
-    records = merge(answers)
-    names, records = organize(panel.get("transformations", []), records)
-    for order in reversed(panel.get("options", {}).get("sortBy", [])):
+def _table(result: View, data: PanelData) -> None:
+    records = merge(data.answers)
+    names, records = organize(data.panel.get("transformations", []), records)
+    for order in reversed(data.panel.get("options", {}).get("sortBy", [])):
         key = order["displayName"]
         figures = [record for record in records if record.get(key) is not None]
         rest = [record for record in records if record.get(key) is None]
@@ -398,14 +388,14 @@ def _table(result: View, panel: Mapping[str, Any], answers: Sequence[TargetAnswe
     for record in records:
         line = []
         for name in names:
-            config = settings_of(panel, name)
+            config = settings_of(data.panel, name)
             value = record.get(name)
             cell = {"text": value if isinstance(value, str) else "", "number": False, "color": "", "links": []}
             if isinstance(value, (int, float)):
                 text = mapped(config, value)
                 unit = config.get("unit", "")
                 cell["text"] = (
-                    text[0] if text else units.format_value(value, unit, config.get("decimals"), now=window.end)
+                    text[0] if text else units.format_value(value, unit, config.get("decimals"), now=data.window.end)
                 )
                 cell["number"] = True
                 if "color" in str(config.get("custom.cellOptions", {}).get("type", "")):

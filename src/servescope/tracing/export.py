@@ -1,4 +1,4 @@
-"""From ended spans to the Collector: in the background, with bounded memory, patient with an outage."""
+"""From ended spans to the Collector: in the background, with bounded memory, retrying through an outage."""
 
 from __future__ import annotations
 
@@ -61,24 +61,24 @@ def otlp_exporter() -> SpanExporter:
     return exporter
 
 
-class Patient(SpanExporter):
+class RetryingExporter(SpanExporter):
     """Tries a batch again until it is through or `outage_s` have passed; meanwhile the bounded queue takes what comes.
 
     It also rewrites the spans, here and not where they end: this is the exporter's own thread, not a request's.
     """
 
     def __init__(
-        self, exporter: SpanExporter, *, mended: bool, outage_s: float = OUTAGE_S, pause_s: float = PAUSE_S
+        self, exporter: SpanExporter, *, patched: bool, outage_s: float = OUTAGE_S, pause_s: float = PAUSE_S
     ) -> None:
         self._exporter = exporter
-        self._mended = mended
+        self._patched = patched
         self._outage_s = outage_s
         self._pause_s = pause_s
         self._ending = threading.Event()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch."""
-        batch = [rewritten(span, self._mended) for span in spans]
+        batch = [rewritten(span, self._patched) for span in spans]
         deadline = time.monotonic() + self._outage_s
         while True:
             result = self._exporter.export(batch)
@@ -103,7 +103,7 @@ class Patient(SpanExporter):
 class Processor(SpanProcessor):
     """A batch processor whose shutdown flushes and takes five seconds at most, whatever the Collector does."""
 
-    def __init__(self, exporter: Patient) -> None:
+    def __init__(self, exporter: RetryingExporter) -> None:
         delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_DELAY_MS
         self._exporter = exporter
         size = None if os.environ.get("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") else BATCH_SIZE
@@ -131,13 +131,13 @@ class Processor(SpanProcessor):
         return self._batches.force_flush(timeout_millis)
 
 
-def processor(mended: bool) -> Processor:
-    """The processor for Serve's tracer provider.
+def processor(patched: bool) -> Processor:
+    """The processor for Serve's tracer provider; `patched` tells whether Serve's own tracing is (`ray_patches`).
 
     Raises:
         ServescopeError: an environment variable is wrong, or a package is missing.
     """
     try:
-        return Processor(Patient(otlp_exporter(), mended=mended))
+        return Processor(RetryingExporter(otlp_exporter(), patched=patched))
     except ValueError as error:  # the SDK on a number that is none, or out of range
         raise ServescopeError(f"an OTEL_* variable is wrong: {error}") from error

@@ -1,8 +1,8 @@
-"""What Serve's tracing gets wrong inside this process, mended there: `docs/ray-issues/` tells each with a reproduction.
+"""Patches of what Serve's tracing gets wrong inside this process: `docs/ray-issues/` tells each with a reproduction.
 
 All of it is private to Ray. So every piece is looked for before anything is touched, and where one is not as it was in
 the Ray that this was written for, nothing is touched and one line of the log says so. Spans are rewritten all the same
-(`rewrite`, and the Collector); what then stays is said in `docs/tracing.md`.
+(`semconv`, and the Collector); what then stays is said in `docs/tracing.md`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ EXPECTED = {
     "ParentBasedTraceIdRatio": ("rate",),
 }
 EXPECTED_MANAGER = ("self", "trace_name", "span_kind", "trace_context")
-_MARK = "_servescope_mended"
+_MARK = "_servescope_patched"
 
 
 def serve_tracing() -> ModuleType | None:
@@ -63,7 +63,7 @@ def differences(module: ModuleType) -> list[str]:
 
 
 def patch_serve() -> bool:
-    """Mend what Serve's tracing gets wrong; whether that was possible."""
+    """Patch what Serve's tracing gets wrong; whether that was possible."""
     module = serve_tracing()
     if module is None or differences(module):
         log.warning(
@@ -157,7 +157,9 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
                 module._append_trace_stack(self.span)
         return self
 
-    def leave(self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: Any) -> bool:
+    def leave(  # noqa: PLR0917 (what __exit__ is given)
+        self: Any, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: Any
+    ) -> bool:
         if self.is_tracing_enabled and self.span is not None:
             if on_stack(self):
                 module._pop_trace_stack()

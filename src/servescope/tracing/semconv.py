@@ -41,13 +41,13 @@ def plain(text: str) -> str:
     return _ANSI.sub("", text)
 
 
-def rewritten(span: ReadableSpan, mended: bool = True) -> ReadableSpan:
+def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
     """The span as it should have been.
 
     Args:
         span: any ended span; those of others than Serve come back as they are.
-        mended: whether `mend` put the template of the route into `http.route` of the proxy's span, where Serve has the
-            raw path.
+        patched: whether `ray_patches` put the template of the route into `http.route` of the proxy's span, where Serve
+            has the raw path.
     """
     scope = span.instrumentation_scope
     if scope is None or scope.name != SERVE_SCOPE:
@@ -59,7 +59,7 @@ def rewritten(span: ReadableSpan, mended: bool = True) -> ReadableSpan:
     exception = _exception(events)
     name, kind, failed = span.name, span.kind, False
     if what in (PROXY_HTTP, PROXY_WEBSOCKET):
-        failed = _http(kept, given, mended)
+        failed = _http(kept, given, patched)
         route = kept.get("http.route")
         name = " ".join(str(part) for part in (kept.get("http.request.method", "HTTP"), route) if part)
     elif what == PROXY_GRPC:
@@ -72,7 +72,7 @@ def rewritten(span: ReadableSpan, mended: bool = True) -> ReadableSpan:
         kept["peer.service"] = f"{given.get('app', '')}.{given.get('deployment', '')}"
     elif what == REPLICA:
         kind = SpanKind.SERVER
-        failed = _http(kept, given, mended=True)
+        failed = _http(kept, given, patched=True)
         if "rpc.method" in kept:
             kept["rpc.system"] = "ray_serve"
     status = span.status
@@ -101,13 +101,13 @@ def rewritten(span: ReadableSpan, mended: bool = True) -> ReadableSpan:
     )
 
 
-def _http(kept: dict[str, Any], given: Mapping[str, Any], mended: bool) -> bool:
+def _http(kept: dict[str, Any], given: Mapping[str, Any], patched: bool) -> bool:
     """Set the stable attributes of HTTP; tells whether the server failed."""
     if method := given.get("http.method") or given.get("request_method"):
         kept["http.request.method"] = method
     if path := given.get("request_route_path"):
         kept["url.path"] = path
-    if not mended:
+    if not patched:
         kept.pop("http.route", None)
     try:
         code = int(given.get("http.status_code", 0))

@@ -23,14 +23,14 @@ def otlp() -> list[SpanProcessor]:
     """The function for Serve's tracing hook: spans as OTLP, by the standard OTEL_EXPORTER_OTLP_* variables.
 
     Serve calls it once in every proxy and replica, before it makes the tracer provider. It names the service
-    `<application>.<deployment>` or `serve-proxy`, mends what Serve gets wrong in this process, and puts trace ids into
-    the logs. Where something is missing or a variable is wrong, one line of the log says so and tracing is off.
+    `<application>.<deployment>` or `serve-proxy`, patches what Serve gets wrong in this process, and puts trace ids
+    into the logs. Where something is missing or a variable is wrong, one line of the log says so and tracing is off.
     """
     try:
         from servescope.tracing import export, logs, ray_patches, resource
 
         resource.describe_process()
-        processor = export.processor(mended=ray_patches.patch_serve())
+        processor = export.processor(patched=ray_patches.patch_serve())
         ray_patches.flush_at_shutdown(processor)
         logs.add_trace_ids()
         return [processor]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from servescope.clients import evidence
+from servescope.clients import loki, tempo
+from servescope.clients.model import LogRecord
 from servescope.errors import ServescopeError
+from servescope.report import evidence
+from servescope.report.model import Traces
 from tests.support.canned import answering
 
 AT = 1_760_400_000  # unix seconds
@@ -20,7 +23,7 @@ def found(number: int, ms: int | None) -> dict[str, object]:
 
 def test_tempo_is_asked_for_failed_and_slow_traces_until_there_are_enough():
     with answering({"traces": [found(1, 20), found(2, None), found(3, 900)], "metrics": {}}) as (url, asked):
-        traces = evidence.tempo(f"{url}/")(AT, AT + 60)
+        traces = tempo.search(f"{url}/", AT, AT + 60, enough=evidence.MOST_TRACES)
     assert [path for path, _ in asked] == ["/api/search"] * 5
     queries = ["{ status = error }", "{ duration > 10s }", "{ duration > 1s }", "{ duration > 100ms }", "{}"]
     assert [parameters["q"] for _, parameters in asked] == queries
@@ -36,14 +39,15 @@ def test_tempo_is_asked_for_failed_and_slow_traces_until_there_are_enough():
 
 def test_the_slowest_and_the_failing_come_in_order_and_not_without_end():
     with answering({"traces": [found(number, number) for number in range(1, 31)]}) as (url, _):
-        traces = evidence.read_traces(url, evidence.tempo(url), AT, end=AT + 60)
+        traces = evidence.slowest_and_failing(url, tempo.search(url, AT, AT + 60, enough=20))
     assert [trace.ms for trace in traces.slowest] == list(range(30, 10, -1))
     assert [trace.start_ns // 10**9 - AT for trace in traces.failing] == list(range(30, 10, -1))
 
 
 def test_a_tempo_without_traces_has_none():
     with answering({"metrics": {}}) as (url, _):
-        assert evidence.read_traces(url, evidence.tempo(url), AT, end=AT + 60) == evidence.Traces(url, [], [])
+        traces = evidence.slowest_and_failing(url, tempo.search(url, AT, AT + 60, enough=20))
+    assert traces == Traces(url, [], [])
 
 
 def test_the_lines_of_loki_around_a_moment():
@@ -55,7 +59,7 @@ def test_the_lines_of_loki_around_a_moment():
         {"stream": {"component": "raylet"}, "values": [[f"{AT - 1}000000000", "gone"], [f"{AT + 2}000000000", "back"]]},
     ]
     with answering({"status": "success", "data": {"resultType": "streams", "result": streams}}) as (url, asked):
-        logs = evidence.loki(url, '{job="ray"}', at=AT, seconds=120)
+        logs = evidence.nearest(url, loki.records_around(url, '{job="ray"}', at=AT, seconds=120), AT)
     ((path, parameters),) = asked
     assert (path, parameters["query"], parameters["direction"]) == (
         "/loki/api/v1/query_range",
@@ -64,9 +68,9 @@ def test_the_lines_of_loki_around_a_moment():
     )
     assert (int(parameters["start"]), int(parameters["end"])) == ((AT - 120) * 10**9, (AT + 120) * 10**9)
     assert logs.lines == [
-        evidence.Line(at=(AT - 1) * 1000, source="raylet", level="", text="gone"),
-        evidence.Line(at=AT * 1000 + 500, source="main/Scaler", level="ERROR", text="broke"),
-        evidence.Line(at=(AT + 2) * 1000, source="raylet", level="", text="back"),
+        LogRecord(time_ns=(AT - 1) * 10**9, source="raylet", level="", text="gone"),
+        LogRecord(time_ns=AT * 10**9 + 5 * 10**8, source="main/Scaler", level="ERROR", text="broke"),
+        LogRecord(time_ns=(AT + 2) * 10**9, source="raylet", level="", text="back"),
     ]
     assert (logs.source, logs.around, logs.left_out) == (url, AT * 1000, 0)
 
@@ -78,7 +82,7 @@ def test_where_not_all_lines_fit_the_errors_stay():
         {"stream": {"level": "error"}, "values": [[f"{AT + 9999}000000000", "late"]]},
     ]
     with answering({"data": {"result": streams}}) as (url, _):
-        logs = evidence.loki(url, "{}", at=AT, seconds=120)
+        logs = evidence.nearest(url, loki.records_around(url, "{}", at=AT, seconds=120), AT)
     assert (len(logs.lines), logs.left_out) == (evidence.MOST_LINES, 6)
     assert [line.text for line in logs.lines[-2:]] == [str(evidence.MOST_LINES - 2), "late"]
 
@@ -87,7 +91,9 @@ FOREIGN = [[], "x", {"traces": 5, "data": 5}, {"traces": [{"x": 1}], "data": {}}
 
 
 def asks(program: str, url: str) -> object:
-    return evidence.tempo(url)(AT, AT + 60) if program == "Tempo" else evidence.loki(url, "{}", at=AT, seconds=120)
+    if program == "Tempo":
+        return tempo.search(url, AT, AT + 60, enough=20)
+    return loki.records_around(url, "{}", at=AT, seconds=120)
 
 
 @pytest.mark.parametrize("program", ["Tempo", "Loki"])

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from servescope.catalog import METRICS
 from servescope.catalog.model import Source
 from servescope.errors import ServescopeError
-from servescope.exporter.state import REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, render
+from servescope.exporter.state import REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, text_format
 from servescope.exporter.worker import metrics
 from tests.support import promtool
 from tests.support.serve_documents import generated, nodes, sample
@@ -27,7 +27,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 def samples(document: Any, detail: Detail = Detail(), markets: Markets | None = None) -> Samples:  # noqa: B008
     collected = families(document, detail, markets)
-    render(collected)  # whatever it holds can be written
+    text_format(collected)  # whatever it holds can be written
     found: Samples = {}
     for family in collected:
         for sample_ in family.samples:
@@ -191,7 +191,7 @@ def test_what_may_hold_secrets_is_nowhere():
     scaler["deployment_config"]["user_config"] = {"api_key": "hunter2"}
     scaler["deployment_config"]["ray_actor_options"]["runtime_env"] = {"env_vars": {"TOKEN": "hunter2"}}
     application["deployed_app_config"]["runtime_env"] = {"env_vars": {"TOKEN": "hunter2"}}
-    text = render(families(document, Detail(all_states=True, each_replica=True)))
+    text = text_format(families(document, Detail(all_states=True, each_replica=True)))
     assert b"hunter2" not in text
     assert b"Traceback" not in text
 
@@ -653,7 +653,7 @@ def test_the_mutations_reach_what_is_exported():
 @promtool.requires_promtool
 def test_promtool_accepts_the_metrics():
     detail = Detail(all_states=True, each_replica=True)
-    result = promtool.run("check", "metrics", stdin=render(families(sample(), detail)).decode())
+    result = promtool.run("check", "metrics", stdin=text_format(families(sample(), detail)).decode())
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 

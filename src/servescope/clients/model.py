@@ -1,0 +1,142 @@
+"""What the clients of traces and logs give: plain data, whichever store they come from.
+
+The texts come from the watched programs and are hostile to a page or a terminal: here they are plain, and whoever shows
+them escapes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+
+@dataclass(frozen=True)
+class SpanLink:
+    """A link to a span of another trace, or of this one."""
+
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One span; times in nanoseconds since 1970."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str
+    kind: str
+    service: str
+    start_ns: int
+    end_ns: int
+    status: str
+    message: str
+    attributes: dict[str, Any]
+    resource: dict[str, Any]
+    links: tuple[SpanLink, ...] = ()
+    events: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+    @property
+    def ms(self) -> float:
+        """Its duration in milliseconds."""
+        return (self.end_ns - self.start_ns) / 1e6
+
+
+@dataclass
+class Trace:
+    """The spans of one request."""
+
+    trace_id: str
+    spans: list[Span] = field(default_factory=list)
+
+    @property
+    def roots(self) -> list[Span]:
+        """The spans whose parent is not here: one, when the trace is whole."""
+        known = {span.span_id for span in self.spans}
+        return sorted((span for span in self.spans if span.parent_id not in known), key=lambda span: span.start_ns)
+
+    @property
+    def start_ns(self) -> int:
+        """When it began."""
+        return min(span.start_ns for span in self.spans)
+
+    @property
+    def ms(self) -> float:
+        """From the first start to the last end, in milliseconds."""
+        return (max(span.end_ns for span in self.spans) - self.start_ns) / 1e6
+
+    @property
+    def failed(self) -> bool:
+        """Whether any span of it failed."""
+        return any(span.status == "error" for span in self.spans)
+
+    @property
+    def request_ids(self) -> list[str]:
+        """The request ids of its spans, the first one first."""
+        ids = (span.attributes.get("request_id") for span in sorted(self.spans, key=lambda span: span.start_ns))
+        return list(dict.fromkeys(str(found) for found in ids if found))
+
+    def children(self, parent: Span) -> list[Span]:
+        """The spans below one, by their start."""
+        below = (span for span in self.spans if span.parent_id == parent.span_id)
+        return sorted(below, key=lambda span: span.start_ns)
+
+    def summary(self) -> TraceSummary:
+        """The trace in short, as its root names it."""
+        root = self.roots[0]
+        return TraceSummary(
+            trace_id=self.trace_id,
+            service=root.service,
+            name=root.name,
+            start_ns=self.start_ns,
+            ms=self.ms,
+            failed=self.failed,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceSummary:
+    """One trace in short: when it began (unix ns), how long it took (ms), and whether a span of it failed."""
+
+    trace_id: str
+    service: str
+    name: str
+    start_ns: int
+    ms: float
+    failed: bool
+
+
+AnyTrace = TypeVar("AnyTrace", Trace, TraceSummary)
+
+
+def slowest(traces: Iterable[AnyTrace], count: int) -> list[AnyTrace]:
+    """The slowest traces, the slowest first."""
+    return sorted(traces, key=lambda trace: trace.ms, reverse=True)[:count]
+
+
+def failed(traces: Iterable[AnyTrace]) -> list[AnyTrace]:
+    """The traces with a failed span, the latest first."""
+    return sorted((trace for trace in traces if trace.failed), key=lambda trace: trace.start_ns, reverse=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRecord:
+    """One log record: its time (unix ns, 0 where it tells none), who wrote it, and its text.
+
+    The text has several lines for a traceback. The ids are those of the request that was handled, where known.
+    """
+
+    time_ns: int
+    source: str
+    level: str
+    text: str
+    trace_id: str = ""
+    span_id: str = ""
+    request_ids: tuple[str, ...] = ()
+
+    @property
+    def unix_ms(self) -> int:
+        """The time in milliseconds since 1970."""
+        return self.time_ns // 1_000_000

@@ -1,0 +1,131 @@
+"""A client of Ray's REST API: what Serve and the nodes tell of themselves, asked with Ray's token."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from servescope.clients.http import certificates, open_client
+from servescope.errors import ServescopeError
+
+# About ten times the answer of 1,000 deployments with 10,000 replicas; whatever is larger is no Serve.
+MOST_BYTES = 64 << 20
+# Serve's own answer, and the nodes with their labels: the most that Ray lists at once.
+APPLICATIONS, NODES = "/api/serve/applications/", "/api/v0/nodes?limit=10000"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayApi:
+    """Where Serve's REST API is and how to ask it.
+
+    `url` is the address of Ray's dashboard. The token is read anew for each fetch, so that it can be replaced: from
+    `token_file`, or else from RAY_AUTH_TOKEN. `verify` is False only where somebody chose not to check certificates.
+    """
+
+    url: str
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    verify: bool = True
+    timeout_s: float = 10
+
+    def __post_init__(self) -> None:
+        try:
+            parts = httpx.URL(self.url)
+        except httpx.InvalidURL:
+            raise ServescopeError("address: not a URL") from None
+        if parts.scheme not in ("http", "https") or not parts.host:
+            raise ServescopeError("address: not of the form http://host:8265")
+        if parts.userinfo:
+            raise ServescopeError("address: must not hold a user or password; put Ray's token into a file")
+
+    def token(self) -> str | None:
+        """The bearer token, or None where none is set.
+
+        Raises:
+            ServescopeError: the file cannot be read, or what it holds cannot be sent; never says what it holds.
+        """
+        text = os.environ.get("RAY_AUTH_TOKEN", "")
+        if self.token_file is not None:
+            try:
+                text = self.token_file.read_text(encoding="ascii")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ServescopeError(
+                    f"{self.token_file}: cannot read the token ({getattr(error, 'strerror', None) or 'not plain text'})"
+                ) from None
+        text = text.strip()
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ServescopeError("the token holds characters that no token has")
+        return text or None
+
+
+class FetchError(Exception):
+    """A fetch that gave nothing: the reason in a word, as a label has it, and a line for the log."""
+
+    def __init__(self, reason: str, line: str) -> None:
+        super().__init__(line)
+        self.reason = reason
+
+
+class Fetcher:
+    """Asks for documents. It keeps the connection, so that a fetch costs Ray as little as can be."""
+
+    def __init__(self, source: RayApi) -> None:
+        self._source = source
+        self._url = source.url.rstrip("/")
+        # No proxy that the environment names: over plain HTTP it would read the token.
+        self._client = open_client(
+            source.timeout_s, verify=certificates(source.ca_file, verify=source.verify), trust_env=False
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def fetch(self, path: str = APPLICATIONS) -> bytes:
+        """A document, as it came.
+
+        Raises:
+            FetchError: there is none; its text names the server and what to do.
+        """
+        try:
+            token = self._source.token()
+        except ServescopeError as error:
+            raise FetchError("configuration", str(error)) from None
+        url = self._url + path
+        try:
+            return self._body(url, {"Authorization": f"Bearer {token}"} if token else {})
+        except httpx.TimeoutException:
+            raise FetchError("timeout", f"{url}: no answer within {self._source.timeout_s:g} s") from None
+        except httpx.HTTPError as error:
+            raise FetchError("unreachable", f"{url}: {error or type(error).__name__}") from None
+
+    def nodes(self) -> bytes:
+        """The nodes with their labels; nothing where Ray does not tell, since all else can do without them."""
+        try:
+            return self.fetch(NODES)
+        except FetchError:
+            return b""
+
+    def _body(self, url: str, headers: dict[str, str]) -> bytes:
+        deadline = time.monotonic() + self._source.timeout_s
+        with self._client.stream("GET", url, headers=headers) as response:
+            if response.status_code in (401, 403):
+                raise FetchError(
+                    "unauthorized",
+                    f"{url}: {response.status_code}: Ray asks for a token, or refuses ours; see --token-file",
+                )
+            if response.status_code != 200:
+                raise FetchError("http_status", f"{url}: answers {response.status_code}")
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > MOST_BYTES:
+                    raise FetchError("too_large", f"{url}: more than {MOST_BYTES >> 20} MiB")
+                # The client's own timeout holds for each read; an answer that drips would never end.
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("slow")
+            return bytes(body)

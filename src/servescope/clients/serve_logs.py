@@ -1,0 +1,127 @@
+"""Serve's own log files, as text and as JSON: the lines around a moment, and the lines of one request."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from servescope.clients.model import LogRecord, Trace
+from servescope.errors import ServescopeError
+
+FILES = "*.log*"  # the rotated ones too
+_HEADER = re.compile(
+    r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) "
+    r"(?P<component>\S+) \S+ (?:[0-9a-f-]{36} | )?-- (?P<message>.*)$"
+)
+
+
+def parse_line(line: str) -> LogRecord | None:
+    """The record that a line begins, in either of Serve's formats.
+
+    None for what begins none: a line of a traceback, or the half-written last line of a file. A JSON record tells the
+    ids of its request; its traceback stands below its message.
+    """
+    return _from_json(line) if line.startswith("{") else _from_text(line)
+
+
+def records_around(folder: Path, at: float, seconds: float) -> list[LogRecord]:
+    """The records around a moment (unix seconds) in a session's folder `logs/serve`, file by file.
+
+    Ray writes local time without a zone in text logs, so they must be read where the clock has the same zone.
+
+    Raises:
+        ServescopeError: there is no such folder, or no log file in it.
+    """
+    paths = sorted(path for path in folder.glob(FILES) if path.is_file()) if folder.is_dir() else []
+    if not paths:
+        raise ServescopeError(
+            f"{folder}: no log files there; name a session's folder, /tmp/ray/session_latest/logs/serve"
+        )
+    found: list[LogRecord] = []
+    for path in paths:
+        try:
+            # A file that was last written before the moment holds nothing of it.
+            if path.stat().st_mtime >= at - seconds:
+                found += [record for record in _records_in(path) if abs(record.unix_ms / 1000 - at) <= seconds]
+        except OSError as error:
+            raise ServescopeError(f"{path}: cannot read ({error.strerror})") from error
+    return found
+
+
+def records_of(trace: Trace, folder: Path) -> list[LogRecord]:
+    """The records in a folder that carry the trace's id or the id of one of its requests, in their order.
+
+    Logs that are not JSON carry no trace id, so there are none of them.
+    """
+    ids = {trace.trace_id, *trace.request_ids}
+    found = []
+    for path in sorted(folder.glob(FILES)):
+        try:
+            with path.open(encoding="utf-8", errors="replace") as file:
+                # Most lines belong to other requests: looking for the ids is cheaper than parsing.
+                records = (parse_line(line) for line in file if any(wanted in line for wanted in ids))
+                found += [record for record in records if record and {record.trace_id, *record.request_ids} & ids]
+        except OSError:
+            continue  # rotated away meanwhile
+    return sorted(found, key=lambda record: record.time_ns)
+
+
+def _records_in(path: Path) -> list[LogRecord]:
+    records: list[LogRecord] = []
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            line = line.rstrip("\n")
+            record = parse_line(line)
+            if record and record.time_ns:
+                records.append(record)
+            elif records:  # a traceback goes on
+                records[-1] = replace(records[-1], text=f"{records[-1].text}\n{line}")
+    return records
+
+
+def _from_text(line: str) -> LogRecord | None:
+    match = _HEADER.match(line)
+    if match is None:
+        return None
+    return LogRecord(
+        time_ns=_wall_clock_ns(match["time"]), source=match["component"], level=match["level"], text=match["message"]
+    )
+
+
+def _from_json(line: str) -> LogRecord | None:
+    try:
+        fields = json.loads(line)
+    except ValueError:
+        return None
+    of_batch = fields.get("request_ids")
+    request_ids = [fields.get("request_id"), *(of_batch if isinstance(of_batch, list) else [])]
+    return LogRecord(
+        time_ns=_time_ns(fields),
+        source=str(fields.get("deployment") or fields.get("component_name") or ""),
+        level=str(fields.get("levelname") or ""),
+        text="\n".join(str(fields[key]) for key in ("message", "exc_text") if fields.get(key)),
+        trace_id=str(fields.get("trace_id") or ""),
+        span_id=str(fields.get("span_id") or ""),
+        request_ids=tuple(str(request_id) for request_id in request_ids if request_id),
+    )
+
+
+def _time_ns(fields: dict[str, Any]) -> int:
+    try:
+        return int(fields.get("timestamp_ns") or 0) or _wall_clock_ns(str(fields.get("asctime")))
+    except (TypeError, ValueError):
+        return 0
+
+
+def _wall_clock_ns(text: str) -> int:
+    """The time that stands at the head of Ray's log lines, `2026-11-25 10:00:00,500`, in this machine's zone.
+
+    Raises:
+        ValueError: the text is no such time.
+    """
+    moment = datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f")
+    return int(moment.replace(microsecond=0).timestamp()) * 10**9 + moment.microsecond * 1000

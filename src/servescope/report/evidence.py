@@ -1,0 +1,28 @@
+"""Which traces and log lines stand on the page: the slowest and the failing ones, and those around a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from servescope.clients import model
+from servescope.clients.model import LogRecord, TraceSummary
+from servescope.report.model import Logs, Traces
+
+MOST_TRACES = 20
+MOST_LINES = 400
+_BAD_LEVELS = ("WARNING", "WARN", "ERROR", "CRITICAL")
+
+
+def slowest_and_failing(source: str, found: Sequence[TraceSummary]) -> Traces:
+    """The slowest and the failing of the traces that a source has."""
+    return Traces(source, model.slowest(found, MOST_TRACES), model.failed(found)[:MOST_TRACES])
+
+
+def nearest(source: str, records: Sequence[LogRecord], at: float) -> Logs:
+    """The records nearest to the moment (unix seconds), warnings and errors before others, in the order of time."""
+
+    def rank(record: LogRecord) -> tuple[bool, float]:
+        return record.level.upper() not in _BAD_LEVELS, abs(record.unix_ms - at * 1000)
+
+    kept = sorted(sorted(records, key=rank)[:MOST_LINES], key=lambda record: record.unix_ms)
+    return Logs(source=source, around=round(at * 1000), lines=kept, left_out=len(records) - len(kept))

@@ -1,0 +1,117 @@
+"""What stands on a page, as plain data. Every text is plain here; the page escapes it. Times are unix milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from servescope.clients.model import LogRecord, TraceSummary
+from servescope.grafana.templating import Selection
+from servescope.json_types import Json
+from servescope.report.queries import Window
+
+
+@dataclass(kw_only=True)
+class View:
+    """One panel, ready for the page: `kind` says which of the other fields hold its content."""
+
+    id: str
+    kind: str
+    title: str
+    description: str
+    width: int
+    height: int
+    figure: Json | None = None  # plots: what the page's script draws
+    legend: list[Json] = field(default_factory=list)
+    items: list[Json] = field(default_factory=list)  # stat, bargauge
+    columns: list[str] = field(default_factory=list)  # table
+    cells: list[list[Json]] = field(default_factory=list)
+    markdown: str = ""
+    empty: str = ""  # why nothing is drawn
+    note: str = ""
+    queries: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A row of a dashboard with its panels."""
+
+    title: str
+    panels: list[View]
+    collapsed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """An annotation: unix milliseconds from and to (the same for a moment)."""
+
+    title: str
+    text: str
+    color: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """A dashboard with all its panels as they were in the window."""
+
+    uid: str
+    title: str
+    description: str
+    sections: list[Section]
+    marks: list[Mark]
+    selections: Mapping[str, Selection]
+    options: dict[str, Sequence[str]]  # what could be chosen for each variable
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiredAlert:
+    """An alert that was pending or firing in the window: its labels, what it says, and when it was in which state."""
+
+    name: str
+    severity: str
+    labels: str
+    summary: str
+    runbook_url: str  # "" where it is no address that works from anywhere
+    runbook: str  # the page in Markdown, "" for an alert that is not ours
+    runs: list[tuple[int, int, str]]  # unix milliseconds from and to, "pending" or "firing"
+
+    @property
+    def firing_from(self) -> int | None:
+        """When it fired first, unix milliseconds."""
+        return min((start for start, _, state in self.runs if state == "firing"), default=None)
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The slowest and the failing traces of a window."""
+
+    source: str
+    slowest: list[TraceSummary]
+    failing: list[TraceSummary]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logs:
+    """The lines around a moment (unix ms); `left_out` counts those that did not fit."""
+
+    source: str
+    around: int
+    lines: list[LogRecord]
+    left_out: int
+
+
+@dataclass(kw_only=True)
+class Report:
+    """Everything on the page."""
+
+    window: Window
+    created: float
+    source: str
+    boards: list[Board]
+    alerts: list[FiredAlert]
+    versions: dict[str, str]
+    traces: Traces | None = None
+    logs: Logs | None = None
+    problems: list[str] = field(default_factory=list)

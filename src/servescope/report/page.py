@@ -1,0 +1,143 @@
+"""A report as a page of HTML: `render` makes a whole one, `render_row` a row for the preview."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import resources
+from typing import Any
+from urllib.parse import quote
+
+from servescope.json_types import Json
+from servescope.report import views
+from servescope.report.model import Report, Section
+
+_RELATIVE_LINK = re.compile(r"\[([^\]\n]+)\]\((?![a-z]+:|#)[^)\n]*\)")
+
+
+def script_json(data: Any) -> str:
+    """JSON that may stand in a script element: no `<` can end it, and no line separator breaks it."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return (
+        text.replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("&", "\\u0026")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
+
+
+@cache
+def plotly_js() -> str:
+    """The plotting library, as plotly ships it."""
+    from plotly.offline import get_plotlyjs
+
+    text: str = get_plotlyjs()
+    return text.replace("</script", "<\\/script")
+
+
+@cache
+def asset(name: str) -> str:
+    """A file of the page."""
+    return (resources.files("servescope.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    # `html: False` escapes what looks like HTML in the Markdown.
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(asset),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Links between pages of the repository lead nowhere from this one: their text stays.
+    environment.filters["markdown"] = lambda text: Markup(markdown.render(_RELATIVE_LINK.sub(r"\1", text)))
+    environment.filters["script_json"] = lambda data: Markup(script_json(data))
+    environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
+    environment.filters["minutes"] = lambda ms: f"{ms / 60000:.0f} min" if ms >= 60000 else f"{ms / 1000:.0f} s"
+    return environment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """What only the preview's pages have: where they lead, and how often they come anew (seconds, 0 for never)."""
+
+    start: str
+    end: str
+    boards: Sequence[tuple[str, str]]
+    refresh_s: int
+    query: str = ""
+    row_query: str = ""  # asks for the rows of this very page
+
+
+def render(report: Report, title: str, live: Live | None = None) -> str:
+    """The page. A snapshot carries the plotting library in itself; the preview serves it at /plotly.js."""
+    plots = _plots([section for board in report.boards for section in board.sections])
+    text: str = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            title=title,
+            live=live,
+            css=_markup(asset("report.css")),
+            js=_markup(asset("report.js")),
+            plotly=_markup(plotly_js()) if live is None else "",
+            plots=plots,
+            marks={board.uid: [vars(mark) for mark in board.marks] for board in report.boards},
+            link=partial(_link, uids={board.uid for board in report.boards}, live=live),
+            digest=hashlib.sha256(plotly_js().encode()).hexdigest()[:12],
+        )
+    )
+    return text
+
+
+def render_row(section: Section, uid: str, live: Live) -> Json:
+    """A row for a page of the preview: `html` of its panels, and what the page's script draws in them (`plots`)."""
+    template = _environment().get_template("panels.html.j2")
+    html = template.render(section=section, uid=uid, link=partial(_link, uids=(), live=live))
+    return {"html": html, "plots": _plots([section])}
+
+
+def _plots(sections: Sequence[Section]) -> Json:
+    return {view.id: view.figure for section in sections for view in section.panels if view.figure}
+
+
+def _markup(text: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(text)
+
+
+def _link(
+    item: Mapping[str, Any],
+    fields: Mapping[str, Any],
+    labels: Mapping[str, str],
+    *,
+    uids: Collection[str],
+    live: Live | None,
+) -> str:
+    """Where a data link leads: to the other dashboard's preview, or to its place on this page; "" for nowhere."""
+    url = views.fill_link(item["url"], fields, labels)
+    if url.startswith(("http://", "https://")):
+        return url
+    if not url.startswith("/d/"):
+        return ""
+    path, _, query = url.partition("?")
+    uid = path.removeprefix("/d/").split("/")[0]
+    if live is not None:
+        kept = [part for part in query.split("&") if part.startswith("var-") and "$" not in part]
+        return f"/d/{uid}?" + "&".join([*kept, f"from={quote(live.start)}", f"to={quote(live.end)}"])
+    return f"#{uid}" if uid in uids else ""

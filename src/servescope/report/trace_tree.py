@@ -1,0 +1,103 @@
+"""`servescope trace`: one request as a tree in the terminal, with its log lines."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from rich.markup import escape
+from rich.tree import Tree
+
+from servescope.clients.model import LogRecord, Span, Trace
+
+# Said by the tree already, or of no use there.
+HIDDEN = frozenset(
+    (
+        "app",
+        "deployment",
+        "request_id",
+        "request_type",
+        "replica_id",
+        "peer.service",
+        "error.type",
+        "route",
+        "http.request.method",
+        "http.route",
+        "call_method",
+        "is_streaming",
+        "is_http_request",
+        "is_grpc_request",
+        "http.flavor",
+        "http.scheme",
+        "url.scheme",
+        "network.protocol.version",
+        "server.address",
+        "server.port",
+        "client.address",
+        "client.port",
+        "user_agent.original",
+        "rpc.system",
+        "rpc.method",
+        "rpc.service",
+        "serve.batch.request_ids",
+        "serve.route",
+    )
+)
+
+
+def summary_line(trace: Trace) -> str:
+    """One line of a trace."""
+    root = trace.roots[0]
+    began = datetime.fromtimestamp(trace.start_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
+    code = root.attributes.get("http.response.status_code") or root.attributes.get("rpc.response.status_code") or ""
+    state = "[red]failed[/red]" if trace.failed else "ok"
+    parts = (f"{began}Z", f"{trace.ms:9.1f} ms", state, str(code), escape(root.name), trace.trace_id)
+    return "  ".join(part for part in parts if part)
+
+
+def tree(trace: Trace, records: Iterable[LogRecord] = ()) -> Tree:
+    """The tree of a request: when each span began and how long it took, its status, and its log lines."""
+    by_span: dict[str, list[LogRecord]] = defaultdict(list)
+    known = {span.span_id for span in trace.spans}
+    for record in records:
+        by_span[record.span_id if record.span_id in known else ""].append(record)
+    top = Tree(f"{summary_line(trace)}  request {' '.join(trace.request_ids) or '-'}", guide_style="dim")
+    for root in trace.roots:
+        _grow(top, root, trace, by_span=by_span)
+    for record in by_span[""]:
+        top.add(_log_text(record, trace.start_ns))
+    return top
+
+
+def _grow(above: Tree, span: Span, trace: Trace, *, by_span: dict[str, list[LogRecord]]) -> None:
+    branch = above.add(_span_text(span, trace.start_ns))
+    for record in by_span[span.span_id]:
+        branch.add(_log_text(record, trace.start_ns))
+    for child in trace.children(span):
+        _grow(branch, child, trace, by_span=by_span)
+
+
+def _span_text(span: Span, start_ns: int) -> str:
+    offset = (span.start_ns - start_ns) / 1e6
+    kind = "" if span.kind == "internal" else f" ({span.kind})"
+    text = f"{offset:+8.1f} ms {span.ms:9.1f} ms  [bold]{escape(span.service)}[/bold]{kind}  {escape(span.name)}"
+    shown = {key: value for key, value in span.attributes.items() if key not in HIDDEN and value not in ("", None)}
+    if shown:
+        text += "  [dim]" + escape(" ".join(f"{key}={value}" for key, value in sorted(shown.items()))) + "[/dim]"
+    if span.links:
+        text += f"  [dim]{len(span.links)} links[/dim]"
+    if span.status == "error":
+        why = span.message or str(span.attributes.get("error.type", "failed"))
+        text += f"  [red]{escape(_first_line(why))}[/red]"
+    return text
+
+
+def _log_text(record: LogRecord, start_ns: int) -> str:
+    offset = (record.time_ns - start_ns) / 1e6
+    told = f"{record.level} {record.source}: {_first_line(record.text)}"
+    return f"[dim]{offset:+8.1f} ms  log {escape(told)}[/dim]"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""

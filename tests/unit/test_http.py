@@ -1,0 +1,51 @@
+"""What all clients share: the address, and the one line that says what a server did in place of an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from servescope.clients.http import HttpApi, certificates
+from servescope.errors import ServescopeError
+from tests.support.canned import answering
+
+
+def test_a_path_is_put_below_the_address():
+    with answering({"a": 1}) as (url, asked), HttpApi(f"{url}/prefix/", "Loki") as api:
+        assert api.url == f"{url}/prefix"
+        assert api.get("/query", {"q": "{x='1'}"}).json() == {"a": 1}
+    assert asked == [("/prefix/query", {"q": "{x='1'}"})]
+
+
+def test_a_redirect_is_not_followed():
+    with (
+        answering({}) as (other, asked_there),
+        answering("", 302, location=other) as (url, _),
+        HttpApi(url, "Loki") as api,
+    ):
+        assert api.get("/query", {}).status_code == 302
+    assert asked_there == []
+
+
+def test_each_failure_names_the_server_and_the_program():
+    api = HttpApi("http://h:1/", "Tempo")
+    assert str(api.refused("too long")) == "http://h:1: Tempo refuses the query: too long"
+    assert str(api.refused("too long", 400)) == "http://h:1: Tempo refuses the query (400): too long"
+    assert str(api.unexpected(404)) == "http://h:1: answers, but not as Tempo does (404)"
+    with (
+        pytest.raises(ServescopeError, match=r"^http://h:1: answers, but not as Tempo does \(KeyError: 'a'\)$"),
+        api.reading(),
+    ):
+        {}["a"]
+    with answering("") as (url, _):
+        pass
+    with (
+        HttpApi(url, "Tempo") as gone,
+        pytest.raises(ServescopeError, match=f"^{url}: Tempo does not answer \\(.+\\)$"),
+    ):
+        gone.get("/", {})
+
+
+def test_certificates_that_cannot_be_read_are_one_line(tmp_path):
+    with pytest.raises(ServescopeError, match=f"^{tmp_path}/none.pem: cannot read the certificates"):
+        certificates(tmp_path / "none.pem")
+    assert certificates(tmp_path / "none.pem", verify=False) is False

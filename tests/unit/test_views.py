@@ -1,0 +1,73 @@
+"""What panels show."""
+
+from __future__ import annotations
+
+from servescope.grafana import colors
+from servescope.report import collect, views
+from servescope.report.queries import Series
+from servescope.settings import Settings
+from tests.support.canned_report import WINDOW, answer, panel
+
+
+def test_a_gap_stays_a_gap():
+    assert views.on_grid(Series({}, [(1000, 1.0), (1045, 2.0)]), WINDOW) == [1, None, None, 2, None]
+
+
+def test_a_stat_shows_the_last_figure_in_the_colour_of_its_threshold():
+    config = {"defaults": {"unit": "percentunit", "thresholds": {"steps": [
+        {"value": None, "color": "blue"}, {"value": 0.01, "color": "red"}]}}}  # fmt: skip
+    view = panel("stat", [answer("A", ({}, [0, 0.02]))], fieldConfig=config)
+    assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", colors.css("red"))
+
+
+def test_an_empty_panel_gives_its_reason():
+    view = panel("timeseries", [answer("A")], fieldConfig={"defaults": {"noValue": "needs a GPU on a node"}})
+    assert view.empty == "No data: needs a GPU on a node"
+
+
+def test_heatmap_buckets_are_taken_apart():
+    series = [({"le": le}, [value] * 5) for le, value in (("1", 1.0), ("2", 3.0), ("+Inf", 3.0))]
+    options = {"yAxis": {"unit": "ms"}, "cellValues": {"unit": "reqps"}}
+    view = panel("heatmap", [answer("A", *series)], options=options)
+    assert [row[0] for row in view.figure["z"]] == [1, 2, None]
+    assert view.figure["names"] == ["1 ms", "2 ms", "over"]
+
+
+def test_table_merges_queries_and_sorts():
+    first = answer("A", ({"deployment": "a"}, [1]), ({"deployment": "b"}, [5]))
+    second = answer("B", ({"deployment": "b"}, [0.5]))
+    transformations = [
+        {"id": "merge", "options": {}},
+        {"id": "organize", "options": {"renameByName": {"deployment": "D", "Value #A": "N", "Value #B": "R"}}},
+    ]
+    options = {"sortBy": [{"displayName": "N", "desc": True}]}
+    view = panel("table", [first, second], transformations=transformations, options=options)
+    assert view.columns == ["D", "N", "R"]
+    assert [[cell["text"] for cell in line] for line in view.cells] == [["b", "5", "0.500"], ["a", "1", ""]]
+
+
+def test_states_become_stretches():
+    mappings = [{"type": "value", "options": {"6": {"text": "HEALTHY", "color": "green"}}}]
+    view = panel("state-timeline", [answer("A", ({}, [6, 6, 2]))], fieldConfig={"defaults": {"mappings": mappings}})
+    assert [run[1:4] for run in view.figure["runs"]] == [[1000_000, 1030_000, "HEALTHY"], [1030_000, 1045_000, "2"]]
+
+
+def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
+    boards = collect.load_dashboards(Settings(), None)
+    assert len(boards) >= 5
+    kinds = {p["type"] for board in boards for p in board["panels"]} - {"row", "text"}
+    assert kinds <= set(views._BUILDERS)
+
+
+def test_a_panel_of_loki_says_that_only_grafana_asks_it():
+    targets = [{"datasource": {"type": "loki"}, "expr": "{}", "refId": "A"}]
+    assert panel("timeseries", [], targets=targets).empty == "In Grafana only: asks Loki"
+    assert panel("logs", [], targets=targets).empty == "In Grafana only: asks Loki"
+
+
+def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():
+    answers = [answer("A", ({"deployment": "a"}, [1, 1]), ({"deployment": "b"}, [5, 2]), ({"deployment": "c"}, [3, 3]))]
+    view = panel("timeseries", answers, options={"legend": {"sortBy": "Max", "sortDesc": True}})
+    names = [trace["name"] for trace in view.figure["traces"]]
+    assert [(entry["name"], names[entry["trace"]]) for entry in view.legend] == [("b", "b"), ("c", "c"), ("a", "a")]
+    assert [(entry["last"], entry["max"]) for entry in view.legend] == [("2", "5"), ("3", "3"), ("1", "1")]
