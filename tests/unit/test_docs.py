@@ -32,6 +32,7 @@ from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.grafana.panels import UNITS
 from servescope.pages import runbooks
+from servescope.promql.layout import lay_out
 from servescope.promql.lint import check
 from servescope.rules.slo import objectives
 from servescope.settings import Settings
@@ -427,7 +428,7 @@ def test_a_dashboards_page_tells_each_panel(uid):
     titles = [title for row in board.rows for title in (row.title, *(panel.title for panel in row.panels))]
     assert [title for _, title in page.headings] == [board.title, *titles]
     for language, queries in (
-        ("promql", [query.expr for panel in board.panels for query in panel.queries]),
+        ("promql", [lay_out(query.expr) for panel in board.panels for query in panel.queries]),
         ("logql", [query.expr for panel in board.panels for query in panel.log_queries]),
     ):
         assert [content.rstrip("\n") for known, content in page.fences if known == language] == queries

@@ -11,6 +11,7 @@ from grafanalib._gen import DashboardEncoder
 
 from servescope.errors import ServescopeError
 from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Json, Panel, Row, Variable
+from servescope.promql.layout import lay_out
 from servescope.settings import Settings
 
 
@@ -30,7 +31,7 @@ def _annotations(annotations: Sequence[Annotation]) -> list[Json]:
             {
                 "datasource": PROMETHEUS,
                 "enable": True,
-                "expr": annotation.expr,
+                "expr": lay_out(annotation.expr),
                 "hide": False,
                 "iconColor": annotation.color,
                 "name": annotation.name,
@@ -146,6 +147,15 @@ def dashboard(
     )
 
 
+def _readable(model: Json) -> Json:
+    """A panel with its PromQL over lines, as Grafana's editor shows it; LogQL and TraceQL stay as they are."""
+    targets = [
+        target | {"expr": lay_out(target["expr"])} if target["datasource"] == PROMETHEUS else target
+        for target in model["targets"]
+    ]
+    return model | {"targets": targets}
+
+
 def _layout(rows: Sequence[Row]) -> Iterator[Json]:
     """Panels in their places: left to right by width, a new line when the next does not fit, never one over another."""
     y = 0
@@ -160,7 +170,7 @@ def _layout(rows: Sequence[Row]) -> Iterator[Json]:
             if x + panel.width > COLUMNS:
                 x, top, line_height = 0, top + line_height, 0
             place = {"h": panel.height, "w": panel.width, "x": x, "y": top}
-            placed.append(panel.model | {"gridPos": place, "id": next_id})
+            placed.append(_readable(panel.model) | {"gridPos": place, "id": next_id})
             next_id += 1
             x += panel.width
             line_height = max(line_height, panel.height)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from servescope.grafana.layout import Dashboard
 from servescope.grafana.model import PALETTE, Json, Panel, Row
+from servescope.promql.layout import lay_out
 from servescope.rules.alert import Alert, Group
 
 # What Grafana's unit ids mean to a reader; an id that is not here is shown as it is.
@@ -172,6 +173,7 @@ def _queries(panel: Panel) -> list[str]:
             name = target["legendFormat"]
         language = _LANGUAGES[target["datasource"]["type"]]
         text = target["query"] if language == "traceql" else target["expr"]
+        text = lay_out(text) if language == "promql" else text
         lines += ["", *([f"`{name}`", ""] if name else []), f"```{language}", text, "```"]
     return [*lines, "", "</details>"]
 
