@@ -76,7 +76,9 @@ def _room(r: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="none",
             queries=[
                 panels.query(
-                    capacity.count(f"{capacity.why(r)} >= {capacity.NOT_UP}", capacity.limit(r, "target_replicas"))
+                    capacity.count(
+                        f"{capacity.autoscaling_state(r)} >= {capacity.NOT_UP}", capacity.limit(r, "target_replicas")
+                    )
                 )
             ],
             thresholds=common.ANY_IS_BAD,
@@ -181,7 +183,7 @@ def _autoscaling(r: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(r), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.autoscaling_state(r), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -223,7 +225,7 @@ def _autoscaling(r: Reader) -> list[Panel]:
                 "above the pause, or set it far below."
             ),
             queries=[
-                panels.query(cost.pause(r)),
+                panels.query(cost.mean_idle_seconds(r)),
                 panels.query(capacity.limit(r, "downscale_delay_seconds")),
                 panels.query(
                     promql.total(
@@ -399,8 +401,8 @@ def _cost(r: Reader, settings: Settings) -> list[Panel]:
                 "have allowed: what one hour of unwanted traffic can cost at worst."
             ),
             queries=[
-                panels.query(cost.flood(r)),
-                panels.query(cost.flood_at_most(r)),
+                panels.query(cost.surge_replica_hours(r)),
+                panels.query(cost.surge_replica_hours_limit(r)),
                 panels.query(cost.usual_replicas(r)),
             ],
             columns=[
@@ -459,8 +461,8 @@ def _money(r: Reader, settings: Settings, replicas: str, *, calls: str) -> list[
                 panels.query(cost.hours(an_hour)),
                 panels.query(an_hour),
                 panels.query(f"1000 * {an_hour} / 3600 / ({calls} > 0)"),
-                panels.query(cost.hourly_cost(r, settings, f"({cost.flood(r)})")),
-                panels.query(cost.hourly_cost(r, settings, f"({cost.flood_at_most(r)})")),
+                panels.query(cost.hourly_cost(r, settings, f"({cost.surge_replica_hours(r)})")),
+                panels.query(cost.hourly_cost(r, settings, f"({cost.surge_replica_hours_limit(r)})")),
             ],
             columns=[
                 common.APPLICATION_COLUMN,

@@ -387,7 +387,7 @@ def _replicas(r: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(r), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.autoscaling_state(r), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=16,
         ),

@@ -391,7 +391,7 @@ def _deployments(r: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(r), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.autoscaling_state(r), common.DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),

@@ -110,7 +110,7 @@ def _indicator(slo: Slo, sli: str, t: Expressions) -> tuple[str, str]:
 
         def counted(suffix: str, **extra: str) -> str:
             parts = (
-                promql.grown(
+                promql.increase(
                     t.scope, f"ray_serve_{p}_request_latency_ms_{suffix}", EVALUATION, hold=t.hold, **who, **extra
                 )
                 for p in protocols
@@ -122,7 +122,7 @@ def _indicator(slo: Slo, sli: str, t: Expressions) -> tuple[str, str]:
     def requests(codes: str = "") -> str:
         extra = {"status_code": codes} if codes else {}
         parts = (
-            promql.grown(t.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=t.hold, **who, **extra)
+            promql.increase(t.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=t.hold, **who, **extra)
             for p in protocols
         )
         return promql.total(" or ".join(parts), t.by())
