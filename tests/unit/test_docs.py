@@ -6,7 +6,7 @@ Each checker returns what it found wrong as a list of lines; each has a case bel
 from __future__ import annotations
 
 import ast
-import importlib.metadata
+import importlib
 import json
 import re
 import subprocess
@@ -38,6 +38,7 @@ from servescope.rules.slo import objectives
 from servescope.settings import Settings
 from tests.support import markdown
 from tests.support.markdown import Page
+from tests.support.project import PROJECT
 
 SETTINGS = Settings()
 BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
@@ -127,7 +128,7 @@ MAKE_TARGETS = {line.split()[1] for line in MAKE_HELP.splitlines()}
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-EXTRAS = set(importlib.metadata.metadata("servescope").get_all("Provides-Extra", []))
+EXTRAS = set(PROJECT["optional-dependencies"])
 OWN_PACKAGE = re.compile(r"(?:servescope|\.)\[([^\]]*)\]")
 
 
