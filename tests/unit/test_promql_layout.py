@@ -99,7 +99,9 @@ def of_dashboards() -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("find", "at_least"), [(of_documents, 200), (of_runbooks, 60), (of_dashboards, 300)], ids=lambda value: str(value)
+    ("find", "at_least"),
+    [(of_documents, 200), (of_runbooks, 60), (of_dashboards, 300)],
+    ids=["rules", "runbooks", "dashboards"],
 )
 def test_every_expression_stays_the_same_query(find, at_least):
     expressions = find()
