@@ -92,7 +92,7 @@ def missing(states: dict[str, str], document: dict[str, Any]) -> list[str]:
 def scraped(prometheus: str) -> bool:
     """Whether the Prometheus at this address has scraped every target of Ray's that it knows, one at least.
 
-    Replicas that start before that are its past: no panel counts them (`servescope.promql.grown` says why).
+    Replicas that start before that are its past: no panel counts them (`servescope.promql.increase` says why).
     """
     parameters = {"query": 'min(up{job="ray"}) == 1'}
     try:

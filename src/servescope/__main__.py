@@ -6,6 +6,18 @@ import sys
 
 from servescope.errors import ServescopeError
 
+# The extra in pyproject.toml that holds all that a command imports; several hold typer, so the module does not tell.
+EXTRAS = {
+    "dashboards": "generate",
+    "rules": "generate",
+    "generate": "generate",
+    "trace": "generate",
+    "lint": "lint",
+    "exporter": "exporter",
+    "snapshot": "snapshot",
+    "preview": "snapshot",
+}
+
 
 def main() -> None:
     """Run the command line."""
@@ -19,9 +31,10 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if not error.name or error.name.startswith("servescope"):
             raise
+        command = next((argument for argument in sys.argv[1:] if argument in EXTRAS), "generate")
         print(
-            f"servescope: the Python package {error.name} is missing; install the extra of this command, "
-            "for instance: pip install 'servescope[generate]'",
+            f"servescope: the Python package {error.name} is missing; install the extra that holds it: "
+            f"pip install 'servescope[{EXTRAS[command]}]'",
             file=sys.stderr,
         )
         raise SystemExit(1) from None

@@ -243,6 +243,38 @@ def preview(
     run(prometheus, port=port, folder=dashboards, settings=settings_module.load(settings))
 
 
+@app.command()
+def lint(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Rule files, dashboards, or folders of them.")] = None,
+    *,
+    own: Annotated[
+        list[str] | None,
+        typer.Option("--own", help="A prefix of your application's metrics, as ray_vllm_; as often as wanted."),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="A label that your Prometheus adds to every series; as often as wanted."),
+    ] = None,
+    settings: SettingsOption = None,
+) -> None:
+    """Check your own Prometheus rules and Grafana dashboards for what misreads Ray's metrics; 1 where it finds any."""
+    from servescope.errors import ServescopeError
+    from servescope.promql import lint_files
+
+    if not paths:
+        raise ServescopeError("lint: give rule files, dashboards, or folders of them")
+    report = lint_files.lint(paths, settings_module.load(settings), own=own or (), labels=label or ())
+    for line in report.findings:
+        typer.echo(line)
+    for line in report.unreadable:
+        typer.echo(f"servescope: {line}", err=True)
+    if report.unfilled:
+        typer.echo(f"servescope: {report.unfilled} expressions not checked: a variable has no saved value", err=True)
+    if report.findings or report.unreadable:
+        raise typer.Exit(1)
+    typer.echo(f"{report.expressions} expressions in {report.files} files, no finding")
+
+
 @app.command(name="generate", hidden=True)
 def generate_all(output: OutputOption = Path(), settings: SettingsOption = None) -> None:
     """Regenerate every generated file of this repository."""

@@ -12,6 +12,7 @@ from servescope.pages import metrics as metrics_page
 from servescope.pages import names as names_page
 from servescope.pages import runbooks
 from servescope.pages.names import Commands
+from servescope.promql.layout import lay_out
 from servescope.rules import alertmanager, alerts, grafana_managed, recording
 from servescope.rules import prometheus as prometheus_rules
 from servescope.rules import promtool as promtool_tests
@@ -41,12 +42,21 @@ def rule_files(settings: Settings, slos: Sequence[Slo] = (), time_scale: float =
     }
     if slos:
         documents["servescope-slo.yml"] = prometheus_rules.slo_document(list(slos), settings, time_scale)
+    for document in documents.values():
+        _lay_out_rules(document)
     files = {Path(name): _HEADER + _yaml(document) for name, document in documents.items()}
     for name in ("servescope-alerts.yml", "servescope-slo.yml"):
         if name in documents:
             copy = grafana_managed.document(documents[name], settings)
             files[Path("grafana") / name] = _HEADER + _yaml(copy)
     return files
+
+
+def _lay_out_rules(document: dict[str, Any]) -> None:
+    """Each rule's expression over lines: the last step, for whatever rewrites an expression reads it flat."""
+    for group in document["groups"]:
+        for rule in group["rules"]:
+            rule["expr"] = lay_out(rule["expr"])
 
 
 def rule_test_files(settings: Settings) -> dict[Path, str]:

@@ -6,7 +6,7 @@ Each checker returns what it found wrong as a list of lines; each has a case bel
 from __future__ import annotations
 
 import ast
-import importlib.metadata
+import importlib
 import json
 import re
 import subprocess
@@ -31,11 +31,13 @@ from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.pages import runbooks
+from servescope.promql.layout import lay_out
 from servescope.promql.lint import check
 from servescope.rules.slo import objectives
 from servescope.settings import Settings
 from tests.support import markdown
 from tests.support.markdown import Page
+from tests.support.project import PROJECT
 
 SETTINGS = Settings()
 BOARDS = {board.uid: board for board in all_dashboards(SETTINGS)}
@@ -125,7 +127,7 @@ MAKE_TARGETS = {line.split()[1] for line in MAKE_HELP.splitlines()}
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
-EXTRAS = set(importlib.metadata.metadata("servescope").get_all("Provides-Extra", []))
+EXTRAS = set(PROJECT["optional-dependencies"])
 OWN_PACKAGE = re.compile(r"(?:servescope|\.)\[([^\]]*)\]")
 
 
@@ -426,7 +428,7 @@ def test_a_dashboards_page_tells_each_panel(uid):
     titles = [title for row in board.rows for title in (row.title, *(panel.title for panel in row.panels))]
     assert [title for _, title in page.headings] == [board.title, *titles]
     for language, queries in (
-        ("promql", [query.expr for panel in board.panels for query in panel.queries]),
+        ("promql", [lay_out(query.expr) for panel in board.panels for query in panel.queries]),
         ("logql", [query.expr for panel in board.panels for query in panel.log_queries]),
     ):
         assert [content.rstrip("\n") for known, content in page.fences if known == language] == queries

@@ -396,7 +396,7 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(reader), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.autoscaling_state(reader), common.DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),

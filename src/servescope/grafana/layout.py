@@ -13,6 +13,7 @@ from servescope.errors import ServescopeError
 from servescope.grafana import panel_json
 from servescope.grafana.model import COLUMNS, PROMETHEUS, SCHEMA_VERSION, Annotation, Panel, Row, Variable
 from servescope.json_types import Json
+from servescope.promql.layout import lay_out
 from servescope.settings import Settings
 
 
@@ -32,7 +33,7 @@ def _annotations(annotations: Sequence[Annotation]) -> list[Json]:
             {
                 "datasource": PROMETHEUS,
                 "enable": True,
-                "expr": annotation.expr,
+                "expr": lay_out(annotation.expr),
                 "hide": False,
                 "iconColor": annotation.color,
                 "name": annotation.name,
@@ -180,6 +181,15 @@ def _check_ids(uid: str, rows: Sequence[Row]) -> None:
             owners[number] = name
 
 
+def _readable(model: Json) -> Json:
+    """A panel with its PromQL over lines, as Grafana's editor shows it; LogQL and TraceQL stay as they are."""
+    targets = [
+        target | {"expr": lay_out(target["expr"])} if target["datasource"] == PROMETHEUS else target
+        for target in model["targets"]
+    ]
+    return model | {"targets": targets}
+
+
 def _layout(uid: str, rows: Sequence[Row]) -> Iterator[Json]:
     """Panels in their places: left to right by width, a new line when the next does not fit, never one over another."""
     y = 0
@@ -192,7 +202,7 @@ def _layout(uid: str, rows: Sequence[Row]) -> Iterator[Json]:
             if x + panel.width > COLUMNS:
                 x, top, line_height = 0, top + line_height, 0
             place = {"h": panel.height, "w": panel.width, "x": x, "y": top}
-            placed.append(panel.model | {"gridPos": place, "id": panel_id(uid, panel)})
+            placed.append(_readable(panel.model) | {"gridPos": place, "id": panel_id(uid, panel)})
             x += panel.width
             line_height = max(line_height, panel.height)
         yield {

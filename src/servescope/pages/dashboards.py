@@ -9,6 +9,7 @@ from servescope.grafana import colors, units
 from servescope.grafana.layout import Dashboard
 from servescope.grafana.model import Panel, Row
 from servescope.json_types import Json
+from servescope.promql.layout import lay_out
 from servescope.rules.alert import Alert, Group
 
 _KINDS = {
@@ -148,6 +149,7 @@ def _queries(panel: Panel) -> list[str]:
             name = target["legendFormat"]
         language = _LANGUAGES[target["datasource"]["type"]]
         text = target["query"] if language == "traceql" else target["expr"]
+        text = lay_out(text) if language == "promql" else text
         lines += ["", *([f"`{name}`", ""] if name else []), f"```{language}", text, "```"]
     return [*lines, "", "</details>"]
 

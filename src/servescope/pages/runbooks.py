@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import indent
 
 from servescope.pages.markdown import table
+from servescope.promql.layout import lay_out
 from servescope.rules import alerts
 from servescope.rules.alert import Alert, Group
 from servescope.rules.slo import rules as slo_rules
@@ -61,11 +63,11 @@ def page(alert: Alert) -> str:
     for number, (question, query) in enumerate(alert.diagnosis, 1):
         lines.append(f"{number}. {question}")
         if query:
-            lines += ["", "   ```promql", f"   {query}", "   ```", ""]
+            lines += ["", "   ```promql", indent(lay_out(query), "   "), "   ```", ""]
     lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mitigation), "", "## The rule", ""]
     waits = f"It fires after {alert.for_}." if alert.for_ else "It fires at once."
     lines.append(f"{waits} Needs {alert.needs}." if alert.needs else waits)
-    lines += ["", "```promql", alert.expr, "```", "", "## Proof", ""]
+    lines += ["", "```promql", lay_out(alert.expr), "```", "", "## Proof", ""]
     lines.append(f"Drill: `{alert.drill}` (tests/drill/faults.py)." if alert.drill else f"No drill: {alert.no_drill}.")
     lines += ["", "[All alerts](README.md)"]
     text = "\n".join(lines)

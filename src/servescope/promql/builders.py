@@ -160,12 +160,12 @@ def ratio(part: str, whole: str) -> str:
     return f"(({part}) or 0 * ({whole})) / (({whole}) > 0)"
 
 
-def quantile(q: float, buckets: str) -> str:
-    """Quantile of a histogram from the rates of its buckets, which must keep `le`; interpolated inside one bucket.
+def quantile(level: float, buckets: str) -> str:
+    """histogram_quantile() of the rates of its buckets, which must keep `le`; interpolated inside one bucket.
 
     Never an average from `_sum`: Ray's node agent makes it up from the middles of the buckets.
     """
-    return f"histogram_quantile({q:g}, {buckets})"
+    return f"histogram_quantile({level:g}, {buckets})"
 
 
 def replica_gap(wanted: str, healthy: str) -> str:
@@ -173,10 +173,10 @@ def replica_gap(wanted: str, healthy: str) -> str:
     return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
 
 
-def grown(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_interval", **extra: str) -> str:
-    """By how much each series of a counter grew in a window, when series are born at 1 and never start at 0.
+def increase(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_interval", **extra: str) -> str:
+    """increase() that also counts a series' first sample: Ray's counters are born at 1 and never start at 0.
 
-    `increase()` needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
+    PromQL's own needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
     events when a node leaves or a scrape fails, because the sum drops and comes back. Here a series that was not there
     at the start of the window counts with its full value, but only where its target was being scraped then: a
     Prometheus that has just started does not take all of the past for news. A counter that restarted counts nothing.
@@ -185,19 +185,19 @@ def grown(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_inter
     nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
     very scrapes that write the counter, a series that was there before is found wherever `up` is.
     """
-    x = scope.select(counter, **extra)
-    now, before = f"last_over_time({x}[{hold}])", f"last_over_time({x}[{hold}] offset {window})"
+    series = scope.select(counter, **extra)
+    now, before = f"last_over_time({series}[{hold}])", f"last_over_time({series}[{hold}] offset {window})"
     scraped = f"max_over_time(up[{hold}] offset {window})"
     return f"({now} - {before} >= 0) or (({now} unless {before}) and on (instance) ({scraped} == 1))"
 
 
 def events(scope: Scope, counter: str, by: Labels, *, window: str, hold: str = "$__rate_interval", **extra: str) -> str:
-    """How many events a counter saw in a window, first ones counted; see `grown`."""
-    return total(grown(scope, counter, window, hold=hold, **extra), by)
+    """How many events a counter saw in a window, first ones counted; see `increase`."""
+    return total(increase(scope, counter, window, hold=hold, **extra), by)
 
 
 def over_range(events_in_a_step: str) -> str:
-    """All events of the graph's whole time range, from an expression that counts those of one `$__interval`.
+    """sum_over_time() over the graph's whole time range, of an expression that counts the events of one `$__interval`.
 
     Steps do not overlap, so their sum is exact. `events` over `$__range` itself would know nothing about series born
     in the range while Prometheus is younger than the range: it cannot tell their past from news.
@@ -206,7 +206,10 @@ def over_range(events_in_a_step: str) -> str:
 
 
 def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
-    """Zero where a living application or deployment has no series: counters of failures are born by the first one."""
+    """`or 0` for what is alive: a counter of failures has no series before the first one.
+
+    Zero for each application or deployment that reports its status, where the expression has no result.
+    """
     living = "ray_serve_deployment_status" if "deployment" in by else "ray_serve_application_status"
     return f"({expression}) or 0 * {total(scope.select(living), by, 'group')}"
 
@@ -237,7 +240,7 @@ def replica_processes(scope: Scope, gauge: str) -> str:
 
 
 def lasting(scope: Scope, gauge: str, window: str, **extra: str) -> str:
-    """The highest value that an event-driven gauge had in a window.
+    """max_over_time() of an event-driven gauge: its highest value in a window.
 
     Such gauges vanish 20 s after their last change, and some reappear with the next event only.
     """

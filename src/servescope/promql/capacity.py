@@ -12,57 +12,58 @@ from servescope.promql.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
 # target_ongoing_requests should be about half of max_ongoing_requests; what lies outside of these is told as advice.
 TARGET_FAR_BELOW_LIMIT, TARGET_NEAR_LIMIT = 0.3, 0.7
 
-# Why a deployment is not at rest, as codes that rise with the need for somebody to act.
+# The state of a deployment's scaling: at rest or why it is not, as codes that rise with the need for somebody to act.
 AT_REST, STARTING, DELAYED, CAPPED, NOT_UP, UNPLACED = range(6)
 
 
-def limit(r: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
+def limit(reader: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
     """A configured figure of each deployment: `servescope_deployment_<name>`."""
-    return promql.total(r.select(f"servescope_deployment_{name}"), by, "max")
+    return promql.total(reader.select(f"servescope_deployment_{name}"), by, "max")
 
 
-def queue_limit(r: Reader) -> str:
+def queue_limit(reader: Reader) -> str:
     """max_queued_requests where there is a limit; -1 stands for none."""
-    return f"({limit(r, 'max_queued_requests')} >= 0)"
+    return f"({limit(reader, 'max_queued_requests')} >= 0)"
 
 
-def most_replicas(r: Reader) -> str:
+def most_replicas(reader: Reader) -> str:
     """The ceiling of each deployment: max_replicas where it scales, num_replicas where it is fixed."""
-    return f"({limit(r, 'max_replicas')} or {limit(r, 'configured_replicas')})"
+    return f"({limit(reader, 'max_replicas')} or {limit(reader, 'configured_replicas')})"
 
 
-def reserved_replicas(r: Reader) -> str:
+def reserved_replicas(reader: Reader) -> str:
     """Replicas that hold their resources: from STARTING until they are gone, STOPPING among them."""
-    return promql.total(r.select("servescope_deployment_replicas"), DEPLOYMENT)
+    return promql.total(reader.select("servescope_deployment_replicas"), DEPLOYMENT)
 
 
-def fullest_caller(r: Reader) -> str:
+def fullest_caller(reader: Reader) -> str:
     """Requests waiting at the caller that has most: max_queued_requests holds for each proxy and each handle."""
-    each = promql.total(r.select("ray_serve_deployment_queued_queries"), (*DEPLOYMENT, "handle", "actor_id"), "sum")
+    each = promql.total(
+        reader.select("ray_serve_deployment_queued_queries"), (*DEPLOYMENT, "handle", "actor_id"), "sum"
+    )
     return promql.total(each, DEPLOYMENT, "max")
 
 
-def in_flight_share(r: Reader) -> str:
+def in_flight_share(reader: Reader) -> str:
     """Requests in progress against what the healthy replicas take at once, 0 to 1."""
-    return (
-        f"{r.read(RUNNING, DEPLOYMENT)} / (({r.read(REPLICAS, DEPLOYMENT)} > 0) * {limit(r, 'max_ongoing_requests')})"
-    )
+    running, replicas = reader.read(RUNNING, DEPLOYMENT), reader.read(REPLICAS, DEPLOYMENT)
+    return f"{running} / (({replicas} > 0) * {limit(reader, 'max_ongoing_requests')})"
 
 
-def queue_share(r: Reader) -> str:
+def queue_share(reader: Reader) -> str:
     """The fullest caller's queue against max_queued_requests, 0 to 1; absent without a limit above 0."""
-    return f"{fullest_caller(r)} / ({limit(r, 'max_queued_requests')} > 0)"
+    return f"{fullest_caller(reader)} / ({limit(reader, 'max_queued_requests')} > 0)"
 
 
-def demand(r: Reader) -> str:
+def demand(reader: Reader) -> str:
     """How many replicas the load asks for: the autoscaler's input by its goal for one replica.
 
     Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s, so at the ceiling it looks calm.
     The goal is the exporter's figure, which every Ray has, or Ray's own (since 2.60) where there is no exporter.
     """
-    seen = promql.total(r.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
-    own = promql.total(r.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max")
-    return f"({seen} / ({limit(r, 'target_ongoing_requests')} or {own}))"
+    seen = promql.total(reader.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
+    own = promql.total(reader.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max")
+    return f"({seen} / ({limit(reader, 'target_ongoing_requests')} or {own}))"
 
 
 def count(condition: str, among: str) -> str:
@@ -70,32 +71,32 @@ def count(condition: str, among: str) -> str:
     return f"count({condition}) or 0 * count({among})"
 
 
-def capped(r: Reader) -> str:
+def capped(reader: Reader) -> str:
     """How many deployments' load asks for more replicas than max_replicas allows."""
-    ceiling = limit(r, "max_replicas")
-    return count(f"{demand(r)} > {ceiling}", ceiling)
+    ceiling = limit(reader, "max_replicas")
+    return count(f"{demand(reader)} > {ceiling}", ceiling)
 
 
-def why(r: Reader) -> str:
-    """For each deployment the code that says why it is not at rest: the worst that applies."""
-    target = r.read(TARGET_REPLICAS, DEPLOYMENT)
-    gap = promql.replica_gap(target, r.read(REPLICAS, DEPLOYMENT))
+def autoscaling_state(reader: Reader) -> str:
+    """For each deployment one of the codes above, the worst that applies: at rest, or why it is not."""
+    target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
+    gap = promql.replica_gap(target, reader.read(REPLICAS, DEPLOYMENT))
     existed = f"last_over_time(({target})[1m:15s] offset 2m)"
     # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
     short = f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"
     # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
-    unplaced = promql.total(r.select("servescope_deployment_unplaced_replicas"), DEPLOYMENT, "max")
+    unplaced = promql.total(reader.select("servescope_deployment_unplaced_replicas"), DEPLOYMENT, "max")
     causes = (
         (UNPLACED, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
         (NOT_UP, short),
-        (CAPPED, f"{demand(r)} > {limit(r, 'max_replicas')}"),
-        (DELAYED, f"ceil({demand(r)}) > {target}"),
+        (CAPPED, f"{demand(reader)} > {limit(reader, 'max_replicas')}"),
+        (DELAYED, f"ceil({demand(reader)}) > {target}"),
         (STARTING, f"{gap} > 0"),
         (AT_REST, target),
     )
     return " or ".join(f"({code} + 0 * ({cause}))" for code, cause in causes)
 
 
-def reserved(r: Reader, resource: str, replicas: str) -> str:
+def reserved(reader: Reader, resource: str, replicas: str) -> str:
     """Resources by deployment: `replica_cpus`, `replica_gpus` or `replica_memory_bytes` times a number of replicas."""
-    return f"({replicas} * {limit(r, resource)})"
+    return f"({replicas} * {limit(reader, resource)})"

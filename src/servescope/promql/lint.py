@@ -1,4 +1,4 @@
-"""A lint over parsed PromQL: every expression that the bundle ships goes through it.
+"""A lint over parsed PromQL: every expression that the bundle ships goes through it, and a reader's own ones may.
 
 The rules are those of the design ("truth before beauty"). Each is a function over the parsed expression, so that a
 rule reads like the sentence it enforces. A finding is one line; no finding means the expression may be shipped.
@@ -58,20 +58,22 @@ class Vocabulary:
         return Vocabulary(settings.cluster_label, recorded)
 
     def labels(self, sample: str) -> frozenset[str]:
-        """The labels that series of this name may carry.
+        """The labels that series of this name may carry; "" stands for a selector without a name.
 
         Raises:
             ServescopeError: nothing of that name is in the catalogue or recorded by our rules.
         """
+        if not sample:
+            raise ServescopeError("a selector without a metric name")
         if sample in self.recorded:
             own = self.recorded[sample]
         else:
             own = frozenset(catalog.allowed_labels(catalog.metric_of_sample(sample)))
         return own | {self.cluster_label}
 
-    def metric(self, sample: str) -> model.Metric | None:
-        """The catalogue's entry for a sample name; None for recorded series and unknown names."""
-        if sample in self.recorded:
+    def metric(self, sample: str | None) -> model.Metric | None:
+        """The catalogue's entry for a sample name; None for recorded series, unknown names and no name."""
+        if not sample or sample in self.recorded:
             return None
         try:
             return catalog.metric_of_sample(sample)
@@ -84,7 +86,11 @@ def check(expression: str, settings: Settings, *, legend: str = "") -> list[Find
 
     Returns the findings of the expression with its macros replaced by 1m and by 1h, each once.
     """
-    vocabulary = Vocabulary.of(settings)
+    return check_against(Vocabulary.of(settings), expression, legend=legend)
+
+
+def check_against(vocabulary: Vocabulary, expression: str, *, legend: str = "") -> list[Finding]:
+    """Lint one expression that may name what the vocabulary holds; the same otherwise."""
     findings: dict[Finding, None] = {}
     for value in MACRO_VALUES:
         for finding in _check_once(expression, value, vocabulary, legend=legend):
@@ -178,11 +184,8 @@ def _functions(path: tuple[Any, ...]) -> list[str]:
 
 
 def _check_names(selector: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
-    if not selector.name:
-        yield Finding("metric", f"a selector without a metric name: {selector}")
-        return
     try:
-        carried = vocabulary.labels(selector.name)
+        carried = vocabulary.labels(selector.name or "")
     except ServescopeError as error:
         yield Finding("metric", str(error))
         return
@@ -250,7 +253,7 @@ def _actor_source(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
 def _http_errors(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
     del vocabulary
     selector = path[-1]
-    if re.fullmatch(r"ray_serve_num_(deployment_)?http_error_requests_total", selector.name) and not any(
+    if re.fullmatch(r"ray_serve_num_(deployment_)?http_error_requests_total", selector.name or "") and not any(
         matcher.name == "error_code" for matcher in _matchers(selector)
     ):
         yield Finding("http-errors", f"{selector.name} counts 404 and 499 as errors; choose by error_code")
@@ -289,7 +292,7 @@ def _names_outcome(node: Any) -> bool:
 def _check_tree(tree: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
     for node in _nodes(tree):
         if isinstance(node, parser.AggregateExpr) and node.modifier is not None:
-            grouped = set(node.modifier.labels)
+            grouped = frozenset(node.modifier.labels)
             for label in sorted(grouped & {"WorkerId", "SessionName"}):
                 yield Finding("grouping", f"{label} changes with every restart; never group by it")
             if node.modifier.type == parser.AggModifierType.By:
@@ -297,7 +300,7 @@ def _check_tree(tree: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
                     yield Finding("label", f"grouping by {label!r}, which the series inside do not carry")
         elif isinstance(node, parser.BinaryExpr) and node.modifier is not None and node.modifier.matching:
             present = labels_of(node.lhs, vocabulary) | labels_of(node.rhs, vocabulary)
-            for label in sorted(set(node.modifier.matching.labels) - present):
+            for label in sorted(frozenset(node.modifier.matching.labels) - present):
                 yield Finding("label", f"matching on {label!r}, which neither side carries")
         elif isinstance(node, parser.Call) and node.func.name == "histogram_quantile":
             if "le" not in labels_of(node.args[1], vocabulary):
@@ -309,7 +312,7 @@ def _check_tree(tree: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
 def labels_of(node: Any, vocabulary: Vocabulary) -> frozenset[str]:
     """The labels that the result of an expression can carry; an upper bound where sides of an operator differ."""
     if isinstance(node, parser.VectorSelector):
-        return vocabulary.labels(node.name) if node.name else frozenset()
+        return vocabulary.labels(node.name or "")
     if isinstance(node, parser.Call):
         return _labels_of_call(node, vocabulary)
     if isinstance(node, parser.AggregateExpr):

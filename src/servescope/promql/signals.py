@@ -1,4 +1,4 @@
-"""The figures that dashboards and recording rules share: each is defined once and read in two ways.
+"""The figures that recording rules record and dashboards read: each is defined once and read in two ways.
 
 A plain panel computes the figure from Ray's own series; the recorded variant reads the series that our recording rule
 wrote. Both come from the same `Signal`, so they cannot drift apart.
@@ -17,10 +17,10 @@ from servescope.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """One figure: how it is computed from Ray's series and under which name it is recorded.
+    """A figure that a recording rule records: how it is computed from Ray's series, and the name of the recorded one.
 
     `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
-    `labels`. A panel may ask for fewer labels, never for more.
+    `labels`. A panel may ask for fewer labels, never for more. `SIGNALS` holds all of them, in the rule file's order.
     """
 
     record: str
@@ -63,9 +63,9 @@ class Reader:
             )
         return promql.total(signal.inner(scope, self.window), by, signal.op)
 
-    def quantile(self, q: float, buckets: Signal, by: Labels = (), **extra: str) -> str:
-        """A quantile of a bucket signal, in the signal's unit."""
-        return promql.quantile(q, self.read(buckets, (*by, "le"), **extra))
+    def quantile(self, level: float, buckets: Signal, by: Labels = (), **extra: str) -> str:
+        """A quantile of a bucket signal, in the signal's unit; level 0.95 is the p95."""
+        return promql.quantile(level, self.read(buckets, (*by, "le"), **extra))
 
     def select(self, sample: str, **extra: str) -> str:
         """A selector of one of Ray's own series in the dashboard's scope, for figures that nobody records."""

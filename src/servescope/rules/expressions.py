@@ -57,7 +57,7 @@ class Expressions:
         """Requests that the proxies answered in a window, HTTP and gRPC, first ones counted, by status code."""
         extra = {"application": '!=""'} | ({"status_code": codes} if codes else {})
         parts = (
-            promql.grown(self.scope, counter, window, hold=self.hold, **extra)
+            promql.increase(self.scope, counter, window, hold=self.hold, **extra)
             for counter in ("ray_serve_num_http_requests_total", "ray_serve_num_grpc_requests_total")
         )
         return promql.total(" or ".join(parts), self.by(*labels))

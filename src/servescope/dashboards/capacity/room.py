@@ -53,7 +53,8 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             queries=[
                 panels.query(
                     capacity.count(
-                        f"{capacity.why(reader)} >= {capacity.NOT_UP}", capacity.limit(reader, "target_replicas")
+                        f"{capacity.autoscaling_state(reader)} >= {capacity.NOT_UP}",
+                        capacity.limit(reader, "target_replicas"),
                     )
                 )
             ],
@@ -161,7 +162,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -203,7 +204,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
                 "above the pause, or set it far below."
             ),
             queries=[
-                panels.query(cost.pause(reader)),
+                panels.query(cost.mean_idle_seconds(reader)),
                 panels.query(capacity.limit(reader, "downscale_delay_seconds")),
                 panels.query(
                     promql.total(

@@ -55,8 +55,8 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "have allowed: what one hour of unwanted traffic can cost at worst."
             ),
             queries=[
-                panels.query(cost.flood(reader)),
-                panels.query(cost.flood_at_most(reader)),
+                panels.query(cost.surge_replica_hours(reader)),
+                panels.query(cost.surge_replica_hours_limit(reader)),
                 panels.query(cost.usual_replicas(reader)),
             ],
             columns=[
@@ -115,8 +115,8 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
                 panels.query(cost.hours(an_hour)),
                 panels.query(an_hour),
                 panels.query(f"1000 * {an_hour} / 3600 / ({calls} > 0)"),
-                panels.query(cost.hourly_cost(reader, settings, f"({cost.flood(reader)})")),
-                panels.query(cost.hourly_cost(reader, settings, f"({cost.flood_at_most(reader)})")),
+                panels.query(cost.hourly_cost(reader, settings, f"({cost.surge_replica_hours(reader)})")),
+                panels.query(cost.hourly_cost(reader, settings, f"({cost.surge_replica_hours_limit(reader)})")),
             ],
             columns=[
                 common.APPLICATION_COLUMN,

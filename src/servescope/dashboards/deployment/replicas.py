@@ -73,7 +73,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Why not at rest?",
             description=common.WHY,
-            queries=[panels.query(capacity.why(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=16,
         ),

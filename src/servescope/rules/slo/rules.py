@@ -110,7 +110,7 @@ def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
 
         def counted(suffix: str, **extra: str) -> str:
             parts = (
-                promql.grown(
+                promql.increase(
                     exprs.scope,
                     f"ray_serve_{p}_request_latency_ms_{suffix}",
                     EVALUATION,
@@ -127,7 +127,9 @@ def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
     def requests(codes: str = "") -> str:
         extra = {"status_code": codes} if codes else {}
         parts = (
-            promql.grown(exprs.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=exprs.hold, **who, **extra)
+            promql.increase(
+                exprs.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=exprs.hold, **who, **extra
+            )
             for p in protocols
         )
         return promql.total(" or ".join(parts), exprs.by())

@@ -1,10 +1,10 @@
-"""Limits against load, evaluated by promtool over invented series."""
+"""Limits against load, and the state of scaling, evaluated by promtool over invented series."""
 
 from __future__ import annotations
 
 import pytest
 
-from servescope.promql import APPLICATION, DEPLOYMENT, Scope, capacity, cost, rollouts
+from servescope.promql import Scope, capacity
 from servescope.promql.signals import Reader
 from servescope.settings import Settings
 from tests.support import promtool
@@ -74,7 +74,11 @@ def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplac
         **series("ray_serve_deployment_replica_healthy", healthy, replica="all"),
         **series("servescope_deployment_unplaced_replicas", unplaced, instance="e"),
     }
-    evaluate(tmp_path, given, {(capacity.demand(READER), "485s"): seen / 2, (capacity.why(READER), "485s"): code})
+    evaluate(
+        tmp_path,
+        given,
+        {(capacity.demand(READER), "485s"): seen / 2, (capacity.autoscaling_state(READER), "485s"): code},
+    )
 
 
 def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
@@ -84,66 +88,7 @@ def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
         **config(configured_replicas=2),
     }
     evaluate(
-        tmp_path, given, {(capacity.why(READER), "5m"): capacity.AT_REST, (capacity.most_replicas(READER), "5m"): 2}
-    )
-
-
-INFO, AGE = "servescope_deployment_config_info", 'servescope_exporter_data_age_seconds{instance="e"}'
-
-
-def test_a_change_is_seen_once_and_a_start_of_the_exporter_is_none(tmp_path):
-    """The exporter starts at 1 min, a new fingerprint comes at 3 min, the exporter is away from 5 to 6 min."""
-    given = {
-        **series(INFO, "_x4 1x7 _x99", instance="e", fingerprint="old"),
-        **series(INFO, "_x12 1x7 _x4 1x20", instance="e", fingerprint="new"),
-        AGE: "_x4 5x15 _x4 5x20",
-    }
-    change = rollouts.changed(READER.scope, "15s", DEPLOYMENT)
-    expected: dict[tuple[str, str], float | None] = {
-        (change, f"{15 * step + 5}s"): 1 if step == 12 else None for step in range(40)
-    }
-    assert sum(value == 1 for value in expected.values()) == 1
-    evaluate(tmp_path, given, expected)
-    assert "by (application)" in rollouts.changed(READER.scope, "15s", APPLICATION)
-
-
-def test_before_and_after_a_change(tmp_path):
-    """The change comes at 10 min, the figure rises at 11.5 min, and what is after is told 5 min after the change."""
-    figure = "max by (application, deployment) (servescope_deployment_target_replicas)"
-    given = {
-        **series(INFO, "1x39", instance="e", fingerprint="old"),
-        **series(INFO, "_x40 1x60", instance="e", fingerprint="new"),
-        **series("servescope_deployment_target_replicas", "3x45 8x60", instance="e"),
-        AGE: "5x100",
-    }
-    evaluate(
         tmp_path,
         given,
-        {
-            (rollouts.last_change(READER.scope), "19m"): 600,
-            (rollouts.before_last_change(READER.scope, figure), "19m"): 3,
-            (rollouts.after_last_change(READER.scope, figure, "5m"), "14m"): None,
-            (rollouts.after_last_change(READER.scope, figure, "5m"), "19m"): 8,
-            (rollouts.last_change(READER.scope), "9m"): None,
-        },
-    )
-
-
-def test_cost_is_resources_times_price(tmp_path):
-    given = {
-        **config(replica_cpus=2),
-        **config(replica_gpus=0.5),
-        **series("servescope_deployment_replicas", steady(3), state="RUNNING", instance="e"),
-        **series("servescope_deployment_replicas", steady(1), state="STOPPING", instance="e"),
-    }
-    priced = Settings(price_per_gpu_hour=4.0, price_per_cpu_hour=0.1)
-    replicas = capacity.reserved_replicas(READER)
-    evaluate(
-        tmp_path,
-        given,
-        {
-            (capacity.reserved(READER, "replica_gpus", replicas), "1m"): 2,
-            (cost.hourly_cost(READER, priced, replicas), "1m"): 4 * (0.5 * 4 + 2 * 0.1),
-            (f"sum_over_time(({cost.hourly_cost(READER, priced, replicas)})[5m:1m]) / 60", "305s"): 8.8 * 5 / 60,
-        },
+        {(capacity.autoscaling_state(READER), "5m"): capacity.AT_REST, (capacity.most_replicas(READER), "5m"): 2},
     )
