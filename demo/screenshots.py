@@ -19,7 +19,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from demo import ROOT, local
-from demo.stack import component, environment
+from demo.stack import environment
+from demo.stack.component import answers
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
 from servescope.clients.prometheus import Prometheus
@@ -195,7 +196,7 @@ def main() -> int:
     settings = Settings()
     directory = environment.directory_from_environment("pictures")
     run = Run(directory, environment.ports_from_environment(), ROOT / "demo/serve_config.yaml", probes=True)
-    if component.answers(f"{run.prometheus_url}/-/ready"):
+    if answers(f"{run.prometheus_url}/-/ready"):
         print(f"attached to the demo at {run.prometheus_url}")
         return _take(run, settings)
     with Stack(run, local.COMPONENTS, print):

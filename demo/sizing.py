@@ -21,8 +21,10 @@ from typing import Any
 import yaml
 
 from demo import ROOT
-from demo.stack import component, environment
-from demo.stack.components import ray
+from demo.stack import environment
+from demo.stack.component import own_program
+from demo.stack.components.applications import applications
+from demo.stack.components.ray import ray
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
@@ -127,10 +129,10 @@ def main() -> int:
         print(f"[{time.monotonic() - started:4.0f} s] {line}", flush=True)
 
     try:
-        with Stack(run, (ray.ray, ray.applications), say):
+        with Stack(run, (ray, applications), say):
             say("measuring")
             command = [
-                component.own_program("locust"),
+                own_program("locust"),
                 "-f",
                 str(ROOT / "demo/load/steps.py"),
                 "--headless",

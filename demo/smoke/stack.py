@@ -94,10 +94,6 @@ def need(condition: object, missing: str) -> None:
         raise NotYet(missing)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The checks: each returns what it found, in a few words
-
-
 def answers(stack: Backends) -> str:
     """A picture of words is read right. This is the request that is looked for in traces and logs."""
     # The Collector keeps a share of traces by the end of their ids; this end is always within it.

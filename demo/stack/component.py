@@ -53,6 +53,12 @@ def answers(url: str) -> bool:
         return False
 
 
+def empty_folder(folder: Path) -> None:
+    """Make a folder anew, without what an earlier run left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
 def find(program: str) -> str | None:
     """The path of a program that no Debian package brings: below .tools/ (`make tools`) or on the PATH, else None."""
     return shutil.which(program, path=os.pathsep.join((str(ROOT / ".tools"), os.environ.get("PATH", ""))))

@@ -28,10 +28,6 @@ from servescope.errors import ServescopeError
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The stack
-
-
 class _Process(Executor):
     """A process that has started when its component says so."""
 
@@ -132,8 +128,6 @@ class Stack:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    # -- inside
 
     def _check(self) -> None:
         directory = self.run.directory

@@ -25,7 +25,8 @@ from pathlib import Path
 import psutil
 
 from demo.stack import component, supervisor
-from demo.stack.components import ray
+from demo.stack.components.applications import applications
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -318,7 +319,7 @@ def start(folder: Path, base: int, otlp: str, running: ExitStack) -> dict[Way, P
     stacks = {}
     for number, way in enumerate(WAYS):
         run = _run(folder / str(number), base + PORTS_OF_A_RAY * number, way, otlp)
-        stacks[way] = Stack(run, [ray.ray, ray.applications])
+        stacks[way] = Stack(run, [ray, applications])
     running.callback(_stop, list(stacks.values()))
     print(f"starting {len(stacks)} Rays", flush=True)
     with ThreadPoolExecutor(STARTING_AT_ONCE) as pool:

@@ -25,9 +25,12 @@ import psutil
 import yaml
 
 from demo import ROOT
-from demo.stack import component, serve_config
-from demo.stack.component import Component
-from demo.stack.components import prometheus, ray, servescope
+from demo.stack import serve_config
+from demo.stack.component import Component, answers
+from demo.stack.components.alertmanager import alertmanager
+from demo.stack.components.exporter import exporter
+from demo.stack.components.prometheus import prometheus, prometheus_config
+from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK, Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -245,7 +248,7 @@ class World:
         self.start(name, factories[name], NODE_TRIES)
 
     def _head(self, run: Run) -> Component:
-        component = ray.ray(run)
+        component = ray(run)
         command = [*component.command, f"--node-ip-address={HEAD_IP}", *self.design.head_options]
         redis = {"RAY_REDIS_ADDRESS": f"{HEAD_IP}:{self.redis_port}"} if self.design.fault_tolerant else {}
         metrics = f"http://{HEAD_IP}:{run.ports.metrics}/metrics"
@@ -253,7 +256,7 @@ class World:
             component,
             command=ahead(command),
             env={**component.env, **redis},
-            ready=lambda: component.ready() and component.answers(metrics),
+            ready=lambda: component.ready() and answers(metrics),
         )
 
     def _worker(self, run: Run) -> Component:
@@ -301,7 +304,7 @@ class World:
                 return False
             # A node that has just come has no address until its agent has reported.
             alive = {node.get("ip") for node in nodes if node["raylet"].get("state") == "ALIVE"}
-            return WORKER_IP in alive and component.answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
+            return WORKER_IP in alive and answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
 
         return Component("worker", ahead(command), ready, env=env, timeout_s=180)
 
@@ -329,7 +332,7 @@ class World:
         return Component("redis", command, ready)
 
     def _exporter(self, run: Run) -> Component:
-        component = servescope.exporter(run)
+        component = exporter(run)
         command = [part for part in component.command if not part.startswith("--interval")]
         return replace(component, command=ahead([*command, f"--interval={max(1, scaled(10)):.2f}"]))
 
@@ -341,16 +344,14 @@ class World:
 
         address = f"{LOOPBACK}:{self.blackbox_port}"
         command = ["prometheus-blackbox-exporter", f"--config.file={config}", f"--web.listen-address={address}"]
-        return Component(
-            "blackbox", ahead(command), lambda: component.answers(f"http://{address}/-/healthy"), prepare=prepare
-        )
+        return Component("blackbox", ahead(command), lambda: answers(f"http://{address}/-/healthy"), prepare=prepare)
 
     def _alertmanager(self, run: Run) -> Component:
-        component = prometheus.alertmanager(run)
+        component = alertmanager(run)
         return replace(component, command=ahead(component.command))
 
     def _prometheus(self, run: Run) -> Component:
-        component = prometheus.prometheus(run)
+        component = prometheus(run)
         config = run.directory / "prometheus.yml"
 
         def prepare() -> None:
@@ -367,7 +368,7 @@ class World:
 
     def prometheus_config(self, run: Run) -> dict[str, Any]:
         """The demo's configuration at this world's pace, with probes of every node's proxy."""
-        config = prometheus.prometheus_config(run)
+        config = prometheus_config(run)
         interval = f"{round(1000 * scaled(SETTINGS.scrape_interval_s))}ms"
         config["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         ray = config["scrape_configs"][0]

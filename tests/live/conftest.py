@@ -13,7 +13,12 @@ import pytest
 import yaml
 
 from demo.stack import component, serve_config
-from demo.stack.components import collector, prometheus, ray, servescope
+from demo.stack.components.alertmanager import alertmanager
+from demo.stack.components.applications import applications
+from demo.stack.components.collector import collector
+from demo.stack.components.exporter import exporter
+from demo.stack.components.prometheus import prometheus
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -81,12 +86,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def stack(run: Run) -> Iterator[Stack]:
     """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter, and the Collector."""
     parts = [
-        *((collector.collector,) if TRACES else ()),
-        ray.ray,
-        prometheus.prometheus,
-        prometheus.alertmanager,
-        servescope.exporter,
-        ray.applications,
+        *((collector,) if TRACES else ()),
+        ray,
+        prometheus,
+        alertmanager,
+        exporter,
+        applications,
     ]
     with Stack(run, parts, print) as started:
         yield started

@@ -20,8 +20,10 @@ from demo import ROOT, deploy
 from demo.app import images
 from demo.stack import serve_config
 from demo.stack.component import Component
-from demo.stack.components import prometheus as prometheus_components
-from demo.stack.components import ray, servescope
+from demo.stack.components import prometheus as prometheus_component
+from demo.stack.components.applications import applications
+from demo.stack.components.exporter import exporter
+from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK, Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -54,14 +56,14 @@ def smi(*fields: str, of: str = "gpu") -> list[dict[str, str]]:
 
 
 def paced_prometheus(run: Run) -> Component:
-    component = prometheus_components.prometheus(run)
+    component = prometheus_component.prometheus(run)
     config = run.directory / "prometheus.yml"
 
     def prepare() -> None:
         assert component.prepare is not None
         component.prepare()
         interval = f"{world.scaled(SETTINGS.scrape_interval_s, SCALE) * 1000:.0f}ms"
-        document = prometheus_components.prometheus_config(run)
+        document = prometheus_component.prometheus_config(run)
         document["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         config.write_text(yaml.safe_dump(document, sort_keys=False))
 
@@ -97,7 +99,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def stack(run: Run) -> Iterator[Stack]:
-    parts = [ray.ray, ray.applications, servescope.exporter, paced_prometheus]
+    parts = [ray, applications, exporter, paced_prometheus]
     with Stack(run, parts, print) as started:
         yield started
 

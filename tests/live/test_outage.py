@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from demo.stack import component
-from demo.stack.components import ray
+from demo.stack.components.applications import applications
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -103,7 +104,7 @@ def collector(run):
 
 @pytest.fixture(scope="module")
 def serve(run, collector):
-    with Stack(run, [ray.ray, ray.applications], print):
+    with Stack(run, [ray, applications], print):
         yield run.serve_url
 
 

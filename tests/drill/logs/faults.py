@@ -28,7 +28,7 @@ import psutil
 
 from demo import ROOT
 from demo.stack.component import find
-from demo.stack.components.logs import SYNCHRONOUS
+from demo.stack.components.log_collector import SYNCHRONOUS
 from tests.drill.logs.sink import KEPT
 from tests.support.running import free_port
 from tests.support.waiting import wait_for

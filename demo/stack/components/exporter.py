@@ -1,4 +1,4 @@
-"""What servescope itself runs: the exporter and the preview."""
+"""The Serve state exporter, `servescope exporter`."""
 
 from __future__ import annotations
 
@@ -26,23 +26,4 @@ def exporter(run: Run) -> Component:
         lambda: answers(f"{url}/-/healthz"),
         address=url,
         ports=(run.ports.exporter,),
-    )
-
-
-def preview(run: Run) -> Component:
-    """The dashboards as pages, for where there is no Grafana."""
-    url = f"http://{LOOPBACK}:{run.ports.preview}"
-    return Component(
-        "preview",
-        [
-            sys.executable,
-            "-m",
-            "servescope",
-            "preview",
-            f"--prometheus={run.prometheus_url}",
-            f"--port={run.ports.preview}",
-        ],
-        lambda: answers(f"{url}/-/ready"),
-        address=url,
-        ports=(run.ports.preview,),
     )
