@@ -21,9 +21,10 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from demo import ROOT, smoke
+from demo import ROOT
 from demo.deploy import scraped
-from demo.smoke import stack
+from demo.smoke.backends import Addresses
+from demo.smoke.runner import Result, report_results, run_checks
 from demo.stack import environment, logs
 from demo.stack.component import Component, find
 from demo.stack.components.alertmanager import alertmanager
@@ -99,9 +100,9 @@ def figures(client: Prometheus) -> Figures:
     )
 
 
-def smoke_addresses(run: Run) -> stack.Addresses:
+def smoke_addresses(run: Run) -> Addresses:
     """Where the checks of `make smoke` find the components that run here."""
-    return stack.Addresses(
+    return Addresses(
         serve=run.serve_url,
         ray=run.dashboard_url,
         prometheus=run.prometheus_url,
@@ -169,7 +170,7 @@ def main() -> int:
     parts = (*((collector,) if traces else ()), *logs.components(), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
-    found: list[smoke.Result] = []
+    found: list[Result] = []
     running = None
     try:
         with Stack(run, parts, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
@@ -182,7 +183,7 @@ def main() -> int:
                 out.print()
             try:
                 if duration is not None and not complaints:
-                    found = smoke.run(smoke_addresses(run), SMOKE_WITHIN_S)
+                    found = run_checks(smoke_addresses(run), SMOKE_WITHIN_S)
                 checks = check_dashboards(run.prometheus_url, SETTINGS)
             except ServescopeError as error:
                 complaints = complaints or [str(error)]  # what has ended says more than that it does not answer
@@ -190,7 +191,7 @@ def main() -> int:
     except KeyboardInterrupt:
         out.print("\nstopped")
         return 130
-    complaints += smoke.report(found, out) if found else []
+    complaints += report_results(found, out) if found else []
     if checks:
         print_checks(checks)
     if duration is not None:

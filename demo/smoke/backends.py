@@ -1,23 +1,13 @@
-"""The running stack that is checked: its addresses and backends."""
+"""The backends of a running stack: where they answer, and how a check asks them."""
 
 from __future__ import annotations
 
 import os
-import secrets
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
-
-from demo.app import images
-from servescope.report.queries import panels_of as panels_of
-from servescope.settings import Settings
-
-SETTINGS = Settings()
-
-PROBED = ("/-/healthz", "/-/routes")
 
 
 class NotYet(Exception):
@@ -92,23 +82,6 @@ def need(condition: object, missing: str) -> None:
     """Raise NotYet unless something is so."""
     if not condition:
         raise NotYet(missing)
-
-
-def answers(stack: Backends) -> str:
-    """A picture of words is read right. This is the request that is looked for in traces and logs."""
-    # The Collector keeps a share of traces by the end of their ids; this end is always within it.
-    trace_id, request_id = secrets.token_hex(12) + "00000001", str(uuid.uuid4())
-    lines = ["bridge silver"]
-    headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01", "X-Request-ID": request_id}
-    try:
-        response = stack.http.post(f"{stack.at.serve}/read", content=images.draw(lines), headers=headers)
-    except httpx.HTTPError as error:
-        raise NotYet(f"{stack.at.serve} does not answer ({error or type(error).__name__})") from error
-    need(response.status_code == 200, f"/read answers {response.status_code}: {response.text.strip()[:100]}")
-    found = response.json()["lines"]
-    need(images.same_text(found, lines), f"/read says {found} where the picture says {lines}")
-    stack.request = Request(trace_id, request_id)
-    return f"read {found[0]!r}"
 
 
 def addresses_from_environment() -> Addresses:
