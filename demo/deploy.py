@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
+from demo.stack.serve_config import path_from_environment, read_serve_config
 from servescope.errors import ServescopeError
 from servescope.exporter.server import RayApi
 
@@ -32,12 +32,9 @@ def configuration(path: Path, host: str, num_gpus: float) -> dict[str, Any]:
     """The Serve config in `path`, listening on `host`, its models with that share of a GPU for each replica.
 
     Raises:
-        ServescopeError: the file cannot be read.
+        ServescopeError: the file cannot be read, or is no Serve config file.
     """
-    try:
-        document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ServescopeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not YAML'})") from error
+    document = read_serve_config(path)
     document["http_options"] = {**document.get("http_options", {}), "host": host}
     for application in document["applications"]:
         for deployment in application.get("deployments", []):
@@ -108,8 +105,7 @@ def main(arguments: list[str]) -> int:
         num_gpus = float(os.environ.get("DEMO_NUM_GPUS", "0"))
     except ValueError:
         raise ServescopeError(f"DEMO_NUM_GPUS: {os.environ['DEMO_NUM_GPUS']!r} is no number") from None
-    path = Path(os.environ.get("SERVE_CONFIG", Path(__file__).with_name("serve_config.yaml")))
-    document = configuration(path, "0.0.0.0", num_gpus)
+    document = configuration(path_from_environment(), "0.0.0.0", num_gpus)
     token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
     head = Head(
         os.environ.get("RAY_DASHBOARD_ADDRESS", "http://127.0.0.1:8265"), Path(token_path) if token_path else None

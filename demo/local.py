@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
@@ -25,7 +24,7 @@ from demo import ROOT
 from demo.deploy import scraped
 from demo.smoke.backends import Addresses
 from demo.smoke.runner import Result, report_results, run_checks
-from demo.stack import environment, logs
+from demo.stack import environment, logs, serve_config
 from demo.stack.component import Component, find
 from demo.stack.components.alertmanager import alertmanager
 from demo.stack.components.applications import applications
@@ -162,10 +161,15 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     started = time.monotonic()
-    config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
     directory = environment.directory_from_environment("demo")
     traces = find("otelcol") is not None
-    run = Run(directory, environment.ports_from_environment(), config, probes=True, traces=traces)
+    run = Run(
+        directory,
+        environment.ports_from_environment(),
+        serve_config.path_from_environment(),
+        probes=True,
+        traces=traces,
+    )
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
     parts = (*((collector,) if traces else ()), *logs.components(), *COMPONENTS)
     complaints: list[str] = []

@@ -22,6 +22,7 @@ from demo import ROOT, local
 from demo.stack import environment
 from demo.stack.component import answers
 from demo.stack.run import Run
+from demo.stack.serve_config import DEFAULT_SERVE_CONFIG
 from demo.stack.supervisor import Stack
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
@@ -195,7 +196,7 @@ def main() -> int:
         raise ServescopeError(MISSING)
     settings = Settings()
     directory = environment.directory_from_environment("pictures")
-    run = Run(directory, environment.ports_from_environment(), ROOT / "demo/serve_config.yaml", probes=True)
+    run = Run(directory, environment.ports_from_environment(), DEFAULT_SERVE_CONFIG, probes=True)
     if answers(f"{run.prometheus_url}/-/ready"):
         print(f"attached to the demo at {run.prometheus_url}")
         return _take(run, settings)

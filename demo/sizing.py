@@ -26,6 +26,7 @@ from demo.stack.component import own_program
 from demo.stack.components.applications import applications
 from demo.stack.components.ray import ray
 from demo.stack.run import Run
+from demo.stack.serve_config import DEFAULT_SERVE_CONFIG, read_serve_config
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 
@@ -119,7 +120,7 @@ def main() -> int:
     directory = environment.directory_from_environment("steps")
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "one_replica.yaml"
-    config.write_text(yaml.safe_dump(one_replica_each(yaml.safe_load((ROOT / "demo/serve_config.yaml").read_text()))))
+    config.write_text(yaml.safe_dump(one_replica_each(read_serve_config(DEFAULT_SERVE_CONFIG))))
     run = Run(directory, environment.ports_from_environment(), config)
     results = directory / "steps.json"
     results.unlink(missing_ok=True)

@@ -13,13 +13,8 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-VOICES: dict[str, Callable[[str], str]] = {
-    "plain": str,
-    "loud": str.upper,
-    "quiet": str.lower,
-    "proper": str.title,
-    "swapped": str.swapcase,
-}
+from demo.app.voices import VOICES
+
 MAX_CHARACTERS = 1000
 
 

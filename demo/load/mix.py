@@ -19,9 +19,7 @@ from locust import HttpUser, LoadTestShape, between, events, tag, task
 from locust.env import Environment
 
 from demo.app import images
-
-# The second application's voices, by name; demo/app/echo.py has them too, but importing it would load Ray into locust.
-VOICES = {"plain": str, "loud": str.upper, "quiet": str.lower, "proper": str.title, "swapped": str.swapcase}
+from demo.app.voices import VOICES
 
 SEED = int(os.environ.get("SEED", "1"))
 RESULT = os.environ.get("LOAD_RESULT", "")

@@ -25,7 +25,6 @@ import psutil
 import yaml
 
 from demo import ROOT
-from demo.stack import serve_config
 from demo.stack.component import Component, answers
 from demo.stack.components.alertmanager import alertmanager
 from demo.stack.components.exporter import exporter
@@ -33,6 +32,7 @@ from demo.stack.components.prometheus import prometheus, prometheus_config
 from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK, Ports
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope import generate
 from servescope.clients.prometheus import Prometheus
@@ -473,7 +473,7 @@ class World:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                states = {name: a["status"] for name, a in serve_config.serve_applications(self.run).items()}
+                states = {name: a["status"] for name, a in serve_applications(self.run).items()}
             except httpx.HTTPError as error:
                 states = {"Serve": f"{type(error).__name__}"}
             if set(states) == self.present and set(states.values()) <= {"RUNNING"}:
@@ -498,7 +498,7 @@ class World:
 
     def replica_pids(self, name: str) -> list[int]:
         """The processes of an application's running replicas."""
-        deployment = serve_config.serve_applications(self.run)[name]["deployments"]["Service"]
+        deployment = serve_applications(self.run)[name]["deployments"]["Service"]
         return [replica["pid"] for replica in deployment["replicas"] if replica["state"] == "RUNNING"]
 
     def processes(self, title: str) -> list[psutil.Process]:
@@ -533,7 +533,7 @@ class World:
         self.await_running(SETTLED_WITHIN_S)
 
     def _serves(self, name: str) -> bool:
-        application = serve_config.serve_applications(self.run).get(name, {})
+        application = serve_applications(self.run).get(name, {})
         return application.get("status") == "RUNNING"
 
     def arrive(self, names: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from demo.stack import component, serve_config
+from demo.stack import component
 from demo.stack.components.alertmanager import alertmanager
 from demo.stack.components.applications import applications
 from demo.stack.components.collector import collector
@@ -21,6 +21,7 @@ from demo.stack.components.prometheus import prometheus
 from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope.clients.prometheus import Prometheus
 from servescope.files import write_all
@@ -124,7 +125,7 @@ def traffic_done(stack: Stack, traffic: Background) -> Run:
     run = stack.run
 
     def replicas(deployment: str) -> int:
-        found = serve_config.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
+        found = serve_applications(run)["main"]["deployments"][deployment]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in found)
 
     assert httpx.get(f"{run.serve_url}/crash", timeout=60).status_code == 500

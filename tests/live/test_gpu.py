@@ -18,7 +18,6 @@ import yaml
 
 from demo import ROOT, deploy
 from demo.app import images
-from demo.stack import serve_config
 from demo.stack.component import Component
 from demo.stack.components import prometheus as prometheus_component
 from demo.stack.components.applications import applications
@@ -26,6 +25,7 @@ from demo.stack.components.exporter import exporter
 from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK, Ports
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope import catalog, generate
 from servescope.clients.prometheus import Prometheus
@@ -239,7 +239,7 @@ def test_the_demo_reads_text_on_the_gpu(prometheus: Prometheus, run: Run) -> Non
         response = httpx.post(f"{run.serve_url}/read", content=images.draw(lines), timeout=60)
         assert response.status_code == 200, response.text
         assert images.same_text(response.json()["lines"], lines)
-    deployments = serve_config.serve_applications(run)["ocr"]["deployments"]
+    deployments = serve_applications(run)["ocr"]["deployments"]
     pids = {r["pid"] for name in deploy.MODELS for r in deployments[name]["replicas"] if r["state"] == "RUNNING"}
     assert len(pids) == 2
     assert pids <= {int(process["pid"]) for process in smi("pid", of="compute-apps")}

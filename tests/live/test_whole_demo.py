@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from demo.stack.run import Run
-from demo.stack.serve_config import serve_applications
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope.dashboards import all_dashboards
 from servescope.settings import Settings

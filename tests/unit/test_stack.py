@@ -14,7 +14,7 @@ from demo import ROOT
 from demo.stack.component import Component
 from demo.stack.ports import Ports
 from demo.stack.run import Run
-from demo.stack.serve_config import why_it_failed
+from demo.stack.serve_api import why_it_failed
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 

@@ -8,7 +8,8 @@ import yaml
 from demo.stack.component import Component, answers
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
-from demo.stack.serve_config import read_serve_config, serve_applications, why_it_failed
+from demo.stack.serve_api import serve_applications, why_it_failed
+from demo.stack.serve_config import read_serve_config
 from servescope.errors import ServescopeError
 
 
