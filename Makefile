@@ -36,7 +36,7 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 
 generate: setup ## regenerate everything that is generated: dashboards, rules, docs/metrics.md, the table of services
 	@$(RUN)/servescope generate
-	@$(RUN)/python scripts/services.py --write
+	@$(RUN)/python -m scripts.services --write
 
 dashboards: setup ## regenerate dashboards/*.json
 	@$(RUN)/servescope dashboards

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 
+from demo.stack.ports import DEFAULT_PORTS, LOOPBACK
 from demo.stack.serve_config import path_from_environment, read_serve_config
 from servescope.errors import ServescopeError
 from servescope.exporter.server import RayApi
@@ -106,10 +107,9 @@ def main(arguments: list[str]) -> int:
     except ValueError:
         raise ServescopeError(f"DEMO_NUM_GPUS: {os.environ['DEMO_NUM_GPUS']!r} is no number") from None
     document = configuration(path_from_environment(), "0.0.0.0", num_gpus)
+    address = os.environ.get("RAY_DASHBOARD_ADDRESS", f"http://{LOOPBACK}:{DEFAULT_PORTS.dashboard}")
     token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    head = Head(
-        os.environ.get("RAY_DASHBOARD_ADDRESS", "http://127.0.0.1:8265"), Path(token_path) if token_path else None
-    )
+    head = Head(address, Path(token_path) if token_path else None)
     if arguments == ["--check"]:
         try:
             waiting = missing(head.states(), document)

@@ -9,6 +9,10 @@ from typing import Any
 
 import httpx
 
+from demo.stack.ports import DEFAULT_PORTS, LOOPBACK
+
+GRAFANA_PORT = 3000  # the one published port that no local process has
+
 
 class NotYet(Exception):
     """What is still missing, in one line."""
@@ -88,14 +92,14 @@ def addresses_from_environment() -> Addresses:
     """The ports that docker-compose.yml publishes, or what the environment says."""
 
     def at(name: str, port: int) -> str:
-        return os.environ.get(f"{name}_URL", f"http://127.0.0.1:{port}").rstrip("/")
+        return os.environ.get(f"{name}_URL", f"http://{LOOPBACK}:{port}").rstrip("/")
 
-    grafana = at("GRAFANA", 3000)
+    grafana = at("GRAFANA", GRAFANA_PORT)
     return Addresses(
-        serve=at("SERVE", 8000),
-        ray=at("RAY", 8265),
-        prometheus=at("PROMETHEUS", 9090),
-        alertmanager=at("ALERTMANAGER", 9093),
+        serve=at("SERVE", DEFAULT_PORTS.serve),
+        ray=at("RAY", DEFAULT_PORTS.dashboard),
+        prometheus=at("PROMETHEUS", DEFAULT_PORTS.prometheus),
+        alertmanager=at("ALERTMANAGER", DEFAULT_PORTS.alertmanager),
         grafana=grafana,
         loki=f"{grafana}/api/datasources/proxy/uid/loki",
         tempo=f"{grafana}/api/datasources/proxy/uid/tempo",
