@@ -164,9 +164,9 @@ def main() -> int:
     directory = environment.directory_from_environment("demo")
     traces = find("otelcol") is not None
     run = Run(
-        directory,
-        environment.ports_from_environment(),
-        serve_config.path_from_environment(),
+        directory=directory,
+        ports=environment.ports_from_environment(),
+        serve_config=serve_config.path_from_environment(),
         probes=True,
         traces=traces,
     )

@@ -196,7 +196,9 @@ def main() -> int:
         raise ServescopeError(MISSING)
     settings = Settings()
     directory = environment.directory_from_environment("pictures")
-    run = Run(directory, environment.ports_from_environment(), DEFAULT_SERVE_CONFIG, probes=True)
+    run = Run(
+        directory=directory, ports=environment.ports_from_environment(), serve_config=DEFAULT_SERVE_CONFIG, probes=True
+    )
     if answers(f"{run.prometheus_url}/-/ready"):
         print(f"attached to the demo at {run.prometheus_url}")
         return _take(run, settings)

@@ -121,7 +121,7 @@ def main() -> int:
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "one_replica.yaml"
     config.write_text(yaml.safe_dump(one_replica_each(read_serve_config(DEFAULT_SERVE_CONFIG))))
-    run = Run(directory, environment.ports_from_environment(), config)
+    run = Run(directory=directory, ports=environment.ports_from_environment(), serve_config=config)
     results = directory / "steps.json"
     results.unlink(missing_ok=True)
     started = time.monotonic()

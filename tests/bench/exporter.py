@@ -41,7 +41,7 @@ PROMISE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Times in seconds; `asked` and the scrapes' starts are on the machine's monotonic clock."""
 
@@ -144,7 +144,15 @@ def measure(body: bytes, *options: str) -> Measured:
     asked = ours.recv()
     server.join(10)
     series = sum(not line.startswith(b"#") for line in plain.splitlines())
-    return Measured(polls, asked[: len(polls)], scrapes, peak, series, len(plain), packed)
+    return Measured(
+        polls=polls,
+        asked=asked[: len(polls)],
+        scrapes=scrapes,
+        peak_bytes=peak,
+        series=series,
+        plain_bytes=len(plain),
+        packed_bytes=packed,
+    )
 
 
 def _peak_bytes(process: psutil.Process) -> int:

@@ -122,7 +122,7 @@ def _multiplied(labels: dict[str, str], job: str) -> Iterator[dict[str, str]]:
             yield labels | own | {"application": "ocr", "deployment": NAMES[number]}
 
 
-def lines(found: dict[str, Metric], chance: random.Random, start: int, end: int, grown: Grown) -> Iterator[str]:
+def lines(found: dict[str, Metric], chance: random.Random, grown: Grown, *, start: int, end: int) -> Iterator[str]:
     """A part of six hours in which everything changes from scrape to scrape, as OpenMetrics text."""
     times = range(start, end, SCRAPE_S)
     begun = (start - START) // SCRAPE_S
@@ -210,7 +210,7 @@ def prepare(folder: Path) -> blocks.Place:
     place = blocks.Place(folder)
     found, chance, grown = scraped(), random.Random(9), Grown()
     for start in range(START, END, BLOCK_S):  # promtool reads its whole input again for each block
-        place.write(lines(found, chance, start, min(start + BLOCK_S, END), grown))
+        place.write(lines(found, chance, grown, start=start, end=min(start + BLOCK_S, END)))
     place.fill(RULES, START + 600, END)
     return place
 

@@ -56,7 +56,7 @@ SETTLED_WITHIN_S = 180
 CALM_RATE = 0.2  # requests per second
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class App:
     """An application of one deployment. It takes the default for whatever the drill does not need to choose."""
 
@@ -95,7 +95,7 @@ class App:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Design:
     """How a world differs from the plain one; `env` is for every process of Ray's."""
 
@@ -149,7 +149,7 @@ class World:
     """A running world; a context manager, which leaves nothing behind."""
 
     def __init__(
-        self, design: Design, applications: list[App], first: set[str], base: int, say: Callable[[str], None]
+        self, design: Design, applications: list[App], *, first: set[str], base: int, say: Callable[[str], None]
     ) -> None:
         self.design = design
         self.say = say
@@ -175,7 +175,14 @@ class World:
         }
         rules = directory / "rules.yml"
         rules.write_text(generate.rule_files(SETTINGS, [], SCALE)[Path("servescope-alerts.yml")])
-        self.run = Run(directory, Ports.from_base(base), ROOT, cluster="drill", rules=str(rules), env=env)
+        self.run = Run(
+            directory=directory,
+            ports=Ports.from_base(base),
+            serve_config=ROOT,
+            cluster="drill",
+            rules=str(rules),
+            env=env,
+        )
         self.alertmanager_url = f"http://{LOOPBACK}:{self.run.ports.alertmanager}"
         self._parts: dict[str, Stack] = {}
         self._closing = contextlib.ExitStack()
@@ -306,7 +313,7 @@ class World:
             alive = {node.get("ip") for node in nodes if node["raylet"].get("state") == "ALIVE"}
             return WORKER_IP in alive and answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
 
-        return Component("worker", ahead(command), ready, env=env, timeout_s=180)
+        return Component(name="worker", command=ahead(command), ready=ready, env=env, timeout_s=180)
 
     def _redis(self, run: Run) -> Component:
         address = ["-h", HEAD_IP, "-p", str(self.redis_port)]
@@ -329,7 +336,7 @@ class World:
         def ready() -> bool:
             return subprocess.run(["redis-cli", *address, "ping"], capture_output=True, check=False).returncode == 0
 
-        return Component("redis", command, ready)
+        return Component(name="redis", command=command, ready=ready)
 
     def _exporter(self, run: Run) -> Component:
         component = exporter(run)
@@ -344,7 +351,12 @@ class World:
 
         address = f"{LOOPBACK}:{self.blackbox_port}"
         command = ["prometheus-blackbox-exporter", f"--config.file={config}", f"--web.listen-address={address}"]
-        return Component("blackbox", ahead(command), lambda: answers(f"http://{address}/-/healthy"), prepare=prepare)
+        return Component(
+            name="blackbox",
+            command=ahead(command),
+            ready=lambda: answers(f"http://{address}/-/healthy"),
+            prepare=prepare,
+        )
 
     def _alertmanager(self, run: Run) -> Component:
         component = alertmanager(run)

@@ -67,9 +67,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     write_all(rules)
     rule_pattern = str(directory / "rules/*.yml")
     return Run(
-        directory,
-        PORTS,
-        HERE / "serve_config.yaml",
+        directory=directory,
+        ports=PORTS,
+        serve_config=HERE / "serve_config.yaml",
         cluster="test",
         rules=rule_pattern,
         ray=ray_folder(),

@@ -86,9 +86,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(document))
     return Run(
-        directory,
-        Ports.from_base(27000),
-        config,
+        directory=directory,
+        ports=Ports.from_base(27000),
+        serve_config=config,
         cluster="gpu",
         rules=str(rules),
         ray=ray_folder(),

@@ -88,9 +88,9 @@ class SteadyLoad:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return Run(
-        tmp_path_factory.mktemp("outage"),
-        PORTS,
-        Path(__file__).parent / "outage_config.yaml",
+        directory=tmp_path_factory.mktemp("outage"),
+        ports=PORTS,
+        serve_config=Path(__file__).parent / "outage_config.yaml",
         ray=ray_folder(),
         traces=True,
     )

@@ -36,7 +36,7 @@ def alone(tmp_path: Path) -> Iterator[Stack]:
     """A head with one small application, and the exporter."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
-    run = Run(tmp_path, Ports.from_base(22000), config, ray=ray_folder())
+    run = Run(directory=tmp_path, ports=Ports.from_base(22000), serve_config=config, ray=ray_folder())
     with Stack(run, [ray, exporter, applications], print) as started:
         yield started
 

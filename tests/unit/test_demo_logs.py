@@ -37,7 +37,7 @@ def installed(monkeypatch):
 )
 def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, parts, missing, jobs):
     installed(programs)
-    run = Run(tmp_path, Ports.from_base(27000), Path("serve_config.yaml"))
+    run = Run(directory=tmp_path, ports=Ports.from_base(27000), serve_config=Path("serve_config.yaml"))
     assert [part(run).name for part in logs.components()] == parts
     assert missing in logs.missing()
     assert bool(missing) == bool(logs.missing())
@@ -46,7 +46,7 @@ def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, part
 
 
 def test_without_loki_nothing_is_sent_and_events_are_counted(installed, tmp_path):
-    run = Run(tmp_path, Ports.from_base(27000), Path("serve_config.yaml"))
+    run = Run(directory=tmp_path, ports=Ports.from_base(27000), serve_config=Path("serve_config.yaml"))
     installed({"fluent-bit", "otelcol"})
     assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "stdout"
     assert (

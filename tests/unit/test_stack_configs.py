@@ -85,7 +85,9 @@ def test_the_blackbox_exporter_accepts_its_modules(program, tmp_path):
 
 
 def test_the_demo_probes_as_the_compose_stack_does(tmp_path):
-    run = Run(tmp_path, Ports.from_base(30000), ROOT / "demo/serve_config.yaml", probes=True)
+    run = Run(
+        directory=tmp_path, ports=Ports.from_base(30000), serve_config=ROOT / "demo/serve_config.yaml", probes=True
+    )
     document = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
     (theirs,) = [job for job in document["scrape_configs"] if job["job_name"] == "probe"]
     (ours,) = [job for job in prometheus_config(run)["scrape_configs"] if job["job_name"] == "probe"]

@@ -18,8 +18,8 @@ def alertmanager(run: Run) -> Component:
         require("prometheus-alertmanager")
 
     return Component(
-        "alertmanager",
-        [
+        name="alertmanager",
+        command=[
             "prometheus-alertmanager",
             f"--config.file={config}",
             f"--storage.path={run.directory / 'alertmanager'}",
@@ -27,7 +27,7 @@ def alertmanager(run: Run) -> Component:
             "--cluster.listen-address=",
             "--log.level=warn",
         ],
-        lambda: answers(f"{url}/-/ready"),
+        ready=lambda: answers(f"{url}/-/ready"),
         address=url,
         ports=(run.ports.alertmanager,),
         prepare=prepare,

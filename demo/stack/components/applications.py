@@ -34,9 +34,9 @@ def applications(run: Run) -> Component:
         return states == {"RUNNING"} and answers(f"{run.serve_url}/-/routes")
 
     return Component(
-        "applications",
-        [f"{run.ray}/serve", "deploy", "-a", run.dashboard_url, str(config)],
-        ready,
+        name="applications",
+        command=[f"{run.ray}/serve", "deploy", "-a", run.dashboard_url, str(config)],
+        ready=ready,
         address=run.serve_url,
         ports=(run.ports.serve,),
         env=run.ray_env,

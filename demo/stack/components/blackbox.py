@@ -19,13 +19,13 @@ def blackbox(run: Run) -> Component:
         require("prometheus-blackbox-exporter")
 
     return Component(
-        "blackbox",
-        [
+        name="blackbox",
+        command=[
             "prometheus-blackbox-exporter",
             f"--config.file={ROOT / 'blackbox/blackbox.yml'}",
             f"--web.listen-address={LOOPBACK}:{run.ports.blackbox}",
         ],
-        lambda: answers(f"{url}/-/healthy"),
+        ready=lambda: answers(f"{url}/-/healthy"),
         address=url,
         ports=(run.ports.blackbox,),
         prepare=prepare,

@@ -25,9 +25,9 @@ def collector(run: Run) -> Component:
     url = f"http://{LOOPBACK}:{p.collector_health}"
 
     return Component(
-        "collector",
-        [find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
-        lambda: answers(url),
+        name="collector",
+        command=[find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        ready=lambda: answers(url),
         address=f"http://{LOOPBACK}:{p.otlp_grpc}",
         ports=(p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),
         env={

@@ -13,8 +13,8 @@ def exporter(run: Run) -> Component:
     """The Serve state exporter."""
     url = f"http://{LOOPBACK}:{run.ports.exporter}"
     return Component(
-        "exporter",
-        [
+        name="exporter",
+        command=[
             sys.executable,
             "-m",
             "servescope",
@@ -23,7 +23,7 @@ def exporter(run: Run) -> Component:
             f"--port={run.ports.exporter}",
             "--interval=5",
         ],
-        lambda: answers(f"{url}/-/healthz"),
+        ready=lambda: answers(f"{url}/-/healthz"),
         address=url,
         ports=(run.ports.exporter,),
     )

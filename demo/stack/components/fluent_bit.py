@@ -13,9 +13,9 @@ def fluent_bit(run: Run) -> Component:
     state = run.directory / "fluent-bit"
     address = f"http://{LOOPBACK}:{run.ports.log_agent}"
     return Component(
-        "fluent-bit",
-        [find("fluent-bit") or "fluent-bit", "-c", str(ROOT / "fluentbit/fluent-bit.yaml")],
-        lambda: answers(f"{address}/api/v1/health"),
+        name="fluent-bit",
+        command=[find("fluent-bit") or "fluent-bit", "-c", str(ROOT / "fluentbit/fluent-bit.yaml")],
+        ready=lambda: answers(f"{address}/api/v1/health"),
         address=address,
         ports=(run.ports.log_agent, run.ports.log_events),
         env={

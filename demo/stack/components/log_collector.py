@@ -19,15 +19,15 @@ def log_collector(run: Run) -> Component:
     metrics = f"http://{LOOPBACK}:{run.ports.log_agent}/metrics"
     count_only = "yaml:service::pipelines::logs/ray::exporters: [count/events]"
     return Component(
-        "log-collector",
-        [
+        name="log-collector",
+        command=[
             find("otelcol") or "otelcol",
             SYNCHRONOUS,
             "--config",
             str(ROOT / "otel/logs.yaml"),
             *(() if find("loki") else ("--config", count_only)),
         ],
-        lambda: answers(metrics),
+        ready=lambda: answers(metrics),
         address=metrics,
         ports=(run.ports.log_agent, run.ports.log_events, run.ports.log_health),
         env={

@@ -17,9 +17,9 @@ def loki(run: Run) -> Component:
     """Loki with the configuration that ships; a new store each time."""
     data = run.directory / "loki"
     return Component(
-        "loki",
-        [find("loki") or "loki", f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"],
-        lambda: answers(f"{loki_url(run)}/ready"),
+        name="loki",
+        command=[find("loki") or "loki", f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"],
+        ready=lambda: answers(f"{loki_url(run)}/ready"),
         address=loki_url(run),
         ports=(run.ports.loki, run.ports.loki_grpc),
         env={"LOKI_DATA": str(data), "LOKI_PORT": str(run.ports.loki), "LOKI_GRPC_PORT": str(run.ports.loki_grpc)},

@@ -13,8 +13,8 @@ def preview(run: Run) -> Component:
     """The dashboards as pages, for where there is no Grafana."""
     url = f"http://{LOOPBACK}:{run.ports.preview}"
     return Component(
-        "preview",
-        [
+        name="preview",
+        command=[
             sys.executable,
             "-m",
             "servescope",
@@ -22,7 +22,7 @@ def preview(run: Run) -> Component:
             f"--prometheus={run.prometheus_url}",
             f"--port={run.ports.preview}",
         ],
-        lambda: answers(f"{url}/-/ready"),
+        ready=lambda: answers(f"{url}/-/ready"),
         address=url,
         ports=(run.ports.preview,),
     )

@@ -24,8 +24,8 @@ def prometheus(run: Run) -> Component:
         config.write_text(yaml.safe_dump(prometheus_config(run), sort_keys=False))
 
     return Component(
-        "prometheus",
-        [
+        name="prometheus",
+        command=[
             "prometheus",
             f"--config.file={config}",
             f"--storage.tsdb.path={data}",
@@ -33,7 +33,7 @@ def prometheus(run: Run) -> Component:
             "--enable-feature=exemplar-storage",
             "--log.level=warn",
         ],
-        lambda: answers(f"{run.prometheus_url}/-/ready"),
+        ready=lambda: answers(f"{run.prometheus_url}/-/ready"),
         address=run.prometheus_url,
         ports=(run.ports.prometheus,),
         prepare=prepare,

@@ -52,9 +52,9 @@ def ray(run: Run) -> Component:
         return joined and answers(f"{run.dashboard_url}/api/version")
 
     return Component(
-        "ray",
-        command,
-        ready,
+        name="ray",
+        command=command,
+        ready=ready,
         address=run.dashboard_url,
         ports=(
             p.gcs,

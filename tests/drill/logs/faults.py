@@ -151,7 +151,7 @@ class Sink:
         self._client.put(f"/answer/{status}")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Agent:
     """One of the two agents over a directory, sending to a sink; `restart` keeps its state."""
 
@@ -273,7 +273,13 @@ class Place:
         return self.logs(number) / "serve" / name
 
     def agent(self, kind: str, **options: Any) -> Agent:
-        return Agent(kind, options.pop("ray_tmp", str(self.tmp)), self.directory / "state" / kind, self.sink, **options)
+        return Agent(
+            kind=kind,
+            ray_tmp=options.pop("ray_tmp", str(self.tmp)),
+            state=self.directory / "state" / kind,
+            sink=self.sink,
+            **options,
+        )
 
 
 @contextlib.contextmanager
@@ -287,7 +293,7 @@ def place(directory: Path) -> Iterator[Place]:
         yield Place(directory, sink)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What one fault did to one agent: lines written, lost, arrived more than once; and what else is to be said.
 
@@ -325,7 +331,7 @@ def settle(place: Place, agent: Agent, written: int, *, quiet_s: float = 45) -> 
     told = place.sink.tally()
     lost = written - told["distinct"]
     note = f"lost in {len(place.sink.gaps(0, written))} places" if 0 < lost < written else ""
-    return Outcome(written, lost, told["duplicates"], note)
+    return Outcome(written=written, lost=lost, duplicated=told["duplicates"], note=note)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -530,7 +536,7 @@ FAULTS: dict[str, Callable[[Place, str], Outcome]] = {
 # What they may cost
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bound:
     """What a fault may cost an agent: lines lost, lines twice (None: all that were written), memory in MiB, all of it
     or without mapped files (0: any), and what may be `wrong`.
