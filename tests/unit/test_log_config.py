@@ -44,6 +44,12 @@ def test_every_hole_is_found(file, old, new, complaint, tmp_path):
     assert complaint in complaints(broken / "fluent-bit.yaml", ENVIRONMENTS)
 
 
+def test_a_key_of_the_service_section_is_known_by_its_whole_name(tmp_path):
+    config = tmp_path / "service.yaml"
+    config.write_text(yaml.safe_dump({"service": {"windows.maxstdio": 512, "w": 1}}))
+    assert complaints(config, ENVIRONMENTS) == ["service: unknown key w"]
+
+
 def test_every_input_keeps_its_place_and_its_records_on_disk():
     inputs = yaml.safe_load((CONFIG / "inputs.yaml").read_text())["pipeline"]["inputs"]
     assert [item["alias"] for item in inputs] == ["ray_serve", "ray_core", "ray_worker", "ray_events"]
