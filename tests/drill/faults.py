@@ -2,7 +2,7 @@
 
 A fault claims the alerts in `must` and `may`: those that name an application when it is one of its own (or any, when
 `everywhere`), those that name none for the whole cluster. An alert that fires and that no fault of its world claims is
-a false alarm. Times are those of the drill, seconds; divide the real ones by `world.SCALE`.
+a false alarm. Times are those of the drill, seconds; divide the real ones by `pace.SCALE`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.drill.world import App, Design, World, kill_all, scaled
+from tests.drill.design import App, Design
+from tests.drill.pace import scaled
+from tests.drill.world import World, kill_all
 
 Heal = Callable[[], object]
 

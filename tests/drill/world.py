@@ -15,8 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,103 +37,19 @@ from demo.stack.supervisor import Stack
 from servescope import generate
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from servescope.settings import Settings
 from tests.drill import SWITCHES
+from tests.drill.design import App, Design
 from tests.drill.load import Load
+from tests.drill.pace import SCALE, SETTINGS, USUAL_NICE, memory_threshold, ray_environment, scaled
 
-SCALE = 7.5  # divides every duration: 15 s between scrapes are 2 s, five minutes are 40 s
-SETTINGS = Settings(
-    slow_start_ms=60_000,  # a bucket bound that no healthy start reaches, however busy the cores
-)
 HEAD_IP, WORKER_IP = "10.77.0.1", "10.77.0.2"
 WORKER_DISK = "1g"
 READY_WITHIN_S = 300
 NODE_TRIES = 3
 # The priority of what watches: what it has fifteen seconds for outside must be done in two here, beside the load.
 WATCHING_NICE = -10
-USUAL_NICE = 0
 SETTLED_WITHIN_S = 180
 CALM_RATE = 0.2  # requests per second
-
-
-@dataclass(frozen=True, kw_only=True)
-class App:
-    """An application of one deployment. It takes the default for whatever the drill does not need to choose."""
-
-    name: str
-    rate: float = 1.0
-    work_s: float = 0.0
-    replicas: int = 1
-    autoscaling: Mapping[str, Any] | None = None
-    max_ongoing: int = 100
-    max_queued: int = 500
-    graceful_shutdown_s: float = 20
-    resources: Mapping[str, float] = field(default_factory=dict)
-    start: str = ""
-    at_once: bool = True  # deployed before its fault, or only by it
-    on_worker: bool = False  # its replicas and its traffic are on the second node
-
-    def config(self) -> dict[str, Any]:
-        """The application as it stands in a Serve config file."""
-        size = {"autoscaling_config": dict(self.autoscaling)} if self.autoscaling else {"num_replicas": self.replicas}
-        resources = {**self.resources, **({"second": 0.01} if self.on_worker else {})}
-        deployment = {
-            "name": "Service",
-            **size,
-            "max_ongoing_requests": self.max_ongoing,
-            "max_queued_requests": self.max_queued,
-            "graceful_shutdown_timeout_s": self.graceful_shutdown_s,
-            "health_check_period_s": round(10 / SCALE, 2),
-            "ray_actor_options": {"num_cpus": 0 if self.on_worker else 0.1, "resources": resources},
-        }
-        return {
-            "name": self.name,
-            "route_prefix": f"/{self.name}",
-            "import_path": "tests.drill.apps:build",
-            "args": {"name": self.name, "work_s": self.work_s, "start": self.start},
-            "deployments": [deployment],
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """How a world differs from the plain one; `env` is for every process of Ray's."""
-
-    name: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    head_options: tuple[str, ...] = ()
-    fault_tolerant: bool = False
-    memory_left: int = 0  # bytes above what is in use now at which Ray kills for memory; 0 leaves Ray's 95 %
-
-
-def scaled(seconds: float, scale: float = SCALE) -> float:
-    """A duration of the real world in this one, seconds."""
-    return seconds / scale
-
-
-def ray_environment(scale: float = SCALE) -> dict[str, str]:
-    """Ray's own intervals, shortened by the same factor."""
-    ten, five, thirty = (scaled(seconds, scale) for seconds in (10, 5, 30))
-    return {
-        "RAY_metrics_report_interval_ms": str(round(1000 * ten)),
-        "REPORTER_UPDATE_INTERVAL_MS": str(round(1000 * ten)),
-        "RAY_worker_niceness": str(USUAL_NICE),  # on top of the raylet's
-        "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": f"{ten:.3f}",
-        "RAY_SERVE_REPLICA_UTILIZATION_REPORT_INTERVAL_S": f"{ten:.3f}",
-        "RAY_SERVE_REPLICA_MAX_PROCESSING_LATENCY_REPORT_INTERVAL_S": f"{ten:.3f}",
-        "RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S": f"{five:.3f}",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": f"{ten:.3f}",
-        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": f"{thirty:.3f}",
-        # Fewer buckets, with every bound that an alert reads: the node agent renders each of them at every scrape.
-        "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "5,20,50,100,200,500,1000,2000,5000,10000,60000",
-    }
-
-
-def memory_threshold(left: int) -> dict[str, str]:
-    """Let Ray's memory monitor act when so many bytes more are in use than now."""
-    memory = psutil.virtual_memory()
-    share = min(0.95, (memory.total - memory.available + left) / memory.total)
-    return {"RAY_memory_usage_threshold": f"{share:.3f}"}
 
 
 def impossible() -> str:

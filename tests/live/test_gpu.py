@@ -34,7 +34,7 @@ from servescope.grafana.templating import Interpolation
 from servescope.promql import METHOD
 from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.settings import Settings
-from tests.drill import world
+from tests.drill import pace
 from tests.live.versions import ray_folder
 from tests.support.waiting import wait_for
 
@@ -62,12 +62,12 @@ def paced_prometheus(run: Run) -> Component:
     def prepare() -> None:
         assert component.prepare is not None
         component.prepare()
-        interval = f"{world.scaled(SETTINGS.scrape_interval_s, SCALE) * 1000:.0f}ms"
+        interval = f"{pace.scaled(SETTINGS.scrape_interval_s, SCALE) * 1000:.0f}ms"
         document = prometheus_component.prometheus_config(run)
         document["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         config.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    lookback = f"--query.lookback-delta={world.scaled(300, SCALE):g}s"
+    lookback = f"--query.lookback-delta={pace.scaled(300, SCALE):g}s"
     return replace(component, command=[*component.command, lookback], prepare=prepare)
 
 
@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         cluster="gpu",
         rules=str(rules),
         ray=ray_folder(),
-        env=world.ray_environment(SCALE),
+        env=pace.ray_environment(SCALE),
         gpus=len(smi("index")),
     )
 
@@ -187,7 +187,7 @@ def test_names_memory_power_and_heat_are_what_nvidia_smi_says(prometheus: Promet
 
 def test_the_alert_of_full_memory_fires_above_its_bound_only(prometheus: Prometheus, run: Run) -> None:
     full = "ray_node_gram_used / (ray_node_gram_used + ray_node_gram_available)"
-    waits_s = world.scaled(600, SCALE)
+    waits_s = pace.scaled(600, SCALE)
     tell(run, fill=SETTINGS.gpu_memory_ratio - 0.01)
     wait_for(lambda: value(prometheus, f"max({full})") > SETTINGS.gpu_memory_ratio - 0.015, 30, lambda: "not filled")
     held = f"min_over_time(max({full})[{1.5 * waits_s:g}s:1s]) > {SETTINGS.gpu_memory_ratio - 0.015}"
@@ -200,7 +200,7 @@ def test_the_alert_of_full_memory_fires_above_its_bound_only(prometheus: Prometh
 
 
 def test_idle_gpus_are_told_only_while_they_are_idle_and_reserved(prometheus: Prometheus, run: Run) -> None:
-    idle_s = world.scaled(4500, SCALE)  # no work in 15 minutes, for an hour
+    idle_s = pace.scaled(4500, SCALE)  # no work in 15 minutes, for an hour
     wait_for(lambda: "RayGpuIdleReserved" in firing(prometheus), 1.3 * idle_s, lambda: f"{firing(prometheus)}")
     with busy(run, 10):
         wait_for(

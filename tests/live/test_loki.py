@@ -16,11 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 from demo import ROOT
+from demo.stack.component import find
 from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.grafana.templating import Interpolation
 from servescope.settings import Settings
-from tests.drill.logs import faults
+from tests.drill.logs.agents import place_below
 from tests.support import blocks
 from tests.support.running import free_port
 from tests.support.waiting import wait_for
@@ -79,7 +80,7 @@ def write_logs(logs: Path) -> None:
 @pytest.fixture(params=["fluent-bit", "otelcol"])
 def loki(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
     """A Loki that one of the agents has filled."""
-    missing = [program for program in ("loki", request.param) if faults.find(program) is None]
+    missing = [program for program in ("loki", request.param) if find(program) is None]
     if missing:
         pytest.skip(f"neither on the PATH nor below .tools/: {', '.join(missing)}; see docs/logs.md")
     port = free_port()
@@ -90,12 +91,12 @@ def loki(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Clien
         "LOKI_GRPC_PORT": str(free_port()),
     }
     (tmp_path / "loki").mkdir()
-    command = [str(faults.find("loki")), f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"]
+    command = [str(find("loki")), f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"]
     with (
         (tmp_path / "loki.log").open("w") as log,
         subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-        faults.place(tmp_path / "place") as place,
+        place_below(tmp_path / "place") as place,
     ):
         try:
 

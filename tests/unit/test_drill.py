@@ -10,11 +10,11 @@ from servescope.errors import ServescopeError
 from servescope.rules.alerts import all_alerts
 from servescope.settings import Settings
 from tests.drill.__main__ import chosen, number_of
+from tests.drill.design import App
 from tests.drill.faults import DESIGNS, FAULTS, Expect, Fault
 from tests.drill.judge import Trial, false_alarms, median_detection_s
 from tests.drill.report import Result, page
 from tests.drill.watch import Seen
-from tests.drill.world import App
 
 ALERTS = {alert.name: alert for alert in all_alerts(Settings())}
 BY_NAME = {fault.name: fault for fault in FAULTS}

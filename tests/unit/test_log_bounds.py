@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.drill.logs import __main__ as drill_logs
-from tests.drill.logs import faults
-from tests.drill.logs.faults import FAULTS, Bound, Outcome, bound, breaches
+from tests.drill.logs.bounds import DEVIATIONS, Bound, bound, breaches
+from tests.drill.logs.faults import FAULTS, Outcome
 
 FAULT = "output down for 5 min"
 WITH = {"program": "Fluent Bit 1.2.3", "machine": "2 cores, Linux x86_64"}
@@ -44,7 +44,7 @@ def test_what_is_worse_than_allowed_is_named(outcome, allowed, found):
 
 
 def test_every_deviation_is_of_a_fault_that_is_run_and_has_its_reason():
-    for (fault, kind), allowed in faults.DEVIATIONS.items():
+    for (fault, kind), allowed in DEVIATIONS.items():
         assert fault in FAULTS
         assert kind in drill_logs.FAULT_AGENTS
         assert allowed.why
@@ -99,7 +99,7 @@ def test_a_drill_that_is_worse_than_allowed_fails_and_still_writes_the_page(resu
     page = tmp_path / "logs.md"
     page.write_text("<!-- log-costs -->\n<!-- /log-costs -->\n<!-- drill-logs -->\nold\n<!-- /drill-logs -->\nafter\n")
     monkeypatch.setattr(drill_logs, "PAGE", page)
-    monkeypatch.setattr(drill_logs.faults, "find", lambda program: f"/opt/{program}")
+    monkeypatch.setattr(drill_logs, "find", lambda program: f"/opt/{program}")
     monkeypatch.setattr(drill_logs.sys, "argv", ["drill_logs", "--only", "nothing is called so"])
     assert drill_logs.main() == 1
     assert "worse than allowed: Fluent Bit to Loki: a line of 10 MB: 2 lost, 0 allowed" in capsys.readouterr().err
