@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from demo import ROOT, local
 from demo.stack import environment
@@ -57,6 +57,16 @@ class Opened:
     page: Page
     complaints: list[str] = field(default_factory=list)
 
+    def hear(self, message: ConsoleMessage) -> None:
+        """Keep what the page reports as an error on its console."""
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def hear_request(self, request: Request) -> None:
+        """Keep that the page asks for something outside of itself."""
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.complaints.append(f"asks {request.url}")
+
 
 @contextmanager
 def browser() -> Iterator[Browser]:
@@ -95,11 +105,11 @@ def open_page(
         page = context.new_page()
         page.set_default_timeout(60_000)
         opened = Opened(page)
-        page.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
+        page.on("console", opened.hear)
         page.on("pageerror", lambda error: opened.complaints.append(str(error)))
         page.on("requestfailed", lambda request: opened.complaints.append(f"{request.url}: {request.failure}"))
         if offline:
-            page.on("request", lambda request: _leaves(request.url) and opened.complaints.append(f"asks {request.url}"))
+            page.on("request", opened.hear_request)
         answer = page.goto(address)
         if answer and not answer.ok:
             raise ServescopeError(f"{address}: {answer.status} {answer.text().strip()}")
@@ -108,10 +118,6 @@ def open_page(
         yield opened
     finally:
         context.close()
-
-
-def _leaves(url: str) -> bool:
-    return not url.startswith(("file:", "data:", "blob:"))
 
 
 def drawn(page: Page) -> dict[str, str]:
@@ -148,7 +154,7 @@ def shrink(path: Path) -> None:
     picture = Image.open(path).convert("RGB")
     # The most frequent colours as they are, so that grounds and areas keep theirs; the others by coverage, so that
     # those of a few thin lines stay what the legend says.
-    counted = picture.getcolors(picture.width * picture.height) or []
+    counted = cast(list[tuple[int, tuple[int, int, int]]], picture.getcolors(picture.width * picture.height))
     frequent = [color for _, color in sorted(counted, reverse=True)[:FREQUENT]]
     covering = picture.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette() or []
     palette = Image.new("P", (1, 1))

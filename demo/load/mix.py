@@ -36,7 +36,7 @@ class Waves(LoadTestShape):
 
     def tick(self) -> tuple[int, float]:
         """How many users there should be now, and how fast they may come and go."""
-        within = self.get_run_time() % CYCLE_S
+        within = self.get_run_time() % CYCLE_S  # type: ignore[no-untyped-call]
         if BURST_S[0] <= within < BURST_S[1]:
             return BURST_USERS, 60
         low, high = WAVE_USERS
@@ -115,9 +115,11 @@ class Reader(HttpUser):
                 response.failure(f"{response.status_code} where {codes} was expected")
 
 
-@events.quitting.add_listener
 def _write_result(environment: Environment, **_: Any) -> None:
     if RESULT:
         failures = {f"{e.name}: {e.error}": e.occurrences for e in environment.stats.errors.values()}
         result = {"requests": environment.stats.total.num_requests, "failures": failures}
         Path(RESULT).write_text(json.dumps(result, indent=1) + "\n")
+
+
+events.quitting.add_listener(_write_result)

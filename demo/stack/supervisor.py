@@ -38,7 +38,7 @@ class _Process(Executor):
             stop_signal=component.stop_signal,
             envvars=component.env,
             stdin=subprocess.DEVNULL,
-            stdout=log,  # type: ignore[arg-type]
+            stdout=log,
             stderr=subprocess.STDOUT,
             cwd=str(ROOT),
         )

@@ -18,7 +18,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(server: socketserver.BaseServer) -> Iterator[str]:
+def running(server: socketserver.TCPServer) -> Iterator[str]:
     """Serve requests; yields `127.0.0.1:<port>`. The server is closed at the end."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
