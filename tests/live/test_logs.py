@@ -28,7 +28,7 @@ from tests.drill.logs import faults
 from tests.drill.logs.agents import Place, Writer, place_below
 from tests.drill.logs.bounds import after_kills, bound, breaches
 from tests.drill.logs.faults import settle
-from tests.support.log_agents import (
+from tests.support.log_cases import (
     FIXTURES,
     HAPROXY_LINE,
     cases,
@@ -38,7 +38,7 @@ from tests.support.log_agents import (
     session_of,
     write_cases,
 )
-from tests.support.running import free_port
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 KINDS = ("fluent-bit", "fluent-bit-otlp", "otelcol")

@@ -22,8 +22,8 @@ from servescope.dashboards import all_dashboards
 from servescope.grafana.templating import Interpolation
 from servescope.settings import Settings
 from tests.drill.logs.agents import place_below
-from tests.support import blocks
-from tests.support.running import free_port
+from tests.support.backfilled_prometheus import BackfilledPrometheus
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 REQUEST = "6fb59f3a-d471-4f5e-b0d2-0a50e8b47086"
@@ -173,7 +173,7 @@ def test_the_snapshot_holds_the_lines_of_a_request(loki, tmp_path):
     output = tmp_path / "incident.html"
     asks = ("--loki", str(loki.base_url), "--loki-query", f'{EVERYTHING} | request_id="{REQUEST}"')
     (tmp_path / "prometheus").mkdir()
-    with blocks.Place(tmp_path / "prometheus").server() as prometheus:
+    with BackfilledPrometheus(tmp_path / "prometheus").server() as prometheus:
         result = CliRunner().invoke(app, ["snapshot", "-p", prometheus, "-d", "slo", *asks, "-o", str(output)])
     assert result.exit_code == 0, result.exception
     _, _, logs = output.read_text().partition('id="logs"')

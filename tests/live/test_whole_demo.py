@@ -18,7 +18,7 @@ from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
-from tests.support.leftovers import listening, run_demo
+from tests.support.demo_process import listening, run_demo
 
 BASE = 22000
 # What a Ray consists of; workers come and go.

@@ -1,4 +1,4 @@
-"""Run promtool, the judge of what PromQL and rule files mean."""
+"""For the meaning of PromQL and rule files: promtool as the judge, over invented series."""
 
 from __future__ import annotations
 

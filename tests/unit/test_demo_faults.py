@@ -14,7 +14,7 @@ import pytest
 from demo.local import load_failures
 from demo.stack.ports import Ports
 from demo.stack.run import Run
-from tests.support.leftovers import listening, run_demo
+from tests.support.demo_process import listening, run_demo
 
 BASE = 24000
 PORTS = Ports.from_base(BASE)

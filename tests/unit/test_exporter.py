@@ -22,8 +22,8 @@ from servescope.exporter.server import Exporter, RayApi, server
 from servescope.exporter.state import Detail
 from tests.bench.exporter import Measured, broken
 from tests.support import promtool
-from tests.support.running import running
-from tests.support.serve_documents import generated, rest_server, sample
+from tests.support.ray_rest_api import generated, rest_server, sample
+from tests.support.servers import running
 
 SECRET = "s3cr3t-t0ken"
 

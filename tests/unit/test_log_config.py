@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from scripts.check_fluentbit import complaints
-from tests.support.log_agents import CONFIG
+from tests.support.log_cases import CONFIG
 
 ENVIRONMENTS = [{"RAY_LOGS_TO": output} for output in ("loki", "otlp", "stdout")]
 

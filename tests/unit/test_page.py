@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from demo import screenshots
 from servescope.report import collect
 from servescope.report.collect import Section
-from tests.support.browsing import after_print, before_print, theme
+from tests.support.printed_page import after_print, before_print, theme
 from tests.unit.test_snapshot import HOSTILE, answer, hostile_report, panel
 
 pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)

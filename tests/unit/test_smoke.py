@@ -34,7 +34,7 @@ from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.report.queries import Window, panels_of
 from servescope.settings import Settings
-from tests.support.running import running
+from tests.support.servers import running
 from tests.unit.test_traces import document
 
 FRAME = {

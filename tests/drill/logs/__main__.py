@@ -33,7 +33,7 @@ from demo.stack.component import find
 from tests.drill.logs.agents import Place, Writer, json_line, place_below, text_line
 from tests.drill.logs.bounds import bound, breaches
 from tests.drill.logs.faults import FAULTS, Outcome, settle
-from tests.support.log_agents import FIXTURES
+from tests.support.log_cases import FIXTURES
 
 RESULTS = ROOT / ".servescope/drill-logs.json"
 PAGE = ROOT / "docs/logs.md"
@@ -234,7 +234,9 @@ def write_page() -> None:
 
 def main() -> int:
     """Run and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.drill.logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--agent", choices=AGENTS, action="append")
     parser.add_argument("--only", default="", help="part of a fault's name")
     parser.add_argument("--costs", action="store_true", help="only count what a request writes, without an agent")

@@ -24,8 +24,9 @@ import psutil
 from demo import ROOT
 from demo.stack.component import find
 from demo.stack.components.log_collector import SYNCHRONOUS
+from demo.stack.ports import LOOPBACK
 from tests.drill.logs.sink import KEPT
-from tests.support.running import free_port
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 # A line of a proxy as Serve writes it in JSON, about 700 bytes; the message carries the number that tells it apart.
@@ -108,7 +109,7 @@ class Sink:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{LOOPBACK}:{self.port}"
         self._process = subprocess.Popen([sys.executable, "-m", "tests.drill.logs.sink", str(self.port)], cwd=ROOT)
         self._client = httpx.Client(base_url=self.url, timeout=60)
 
@@ -186,8 +187,8 @@ class Agent:
                 "OTEL_STATE": str(self.state),
                 "LOGS_ENDPOINT": f"{self.sink.url}/otlp",
                 "OTEL_METRICS_PORT": str(self.metrics_port),
-                "OTEL_EVENTS": f"127.0.0.1:{self.events_port}",
-                "OTEL_HEALTH": f"127.0.0.1:{free_port()}",
+                "OTEL_EVENTS": f"{LOOPBACK}:{self.events_port}",
+                "OTEL_HEALTH": f"{LOOPBACK}:{free_port()}",
             }
         if self.pin is not None:
             command = ["taskset", "-c", str(self.pin), *command]
@@ -235,12 +236,12 @@ class Agent:
 
     def events(self) -> str:
         """The metrics made from logs, in Prometheus' text format."""
-        return httpx.get(f"http://127.0.0.1:{self.events_port}/metrics", timeout=10).text
+        return httpx.get(f"http://{LOOPBACK}:{self.events_port}/metrics", timeout=10).text
 
     def own(self, metric: str) -> float:
         """What it counts of itself: the sum of one metric's series that bear the words, 0 where there is none yet."""
         path = "/metrics" if self.kind == "otelcol" else "/api/v2/metrics/prometheus"
-        text = httpx.get(f"http://127.0.0.1:{self.metrics_port}{path}", timeout=10).text
+        text = httpx.get(f"http://{LOOPBACK}:{self.metrics_port}{path}", timeout=10).text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(metric))
 
     def complaints(self) -> list[str]:

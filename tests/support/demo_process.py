@@ -1,4 +1,4 @@
-"""Run the demo as its user would, and see what it has left running."""
+"""For `make demo` as its user meets it: run it to its end or to Ctrl-C, and see what it has left running."""
 
 from __future__ import annotations
 
