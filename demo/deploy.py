@@ -100,6 +100,32 @@ def scraped(prometheus: str) -> bool:
         return False  # none is there, or something else is
 
 
+def keep_deployed(
+    head: Head, document: dict[str, Any], stopped: threading.Event, *, prometheus: str | None = None
+) -> None:
+    """Deploy the config whenever the head does not know its applications, and print each change, until `stopped`."""
+    told = ""
+    waited = 0
+    while not stopped.is_set():
+        try:
+            states = head.states()
+            line = "; ".join(missing(states, document)) or "all applications are RUNNING"
+            if any(application["name"] not in states for application in document["applications"]):
+                if prometheus and waited < CHECKS_FOR_PROMETHEUS and not scraped(prometheus):
+                    waited += 1
+                    line = "waiting for Prometheus to scrape Ray"
+                else:
+                    print("deploying", flush=True)
+                    head.deploy(document)
+                    waited = 0
+        except httpx.HTTPError as error:
+            line = f"the head does not answer ({error or type(error).__name__})"
+        if line != told:
+            print(line, flush=True)
+            told = line
+        stopped.wait(CHECK_EVERY_S)
+
+
 def main(arguments: list[str]) -> int:
     """Deploy and stay; with --check, tell by the exit code whether everything is RUNNING."""
     try:
@@ -123,27 +149,7 @@ def main(arguments: list[str]) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    told = ""
-    prometheus = os.environ.get("RAY_PROMETHEUS_HOST")
-    waited = 0
-    while not stopped.is_set():
-        try:
-            states = head.states()
-            line = "; ".join(missing(states, document)) or "all applications are RUNNING"
-            if any(application["name"] not in states for application in document["applications"]):
-                if prometheus and waited < CHECKS_FOR_PROMETHEUS and not scraped(prometheus):
-                    waited += 1
-                    line = "waiting for Prometheus to scrape Ray"
-                else:
-                    print("deploying", flush=True)
-                    head.deploy(document)
-                    waited = 0
-        except httpx.HTTPError as error:
-            line = f"the head does not answer ({error or type(error).__name__})"
-        if line != told:
-            print(line, flush=True)
-            told = line
-        stopped.wait(CHECK_EVERY_S)
+    keep_deployed(head, document, stopped, prometheus=os.environ.get("RAY_PROMETHEUS_HOST"))
     return 0
 
 

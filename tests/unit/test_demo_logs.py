@@ -49,9 +49,8 @@ def test_without_loki_nothing_is_sent_and_events_are_counted(installed, tmp_path
     run = Run(directory=tmp_path, ports=Ports.from_base(27000), serve_config=Path("serve_config.yaml"))
     installed({"fluent-bit", "otelcol"})
     assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "stdout"
-    assert (
-        log_collector.log_collector(run).command[-1] == "yaml:service::pipelines::logs/ray::exporters: [count/events]"
-    )
+    count_only = "yaml:service::pipelines::logs/ray::exporters: [count/events]"
+    assert log_collector.log_collector(run).command[-1] == count_only
     installed(ALL)
     assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "loki"
     assert log_collector.log_collector(run).command[-1].endswith("otel/logs.yaml")
