@@ -36,7 +36,7 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 
 generate: setup ## regenerate everything that is generated: dashboards, rules, pages, the tables of services and layers
 	@$(RUN)/servescope generate
-	@$(RUN)/python scripts/services.py --write
+	@$(RUN)/python -m scripts.services --write
 	@$(RUN)/python -m scripts.architecture --write
 
 dashboards: setup ## regenerate dashboards/*.json

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
+from demo.stack.ports import DEFAULT_PORTS, LOOPBACK
+from demo.stack.serve_config import path_from_environment, read_serve_config
 from servescope.clients.ray import RayApi
 from servescope.errors import ServescopeError
 
@@ -32,12 +33,9 @@ def configuration(path: Path, host: str, num_gpus: float) -> dict[str, Any]:
     """The Serve config in `path`, listening on `host`, its models with that share of a GPU for each replica.
 
     Raises:
-        ServescopeError: the file cannot be read.
+        ServescopeError: the file cannot be read, or is no Serve config file.
     """
-    try:
-        document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ServescopeError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'not YAML'})") from error
+    document = read_serve_config(path)
     document["http_options"] = {**document.get("http_options", {}), "host": host}
     for application in document["applications"]:
         for deployment in application.get("deployments", []):
@@ -102,33 +100,11 @@ def scraped(prometheus: str) -> bool:
         return False  # none is there, or something else is
 
 
-def main(arguments: list[str]) -> int:
-    """Deploy and stay; with --check, tell by the exit code whether everything is RUNNING."""
-    try:
-        num_gpus = float(os.environ.get("DEMO_NUM_GPUS", "0"))
-    except ValueError:
-        raise ServescopeError(f"DEMO_NUM_GPUS: {os.environ['DEMO_NUM_GPUS']!r} is no number") from None
-    path = Path(os.environ.get("SERVE_CONFIG", Path(__file__).with_name("serve_config.yaml")))
-    document = configuration(path, "0.0.0.0", num_gpus)
-    token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    head = Head(
-        os.environ.get("RAY_DASHBOARD_ADDRESS", "http://127.0.0.1:8265"), Path(token_path) if token_path else None
-    )
-    if arguments == ["--check"]:
-        try:
-            waiting = missing(head.states(), document)
-        except httpx.HTTPError as error:
-            waiting = [f"the head does not answer ({error or type(error).__name__})"]
-        print("\n".join(waiting))
-        return 1 if waiting else 0
-    if arguments:
-        raise ServescopeError("usage: python -m demo.deploy [--check]")
-
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+def keep_deployed(
+    head: Head, document: dict[str, Any], stopped: threading.Event, *, prometheus: str | None = None
+) -> None:
+    """Deploy the config whenever the head does not know its applications, and print each change, until `stopped`."""
     told = ""
-    prometheus = os.environ.get("RAY_PROMETHEUS_HOST")
     waited = 0
     while not stopped.is_set():
         try:
@@ -148,6 +124,32 @@ def main(arguments: list[str]) -> int:
             print(line, flush=True)
             told = line
         stopped.wait(CHECK_EVERY_S)
+
+
+def main(arguments: list[str]) -> int:
+    """Deploy and stay; with --check, tell by the exit code whether everything is RUNNING."""
+    try:
+        num_gpus = float(os.environ.get("DEMO_NUM_GPUS", "0"))
+    except ValueError:
+        raise ServescopeError(f"DEMO_NUM_GPUS: {os.environ['DEMO_NUM_GPUS']!r} is no number") from None
+    document = configuration(path_from_environment(), "0.0.0.0", num_gpus)
+    address = os.environ.get("RAY_DASHBOARD_ADDRESS", f"http://{LOOPBACK}:{DEFAULT_PORTS.dashboard}")
+    token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    head = Head(address, Path(token_path) if token_path else None)
+    if arguments == ["--check"]:
+        try:
+            waiting = missing(head.states(), document)
+        except httpx.HTTPError as error:
+            waiting = [f"the head does not answer ({error or type(error).__name__})"]
+        print("\n".join(waiting))
+        return 1 if waiting else 0
+    if arguments:
+        raise ServescopeError("usage: python -m demo.deploy [--check]")
+
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    keep_deployed(head, document, stopped, prometheus=os.environ.get("RAY_PROMETHEUS_HOST"))
     return 0
 
 

@@ -15,19 +15,27 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
 
-from demo import ROOT, smoke
+from demo import ROOT
 from demo.deploy import scraped
-from demo.smoke import stack
-from demo.stack import environment
+from demo.smoke.backends import Addresses
+from demo.smoke.runner import Result, report_results, run_checks
+from demo.stack import environment, logs, serve_config
 from demo.stack.component import Component, find
-from demo.stack.components import collector, load, logs, ray, servescope
-from demo.stack.components import prometheus as prometheus_components
+from demo.stack.components.alertmanager import alertmanager
+from demo.stack.components.applications import applications
+from demo.stack.components.blackbox import blackbox
+from demo.stack.components.collector import collector, trace_files
+from demo.stack.components.exporter import exporter
+from demo.stack.components.load import LOAD_RESULT, load
+from demo.stack.components.loki import loki, loki_url
+from demo.stack.components.preview import preview
+from demo.stack.components.prometheus import prometheus
+from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -44,21 +52,21 @@ SMOKE_WITHIN_S = 60  # by the end of a run everything has had its time
 out = Console(highlight=False, soft_wrap=True)
 
 
-def prometheus(run: Run) -> Component:
+def prometheus_after_ray(run: Run) -> Component:
     """Prometheus, which has scraped Ray before anything is deployed, so that the first starts are seen."""
-    return replace(prometheus_components.prometheus(run), ready=lambda: scraped(run.prometheus_url), timeout_s=120)
+    return replace(prometheus(run), ready=lambda: scraped(run.prometheus_url), timeout_s=120)
 
 
 # What `make demo` runs, in this order; a component is one small function.
 COMPONENTS: tuple[Callable[[Run], Component], ...] = (
-    ray.ray,
-    prometheus,
-    prometheus_components.alertmanager,
-    servescope.exporter,
-    prometheus_components.blackbox,
-    ray.applications,
-    load.load,
-    servescope.preview,
+    ray,
+    prometheus_after_ray,
+    alertmanager,
+    exporter,
+    blackbox,
+    applications,
+    load,
+    preview,
 )
 
 
@@ -73,13 +81,13 @@ class Figures:
     replicas: float
 
 
-def figures(prometheus: Prometheus) -> Figures:
+def figures(client: Prometheus) -> Figures:
     """Read the live line from Prometheus, by the very expressions of the dashboards."""
     r = Reader(SETTINGS, Scope(SETTINGS.cluster_label, {"application": '=~".+"'}), window=SETTINGS.rate_window)
     errors = r.read(REQUESTS, (), status_code=f'=~"{promql.ERROR_CODES}"')
 
     def now(expression: str) -> float:
-        found = prometheus.query(expression)
+        found = client.query(expression)
         return float(found[0]["value"][1]) if found else math.nan
 
     return Figures(
@@ -91,9 +99,9 @@ def figures(prometheus: Prometheus) -> Figures:
     )
 
 
-def smoke_addresses(run: Run) -> stack.Addresses:
+def smoke_addresses(run: Run) -> Addresses:
     """Where the checks of `make smoke` find the components that run here."""
-    return stack.Addresses(
+    return Addresses(
         serve=run.serve_url,
         ray=run.dashboard_url,
         prometheus=run.prometheus_url,
@@ -101,15 +109,15 @@ def smoke_addresses(run: Run) -> stack.Addresses:
         exporter=True,
         blackbox=True,
         load=True,
-        loki=logs.url(run) if logs.loki in logs.components() else None,
-        trace_files=collector.trace_files(run) if run.traces else None,
+        loki=loki_url(run) if loki in logs.components() else None,
+        trace_files=trace_files(run) if run.traces else None,
     )
 
 
 def load_failures(run: Run) -> list[str]:
     """What the load, which has ended, did not get as it should be: a wrong reading, a timeout, another status."""
     try:
-        result = json.loads((run.directory / load.LOAD_RESULT).read_text())
+        result = json.loads((run.directory / LOAD_RESULT).read_text())
     except (OSError, ValueError):
         return ["the load has not said what it got: see logs/load.log"]
     failed = sum(result["failures"].values())
@@ -153,15 +161,20 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     started = time.monotonic()
-    config = Path(os.environ.get("SERVE_CONFIG", ROOT / "demo/serve_config.yaml"))
     directory = environment.directory_from_environment("demo")
     traces = find("otelcol") is not None
-    run = Run(directory, environment.ports_from_environment(), config, probes=True, traces=traces)
+    run = Run(
+        directory=directory,
+        ports=environment.ports_from_environment(),
+        serve_config=serve_config.path_from_environment(),
+        probes=True,
+        traces=traces,
+    )
     run = replace(run, extra_scrapes=logs.scrape_jobs(run))
-    parts = (*((collector.collector,) if traces else ()), *logs.components(), *COMPONENTS)
+    parts = (*((collector,) if traces else ()), *logs.components(), *COMPONENTS)
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
-    found: list[smoke.Result] = []
+    found: list[Result] = []
     running = None
     try:
         with Stack(run, parts, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
@@ -174,7 +187,7 @@ def main() -> int:
                 out.print()
             try:
                 if duration is not None and not complaints:
-                    found = smoke.run(smoke_addresses(run), SMOKE_WITHIN_S)
+                    found = run_checks(smoke_addresses(run), SMOKE_WITHIN_S)
                 checks = check_dashboards(run.prometheus_url, SETTINGS)
             except ServescopeError as error:
                 complaints = complaints or [str(error)]  # what has ended says more than that it does not answer
@@ -182,7 +195,7 @@ def main() -> int:
     except KeyboardInterrupt:
         out.print("\nstopped")
         return 130
-    complaints += smoke.report(found, out) if found else []
+    complaints += report_results(found, out) if found else []
     if checks:
         print_checks(checks)
     if duration is not None:
@@ -229,12 +242,12 @@ def _watch(running: Stack, started: float, duration: float | None) -> list[str]:
     waiter = threading.Thread(target=await_data, daemon=True)
     waiter.start()
     try:
-        with Prometheus(run.prometheus_url) as prometheus:
+        with Prometheus(run.prometheus_url) as client:
             while duration is None or time.monotonic() - begun < duration:
                 dead = running.dead()
                 if dead:
                     return dead
-                _print_line(figures(prometheus))
+                _print_line(figures(client))
                 time.sleep(2 if out.is_terminal else 10)
     except ServescopeError as error:
         return [str(error)]

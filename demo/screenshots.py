@@ -13,14 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from demo import ROOT, local
-from demo.stack import component, environment
+from demo.stack import environment
+from demo.stack.component import answers
 from demo.stack.run import Run
+from demo.stack.serve_config import DEFAULT_SERVE_CONFIG
 from demo.stack.supervisor import Stack
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
@@ -55,6 +57,16 @@ class Opened:
 
     page: Page
     complaints: list[str] = field(default_factory=list)
+
+    def hear(self, message: ConsoleMessage) -> None:
+        """Keep what the page reports as an error on its console."""
+        if message.type == "error":
+            self.complaints.append(message.text)
+
+    def hear_request(self, request: Request) -> None:
+        """Keep that the page asks for something outside of itself."""
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            self.complaints.append(f"asks {request.url}")
 
 
 @contextmanager
@@ -94,11 +106,11 @@ def open_page(
         page = context.new_page()
         page.set_default_timeout(60_000)
         opened = Opened(page)
-        page.on("console", lambda message: message.type == "error" and opened.complaints.append(message.text))
+        page.on("console", opened.hear)
         page.on("pageerror", lambda error: opened.complaints.append(str(error)))
         page.on("requestfailed", lambda request: opened.complaints.append(f"{request.url}: {request.failure}"))
         if offline:
-            page.on("request", lambda request: _leaves(request.url) and opened.complaints.append(f"asks {request.url}"))
+            page.on("request", opened.hear_request)
         answer = page.goto(address)
         if answer and not answer.ok:
             raise ServescopeError(f"{address}: {answer.status} {answer.text().strip()}")
@@ -107,10 +119,6 @@ def open_page(
         yield opened
     finally:
         context.close()
-
-
-def _leaves(url: str) -> bool:
-    return not url.startswith(("file:", "data:", "blob:"))
 
 
 def drawn(page: Page) -> dict[str, str]:
@@ -147,7 +155,7 @@ def shrink(path: Path) -> None:
     picture = Image.open(path).convert("RGB")
     # The most frequent colours as they are, so that grounds and areas keep theirs; the others by coverage, so that
     # those of a few thin lines stay what the legend says.
-    counted = picture.getcolors(picture.width * picture.height) or []
+    counted = cast(list[tuple[int, tuple[int, int, int]]], picture.getcolors(picture.width * picture.height))
     frequent = [color for _, color in sorted(counted, reverse=True)[:FREQUENT]]
     covering = picture.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette() or []
     palette = Image.new("P", (1, 1))
@@ -195,8 +203,10 @@ def main() -> int:
         raise ServescopeError(MISSING)
     settings = Settings()
     directory = environment.directory_from_environment("pictures")
-    run = Run(directory, environment.ports_from_environment(), ROOT / "demo/serve_config.yaml", probes=True)
-    if component.answers(f"{run.prometheus_url}/-/ready"):
+    run = Run(
+        directory=directory, ports=environment.ports_from_environment(), serve_config=DEFAULT_SERVE_CONFIG, probes=True
+    )
+    if answers(f"{run.prometheus_url}/-/ready"):
         print(f"attached to the demo at {run.prometheus_url}")
         return _take(run, settings)
     with Stack(run, local.COMPONENTS, print):

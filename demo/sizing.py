@@ -21,9 +21,12 @@ from typing import Any
 import yaml
 
 from demo import ROOT
-from demo.stack import component, environment
-from demo.stack.components import ray
+from demo.stack import environment
+from demo.stack.component import own_program
+from demo.stack.components.applications import applications
+from demo.stack.components.ray import ray
 from demo.stack.run import Run
+from demo.stack.serve_config import DEFAULT_SERVE_CONFIG, read_serve_config
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 
@@ -117,8 +120,8 @@ def main() -> int:
     directory = environment.directory_from_environment("steps")
     directory.mkdir(parents=True, exist_ok=True)
     config = directory / "one_replica.yaml"
-    config.write_text(yaml.safe_dump(one_replica_each(yaml.safe_load((ROOT / "demo/serve_config.yaml").read_text()))))
-    run = Run(directory, environment.ports_from_environment(), config)
+    config.write_text(yaml.safe_dump(one_replica_each(read_serve_config(DEFAULT_SERVE_CONFIG))))
+    run = Run(directory=directory, ports=environment.ports_from_environment(), serve_config=config)
     results = directory / "steps.json"
     results.unlink(missing_ok=True)
     started = time.monotonic()
@@ -127,10 +130,10 @@ def main() -> int:
         print(f"[{time.monotonic() - started:4.0f} s] {line}", flush=True)
 
     try:
-        with Stack(run, (ray.ray, ray.applications), say):
+        with Stack(run, (ray, applications), say):
             say("measuring")
             command = [
-                component.own_program("locust"),
+                own_program("locust"),
                 "-f",
                 str(ROOT / "demo/load/steps.py"),
                 "--headless",

@@ -73,7 +73,7 @@ SERVICE_KEYS = {
     "storage.trim_files",
     "storage.type",
     "streams_file",
-    *("windows.maxstdio"),
+    "windows.maxstdio",
 }
 BUILT_IN_MULTILINE = {"docker", "cri", "go", "java", "python", "ruby"}
 # What a filter emits beside the records it is given, under the tag that it is told.

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Not from the package demo: whoever runs `make up` has Docker and any Python, but not our environment.
 ROOT = Path(__file__).resolve().parents[1]
 OLDEST_COMPOSE = (2, 24)  # the first that can be relied on to wait for health and to merge as our files need
 UP_WITHIN_S = 900  # images are built by then; Ray and the models start

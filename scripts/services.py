@@ -1,21 +1,21 @@
-"""The table of the compose services, from the compose files themselves: `services.py --write` puts it into the README.
+"""The table of the compose services, from the compose files themselves.
 
-Without --write it prints the table. Names, ports and what each is for come from docker-compose.yml and
-docker-compose.gpu.yml, versions from .env.
+    python -m scripts.services --write    # puts it into the README; without --write it is printed
+
+Names, ports and what each is for come from docker-compose.yml and docker-compose.gpu.yml, versions from .env.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
 import yaml
 
+from demo import ROOT
 from servescope.files import write_all
 
-ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- services: made by scripts/services.py -->", "<!-- /services -->"
 
 

@@ -13,13 +13,8 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-VOICES: dict[str, Callable[[str], str]] = {
-    "plain": str,
-    "loud": str.upper,
-    "quiet": str.lower,
-    "proper": str.title,
-    "swapped": str.swapcase,
-}
+from demo.app.voices import VOICES
+
 MAX_CHARACTERS = 1000
 
 
@@ -27,7 +22,7 @@ MAX_CHARACTERS = 1000
 class Echo:
     """Says back what it is told, in a voice; `/echo/stream` does so word by word."""
 
-    @serve.multiplexed(max_num_models_per_replica=2)
+    @serve.multiplexed(max_num_models_per_replica=2)  # type: ignore[untyped-decorator]
     async def voice(self, name: str) -> Callable[[str], str]:
         """Load a voice; a real model would take longer."""
         await asyncio.sleep(0.05)
@@ -51,4 +46,5 @@ class Echo:
         """Nothing of its own that could fail."""
 
 
-app = Echo.bind()
+# mypy ignores what a decorator makes of a class.
+app = Echo.bind()  # type: ignore[attr-defined]

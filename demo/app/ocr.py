@@ -8,7 +8,7 @@ user_config, `num_gpus` in its ray_actor_options, and the CUDA build of ONNX Run
 # without the module in which their names could be looked up.
 import asyncio
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
 from servescope.tracing import instrument_fastapi, trace_batch
+
+if TYPE_CHECKING:
+    from rapidocr.utils.output import RapidOCROutput
 
 Image = np.ndarray  # height x width x 3, uint8, BGR
 
@@ -71,7 +74,8 @@ def engine(cuda: bool, side: int = 320) -> RapidOCR:
 
 def find_lines(ocr: RapidOCR, image: Image) -> list[Image]:
     """The parts of an image that hold a line of text, from the top down."""
-    found = ocr(image, use_det=True, use_cls=False, use_rec=False)
+    # The kinds of output that detection alone can end in have boxes.
+    found = cast("RapidOCROutput", ocr(image, use_det=True, use_cls=False, use_rec=False))
     if found.boxes is None:
         return []
     boxes = sorted((np.asarray(box, np.float32) for box in found.boxes), key=lambda box: float(box[:, 1].min()))
@@ -80,7 +84,11 @@ def find_lines(ocr: RapidOCR, image: Image) -> list[Image]:
 
 def read_lines(ocr: RapidOCR, lines: list[Image]) -> list[str]:
     """The text of each line, all of them in one run of the model."""
-    return list(ocr.recognize_txt(lines).txts) if lines else []
+    if not lines:
+        return []
+    texts = ocr.recognize_txt(lines).txts
+    assert texts is not None
+    return list(texts)
 
 
 class Model:
@@ -151,7 +159,7 @@ class Recogniser(Model):
 class Ingress:
     """The HTTP door."""
 
-    def __init__(self, detector: DeploymentHandle, recogniser: DeploymentHandle) -> None:
+    def __init__(self, detector: "DeploymentHandle[Any]", recogniser: "DeploymentHandle[Any]") -> None:
         self._detector = detector
         self._recogniser = recogniser
 
@@ -173,4 +181,5 @@ class Ingress:
         """The ingress has nothing of its own that could fail."""
 
 
-app = Ingress.bind(Detector.bind(), Recogniser.bind())
+# mypy ignores what a decorator makes of a class.
+app = Ingress.bind(Detector.bind(), Recogniser.bind())  # type: ignore[attr-defined]

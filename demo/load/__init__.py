@@ -1,1 +1,1 @@
-"""The demo's load, for Locust."""
+"""The demo's load, for Locust: mix is that of `make demo` and `make up`, steps that of `make steps`."""

@@ -19,9 +19,7 @@ from locust import HttpUser, LoadTestShape, between, events, tag, task
 from locust.env import Environment
 
 from demo.app import images
-
-# The second application's voices, by name; demo/app/echo.py has them too, but importing it would load Ray into locust.
-VOICES = {"plain": str, "loud": str.upper, "quiet": str.lower, "proper": str.title, "swapped": str.swapcase}
+from demo.app.voices import VOICES
 
 SEED = int(os.environ.get("SEED", "1"))
 RESULT = os.environ.get("LOAD_RESULT", "")
@@ -38,7 +36,7 @@ class Waves(LoadTestShape):
 
     def tick(self) -> tuple[int, float]:
         """How many users there should be now, and how fast they may come and go."""
-        within = self.get_run_time() % CYCLE_S
+        within = self.get_run_time() % CYCLE_S  # type: ignore[no-untyped-call]
         if BURST_S[0] <= within < BURST_S[1]:
             return BURST_USERS, 60
         low, high = WAVE_USERS
@@ -117,9 +115,11 @@ class Reader(HttpUser):
                 response.failure(f"{response.status_code} where {codes} was expected")
 
 
-@events.quitting.add_listener
 def _write_result(environment: Environment, **_: Any) -> None:
     if RESULT:
         failures = {f"{e.name}: {e.error}": e.occurrences for e in environment.stats.errors.values()}
         result = {"requests": environment.stats.total.num_requests, "failures": failures}
         Path(RESULT).write_text(json.dumps(result, indent=1) + "\n")
+
+
+events.quitting.add_listener(_write_result)

@@ -37,7 +37,7 @@ class Rising(LoadTestShape):
 
     def tick(self) -> tuple[int, float] | None:
         """The users of the present step."""
-        step = int(self.get_run_time() / STEP_S)
+        step = int(self.get_run_time() / STEP_S)  # type: ignore[no-untyped-call]
         return (USERS[step], 60) if step < len(USERS) else None
 
 
@@ -57,13 +57,11 @@ class Reader(HttpUser):
         self.client.post("/read", data=images.draw(images.words(self.chance)), timeout=60)
 
 
-@events.test_start.add_listener
 def _start(**_: Any) -> None:
     global _began
     _began = time.monotonic()
 
 
-@events.request.add_listener
 def _count(response_time: float, exception: BaseException | None, **_: Any) -> None:
     step, part = divmod((time.monotonic() - _began) / STEP_S, 1)
     if step >= len(USERS):
@@ -74,7 +72,6 @@ def _count(response_time: float, exception: BaseException | None, **_: Any) -> N
         _latencies[int(step)].append(response_time)
 
 
-@events.quitting.add_listener
 def _write(**_: Any) -> None:
     steps = []
     for index, users in enumerate(USERS):
@@ -92,3 +89,8 @@ def _write(**_: Any) -> None:
             )
     if len(steps) == len(USERS):
         Path(STEPS).write_text(json.dumps(steps, indent=1) + "\n")
+
+
+events.test_start.add_listener(_start)
+events.request.add_listener(_count)
+events.quitting.add_listener(_write)

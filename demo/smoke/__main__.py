@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from demo.smoke import report, run
-from demo.smoke.stack import addresses_from_environment
+from demo.smoke.backends import addresses_from_environment
+from demo.smoke.runner import report_results, run_checks
 from servescope.errors import ServescopeError
 
 
@@ -17,7 +17,7 @@ def main() -> int:
         within_s = float(text)
     except ValueError:
         raise ServescopeError(f"SMOKE_SECONDS: {text!r} is no number of seconds") from None
-    missing = report(run(addresses_from_environment(), within_s))
+    missing = report_results(run_checks(addresses_from_environment(), within_s))
     if missing:
         print(f"smoke: {missing[0]}", file=sys.stderr)
     return 1 if missing else 0

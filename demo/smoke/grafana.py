@@ -1,4 +1,4 @@
-"""A client of Grafana that asks its data sources as a panel does."""
+"""A client of Grafana that asks its data sources as a panel does: Prometheus by queries, the others by data frames."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from servescope.report.queries import panels_of as panels_of
 
 
 class ThroughGrafana(Prometheus):
@@ -18,6 +17,9 @@ class ThroughGrafana(Prometheus):
     def __init__(self, url: str, uid: str = "prometheus") -> None:
         super().__init__(url, trust_env=False)
         self._uid = uid
+
+    def __enter__(self) -> ThroughGrafana:
+        return self
 
     def query(self, expression: str, at: float | None = None) -> list[dict[str, Any]]:
         """An instant query, in Prometheus' shape."""
@@ -78,7 +80,7 @@ class ThroughGrafana(Prometheus):
 def frame_series(frame: dict[str, Any]) -> list[dict[str, Any]]:
     """The series in a data frame of Grafana, in Prometheus' shape: columns of times in milliseconds and of figures."""
     columns = list(zip(frame["schema"]["fields"], frame["data"]["values"], strict=True))
-    times = next((values for schema, values in columns if schema["type"] == "time"), [])
+    times: list[float] = next((values for schema, values in columns if schema["type"] == "time"), [])
     return [
         {
             "metric": schema.get("labels", {}),

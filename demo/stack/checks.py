@@ -18,10 +18,6 @@ OLDEST_PROMETHEUS = (2, 42)
 FREE_DISK_BYTES = 1 << 30  # what a day of the demo's series and Ray's logs may take
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Checks before anything starts
-
-
 def require(program: str) -> str:
     """The path of a program.
 

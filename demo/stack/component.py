@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
@@ -20,14 +20,13 @@ from demo import ROOT
 YIELDING = ("nice", "-n", "19")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Component:
     """One thing to run: `ready` tells when it is; `once` means that the command ends and its effect stays."""
 
     name: str
     command: Sequence[str]
     ready: Callable[[], bool]
-    _: KW_ONLY
     address: str = ""
     ports: Sequence[int] = ()
     env: dict[str, str] = field(default_factory=dict)
@@ -51,6 +50,12 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=2).is_success
     except httpx.HTTPError:
         return False
+
+
+def empty_folder(folder: Path) -> None:
+    """Make a folder anew, without what an earlier run left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
 
 
 def find(program: str) -> str | None:

@@ -6,10 +6,8 @@ import os
 from pathlib import Path
 
 from demo import ROOT
-from demo.stack.ports import Ports
+from demo.stack.ports import DEFAULT_PORTS, Ports
 from servescope.errors import ServescopeError
-
-DEFAULT_PORTS = Ports()
 
 
 def directory_from_environment(name: str) -> Path:

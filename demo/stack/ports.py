@@ -1,4 +1,4 @@
-"""The ports of the stack."""
+"""The ports that a stack opens, and the address on which it listens."""
 
 from __future__ import annotations
 
@@ -46,3 +46,6 @@ class Ports:
         """A set of its own: one thousand ports from `base` on, workers in the upper part."""
         names = [name for name in Ports.__dataclass_fields__ if not name.startswith("worker")]
         return Ports(**{name: base + i for i, name in enumerate(names)}, worker_min=base + 100, worker_max=base + 999)
+
+
+DEFAULT_PORTS = Ports()

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,13 @@ from demo import ROOT
 from demo.stack.ports import LOOPBACK, Ports
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Where and how one stack runs."""
 
     directory: Path
     ports: Ports
     serve_config: Path
-    _: KW_ONLY
     cluster: str = "demo"
     scrape_interval_s: int = 15
     rules: str = str(ROOT / "alerts/*.yml")

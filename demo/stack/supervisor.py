@@ -28,10 +28,6 @@ from servescope.errors import ServescopeError
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The stack
-
-
 class _Process(Executor):
     """A process that has started when its component says so."""
 
@@ -42,7 +38,7 @@ class _Process(Executor):
             stop_signal=component.stop_signal,
             envvars=component.env,
             stdin=subprocess.DEVNULL,
-            stdout=log,  # type: ignore[arg-type]
+            stdout=log,
             stderr=subprocess.STDOUT,
             cwd=str(ROOT),
         )
@@ -132,8 +128,6 @@ class Stack:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-
-    # -- inside
 
     def _check(self) -> None:
         directory = self.run.directory

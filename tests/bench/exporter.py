@@ -12,7 +12,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,8 +25,10 @@ from pathlib import Path
 
 import psutil
 
+from demo.stack.ports import LOOPBACK
 from tests.bench import sections
-from tests.support.serve_documents import generated, nodes, rest_server
+from tests.support.ray_rest_api import generated, nodes, rest_server
+from tests.support.servers import free_port
 
 DEPLOYMENTS, REPLICAS, NODES = 1000, 10_000, 1000
 POLLS = 20
@@ -41,7 +42,7 @@ PROMISE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Times in seconds; `asked` and the scrapes' starts are on the machine's monotonic clock."""
 
@@ -87,7 +88,7 @@ class _Scraper:
     """One connection for each scrape would measure the connection; Prometheus keeps its own, and so does this."""
 
     def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        self._connection = http.client.HTTPConnection(LOOPBACK, port, timeout=30)
 
     def get(self, packed: bool) -> bytes:
         encoding = "gzip" if packed else "identity"
@@ -118,9 +119,7 @@ def measure(body: bytes, *options: str) -> Measured:
     ours, theirs = Pipe()
     server = get_context("spawn").Process(target=_serve, args=(body, theirs), daemon=True)
     server.start()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with _exporter(ours.recv(), port, *options) as process:
         scraper = _Scraper(port)
         _await(scraper, 1)
@@ -144,7 +143,15 @@ def measure(body: bytes, *options: str) -> Measured:
     asked = ours.recv()
     server.join(10)
     series = sum(not line.startswith(b"#") for line in plain.splitlines())
-    return Measured(polls, asked[: len(polls)], scrapes, peak, series, len(plain), packed)
+    return Measured(
+        polls=polls,
+        asked=asked[: len(polls)],
+        scrapes=scrapes,
+        peak_bytes=peak,
+        series=series,
+        plain_bytes=len(plain),
+        packed_bytes=packed,
+    )
 
 
 def _peak_bytes(process: psutil.Process) -> int:

@@ -11,6 +11,8 @@ from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
 from types import TracebackType
 
+from demo.stack.ports import LOOPBACK
+
 TIMEOUT_S = 10
 
 
@@ -77,7 +79,7 @@ def _answer(pipe: Connection) -> None:
 
 
 def _one_after_another(port: int, until: float) -> list[float]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_S)
     latencies = []
     try:
         while (start := time.monotonic()) < until:

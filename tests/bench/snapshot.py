@@ -35,9 +35,9 @@ from servescope.pages import runbooks
 from servescope.report import preview
 from servescope.settings import Settings
 from tests.bench import sections
-from tests.support import blocks
-from tests.support.running import running
-from tests.support.serve_documents import generated, nodes
+from tests.support.backfilled_prometheus import BackfilledPrometheus
+from tests.support.ray_rest_api import generated, nodes
+from tests.support.servers import running
 
 SCRAPES = Path("tests/fixtures/metrics")
 RULES = [Path("alerts/servescope-slo.yml")]
@@ -122,7 +122,7 @@ def _multiplied(labels: dict[str, str], job: str) -> Iterator[dict[str, str]]:
             yield labels | own | {"application": "ocr", "deployment": NAMES[number]}
 
 
-def lines(found: dict[str, Metric], chance: random.Random, start: int, end: int, grown: Grown) -> Iterator[str]:
+def lines(found: dict[str, Metric], chance: random.Random, grown: Grown, *, start: int, end: int) -> Iterator[str]:
     """A part of six hours in which everything changes from scrape to scrape, as OpenMetrics text."""
     times = range(start, end, SCRAPE_S)
     begun = (start - START) // SCRAPE_S
@@ -205,20 +205,20 @@ def _opens_with(text: str) -> float:
     return min(amount * {"m": 60, "h": 3600, "d": 86400}[unit], 6 * 3600)
 
 
-def prepare(folder: Path) -> blocks.Place:
+def prepare(folder: Path) -> BackfilledPrometheus:
     """A Prometheus' folder with the six hours."""
-    place = blocks.Place(folder)
+    backfilled = BackfilledPrometheus(folder)
     found, chance, grown = scraped(), random.Random(9), Grown()
     for start in range(START, END, BLOCK_S):  # promtool reads its whole input again for each block
-        place.write(lines(found, chance, start, min(start + BLOCK_S, END), grown))
-    place.fill(RULES, START + 600, END)
-    return place
+        backfilled.backfill(lines(found, chance, grown, start=start, end=min(start + BLOCK_S, END)))
+    backfilled.backfill_rules(RULES, START + 600, END)
+    return backfilled
 
 
-def measure(place: blocks.Place, folder: Path) -> list[str]:
+def measure(backfilled: BackfilledPrometheus, folder: Path) -> list[str]:
     """Measure, write the section, and return the promises that do not hold."""
     about = sections.machine(("servescope", "plotly", "jinja2"))
-    with place.server() as url:
+    with backfilled.server() as url:
         with Prometheus(url) as prometheus:
             (counted,) = prometheus.query('count({__name__=~".+"})', END - SCRAPE_S)
             version = prometheus.version()

@@ -25,7 +25,8 @@ from pathlib import Path
 import psutil
 
 from demo.stack import component, supervisor
-from demo.stack.components import ray
+from demo.stack.components.applications import applications
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -66,7 +67,7 @@ WAYS = (OFF, SERVE_ALL, OURS_ALL)
 PAIRS = ((OURS_ALL, SERVE_ALL), (OURS_ALL, OFF), (SERVE_ALL, OFF))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """What one way cost in one round. The CPU is that of a request; the Collector's is not in Serve's."""
 
@@ -170,7 +171,13 @@ def measure(place: Place, client: LoadClient, collector: Collector) -> Sample:
     place.spans_sent += _accepted(collector) - sent
     number = len(many.latencies_s)
     serve_ms, collector_ms = (1000 * (after - before) / number for before, after in zip(begun, ended, strict=True))
-    return Sample(many.per_second, single.quantile_ms(50), single.quantile_ms(99), serve_ms, collector_ms)
+    return Sample(
+        per_second=many.per_second,
+        p50_ms=single.quantile_ms(50),
+        p99_ms=single.quantile_ms(99),
+        serve_cpu_ms=serve_ms,
+        collector_cpu_ms=collector_ms,
+    )
 
 
 def rounds(places: dict[Way, Place], client: LoadClient, collector: Collector) -> dict[Way, list[Sample]]:
@@ -230,7 +237,9 @@ def verdicts(found: dict[Way, list[Sample]], pair: tuple[Way, Way], limit: float
     return "; ".join(f"{of.title}: {verdict(cost, limit)}" for of, cost in costs(found, pair).items())
 
 
-def section(about: str, found: dict[Way, list[Sample]], recorded: dict[Way, float], away: dict[str, list[Load]]) -> str:
+def section(
+    about: str, found: dict[Way, list[Sample]], *, recorded: dict[Way, float], away: dict[str, list[Load]]
+) -> str:
     """The section of docs/benchmarks.md."""
     ways = sections.table(
         ("", *(of.title for of in (*MEASURES, COLLECTOR_CPU)), "spans of a request"),
@@ -300,7 +309,7 @@ def main() -> None:
         ports = Ports.from_base(base + PORTS_OF_A_RAY * len(WAYS))
         env = {"SAMPLE_PERCENT": "10", "DECISION_WAIT": "1s"}
         collector = running.enter_context(Collector(folder / "collector", ports.otlp_grpc, env))
-        places = start(folder, base, collector.otlp, running)
+        places = start(folder, running, base=base, otlp=collector.otlp)
         client = running.enter_context(LoadClient())
         for place in places.values():
             place.ask(client, AT_ONCE, 3 * WARM_S)
@@ -308,17 +317,17 @@ def main() -> None:
             place.count_from_here()
         found = rounds(places, client, collector)
         recorded = {way: place.spans_of_a_request() for way, place in places.items()}
-        text = section(about, found, recorded, outage(places[OURS_ALL], client, collector))
+        text = section(about, found, recorded=recorded, away=outage(places[OURS_ALL], client, collector))
         sections.write("tracing", text)
         print(text)
 
 
-def start(folder: Path, base: int, otlp: str, running: ExitStack) -> dict[Way, Place]:
+def start(folder: Path, running: ExitStack, *, base: int, otlp: str) -> dict[Way, Place]:
     """A Ray for each way, some at a time: for the most part a start is waiting."""
     stacks = {}
     for number, way in enumerate(WAYS):
-        run = _run(folder / str(number), base + PORTS_OF_A_RAY * number, way, otlp)
-        stacks[way] = Stack(run, [ray.ray, ray.applications])
+        run = _run(folder / str(number), way, base=base + PORTS_OF_A_RAY * number, otlp=otlp)
+        stacks[way] = Stack(run, [ray, applications])
     running.callback(_stop, list(stacks.values()))
     print(f"starting {len(stacks)} Rays", flush=True)
     with ThreadPoolExecutor(STARTING_AT_ONCE) as pool:
@@ -333,12 +342,12 @@ def _stop(stacks: list[Stack]) -> None:
         shutil.rmtree(stopped.run.temp_dir, ignore_errors=True)  # Serve's exporter has written there, and much
 
 
-def _run(folder: Path, base: int, way: Way, otlp: str) -> Run:
+def _run(folder: Path, way: Way, *, base: int, otlp: str) -> Run:
     p = Ports.from_base(base)
     return Run(
-        folder,
-        Ports(**{**vars(p), "worker_max": base + PORTS_OF_A_RAY - 1}),
-        CONFIG,
+        directory=folder,
+        ports=Ports(**{**vars(p), "worker_max": base + PORTS_OF_A_RAY - 1}),
+        serve_config=CONFIG,
         env=way.env | {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp},
     )
 

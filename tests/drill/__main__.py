@@ -61,10 +61,10 @@ def run_once(faults: Sequence[Fault], base: int, say: Callable[[str], None]) -> 
         applications = [app for fault in own for app in fault.apps]
         first = {app.name for fault in own if not fault.arrives for app in fault.apps if app.at_once}
         with (
-            World(design, applications, first, base, say) as place,
+            World(design, applications, first=first, base=base, say=say) as place,
             Watch(place.alertmanager_url, say) as watch,
         ):
-            trials = run_phases(own, place, watch, say)
+            trials = run_phases(own, place, watch, say=say)
             result.trials += trials
             result.false_alarms += false_alarms(trials, watch.seen())
             result.figures[name] = place.figures()
@@ -80,7 +80,7 @@ def stolen_s() -> float:
     return float(getattr(psutil.cpu_times(), "steal", 0.0))
 
 
-def run_phases(faults: Sequence[Fault], place: World, watch: Watch, say: Callable[[str], None]) -> list[Trial]:
+def run_phases(faults: Sequence[Fault], place: World, watch: Watch, *, say: Callable[[str], None]) -> list[Trial]:
     """Break what belongs to a phase side by side, heal each when all was seen or its time is up, and go on."""
     begun = time.monotonic()
     came: dict[str, float] = {}
@@ -98,24 +98,24 @@ def run_phases(faults: Sequence[Fault], place: World, watch: Watch, say: Callabl
         for number, fault in enumerate(own):
             time.sleep(STAGGER_S if number else 0)  # what starts replicas must not do so all at once
             say(f"breaks: {fault.name}: {fault.how}")
-            trial = Trial(fault, time.monotonic())
+            trial = Trial(fault=fault, broke=time.monotonic())
             trials.append(trial)
             broken.append((trial, fault.breaks(place)))
         ending = [(trial, heal) for trial, heal in broken if (trial.fault.until or trial.fault.phase) <= phase]
-        _heal_in_turn(ending, trials, watch, say)
+        _heal_in_turn(ending, trials, watch, say=say)
         broken = [pair for pair in broken if pair not in ending]
         _tidy([trial.fault for trial, _ in ending], place)
         for trial, _ in ending:
             if trial.fault.resolves_s:
                 trial.unresolved = _await_end(trial, watch)
-    _heal_in_turn(broken, trials, watch, say)  # in a part of the drill, the phase that would end it may be missing
+    _heal_in_turn(broken, trials, watch, say=say)  # in a part of the drill, the phase that would end it may be missing
     for trial in trials:
         trial.look(watch.seen())
     return trials
 
 
 def _heal_in_turn(
-    open_: Sequence[tuple[Trial, Heal]], trials: Sequence[Trial], watch: Watch, say: Callable[[str], None]
+    open_: Sequence[tuple[Trial, Heal]], trials: Sequence[Trial], watch: Watch, *, say: Callable[[str], None]
 ) -> None:
     def over(trial: Trial) -> bool:
         passed = time.monotonic() - trial.broke
@@ -159,7 +159,7 @@ def _by_status(place: World) -> str:
     return "; ".join(f"{name} {by}" for name, by in counts.items())
 
 
-def number_of(name: str, default: int, least: int, most: int) -> int:
+def number_of(name: str, default: int, *, least: int, most: int) -> int:
     """A whole number from the environment.
 
     Raises:
@@ -177,8 +177,8 @@ def main() -> int:
     if reason:
         raise ServescopeError(reason)
     faults = chosen(os.environ.get("FAULTS", ""))
-    runs = number_of("RUNS", 1, 1, 100)
-    base = number_of("PORT_BASE", DEFAULT_BASE, 1024, 64000)
+    runs = number_of("RUNS", 1, least=1, most=100)
+    base = number_of("PORT_BASE", DEFAULT_BASE, least=1024, most=64000)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     began = time.monotonic()

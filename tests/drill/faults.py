@@ -2,7 +2,7 @@
 
 A fault claims the alerts in `must` and `may`: those that name an application when it is one of its own (or any, when
 `everywhere`), those that name none for the whole cluster. An alert that fires and that no fault of its world claims is
-a false alarm. Times are those of the drill, seconds; divide the real ones by `world.SCALE`.
+a false alarm. Times are those of the drill, seconds; divide the real ones by `pace.SCALE`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tests.drill.world import App, Design, World, kill_all, scaled
+from tests.drill.design import App, Design
+from tests.drill.pace import scaled
+from tests.drill.world import World, kill_all
 
 Heal = Callable[[], object]
 
@@ -26,7 +28,7 @@ class Expect:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fault:
     """One thing that breaks. `breaks` does it and returns what heals it.
 
@@ -57,10 +59,10 @@ class Fault:
 
 
 DESIGNS = {
-    "plain": Design("plain"),
+    "plain": Design(name="plain"),
     # A head that keeps its state in Redis, and a configuration that deserves advice.
     "redis": Design(
-        "redis",
+        name="redis",
         env={"RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "10,100,500,1000,10000"},
         head_options=("--object-store-memory=80000000",),
         memory_left=6 << 30,
@@ -210,7 +212,7 @@ def kill_head_for_a_while(world: World) -> Heal:
 
 
 def app(name: str, **settings: object) -> tuple[App, ...]:
-    return (App(name, **settings),)  # type: ignore[arg-type]
+    return (App(name=name, **settings),)  # type: ignore[arg-type]
 
 
 AUTOSCALING = {
@@ -222,9 +224,9 @@ AUTOSCALING = {
 
 FAULTS = (
     Fault(
-        "nothing",
-        "nothing breaks, under steady load, for five minutes",
-        lambda world: lambda: None,
+        name="nothing",
+        how="nothing breaks, under steady load, for five minutes",
+        breaks=lambda world: lambda: None,
         must=(Expect("ServescopeWatchdog", 30),),
         apps=app("nothing"),
         phase=0,
@@ -233,9 +235,9 @@ FAULTS = (
         stays=True,
     ),
     Fault(
-        "hours-at-max",
-        "load that needs all the replicas that there may be, for more than two hours",
-        flooded("hours-at-max", 6),
+        name="hours-at-max",
+        how="load that needs all the replicas that there may be, for more than two hours",
+        breaks=flooded("hours-at-max", 6),
         must=(Expect("RayServeAtMaxReplicas", 1100),),
         may=("RayServeCappedByMaxReplicas",),
         apps=app(
@@ -249,41 +251,41 @@ FAULTS = (
         until=4,
     ),
     Fault(
-        "lost-route",
-        "deploy a configuration that has forgotten an application",
-        lose_route,
+        name="lost-route",
+        how="deploy a configuration that has forgotten an application",
+        breaks=lose_route,
         must=(Expect("RayServeRoutesGone", 90),),
         apps=app("lost-route"),
     ),
     Fault(
-        "slow-model",
-        "each request takes six seconds; the deployment gives its replicas two to finish",
-        switched("slow", "slow-model"),
+        name="slow-model",
+        how="each request takes six seconds; the deployment gives its replicas two to finish",
+        breaks=switched("slow", "slow-model"),
         must=(Expect("RayServeLatencyHigh", 120), Expect("RayServeSlowerThanGracefulShutdown", 200)),
         may=("RayServeSlowerAfterDeploy",),
         apps=app("slow-model", rate=3, graceful_shutdown_s=2),
         before_s=240,
     ),
     Fault(
-        "bad-replica",
-        "one of three replicas fails every second request, and takes half a second longer",
-        switched("one-bad", "bad-replica"),
+        name="bad-replica",
+        how="one of three replicas fails every second request, and takes half a second longer",
+        breaks=switched("one-bad", "bad-replica"),
         must=(Expect("RayServeReplicaErrorOutlier", 150), Expect("RayServeReplicaLatencyOutlier", 240)),
         may=(*FAILING, "RayServeSlowerAfterDeploy"),
         apps=app("bad-replica", replicas=3, rate=8),
     ),
     Fault(
-        "hung-requests",
-        "no request ever ends",
-        switched("hang", "hung-requests"),
+        name="hung-requests",
+        how="no request ever ends",
+        breaks=switched("hang", "hung-requests"),
         must=(Expect("RayServeRequestsHung", 150),),
         apps=app("hung-requests", rate=0.5, max_ongoing=1000),
         stays=True,
     ),
     Fault(
-        "raising-handler",
-        "the handler raises for one request in four",
-        switched("raise", "raising-handler"),
+        name="raising-handler",
+        how="the handler raises for one request in four",
+        breaks=switched("raise", "raising-handler"),
         must=(
             Expect("RayServeErrorRatioHigh", 60),
             Expect("RayServeErrorRatioElevated", 120),
@@ -294,16 +296,16 @@ FAULTS = (
         before_s=240,
     ),
     Fault(
-        "kill-replica",
-        "kill -9 one of two replicas, once; Serve replaces it, and nobody need be told",
-        kill_replica,
+        name="kill-replica",
+        how="kill -9 one of two replicas, once; Serve replaces it, and nobody need be told",
+        breaks=kill_replica,
         apps=app("kill-replica", replicas=2, rate=3),
         watch_s=60,
     ),
     Fault(
-        "slow-start",
-        "a constructor that takes more than a minute",
-        released("slow-start", "slow"),
+        name="slow-start",
+        how="a constructor that takes more than a minute",
+        breaks=released("slow-start", "slow"),
         must=(Expect("RayServeReplicaSlowStart", 150),),
         may=("RayServeReplicasMissing",),
         apps=app("slow-start", rate=0, at_once=False),
@@ -311,9 +313,9 @@ FAULTS = (
         before_s=240,
     ),
     Fault(
-        "crash-loop",
-        "each request ends the process that handles it (os._exit)",
-        switched("exit", "crash-loop"),
+        name="crash-loop",
+        how="each request ends the process that handles it (os._exit)",
+        breaks=switched("exit", "crash-loop"),
         must=(Expect("RayServeReplicaCrashLooping", 150), Expect("RayServeHealthCheckFailing", 150)),
         may=WITHOUT_REPLICAS,
         apps=app("crash-loop", rate=0.5),
@@ -322,9 +324,9 @@ FAULTS = (
         arrives=2,
     ),
     Fault(
-        "blocked-loop",
-        "the handler sleeps two seconds without await",
-        switched("block", "blocked-loop"),
+        name="blocked-loop",
+        how="the handler sleeps two seconds without await",
+        breaks=switched("block", "blocked-loop"),
         must=(Expect("RayServeEventLoopLag", 120, {"component": "replica", "loop_type": "user_code"}),),
         may=(*SLOW, "RayServeRouterWaitHigh", "RayServeQueueGrowing"),
         apps=app("blocked-loop", rate=0.4),
@@ -332,9 +334,9 @@ FAULTS = (
         arrives=2,
     ),
     Fault(
-        "burst",
-        "12 requests per second to a deployment that finishes four, with ten places in its queue",
-        flooded("burst", 12),
+        name="burst",
+        how="12 requests per second to a deployment that finishes four, with ten places in its queue",
+        breaks=flooded("burst", 12),
         must=(
             Expect("RayServeUnavailable", 60),
             Expect("RayServeBackPressure", 60),
@@ -346,9 +348,9 @@ FAULTS = (
         arrives=2,
     ),
     Fault(
-        "no-resources",
-        "deploy a version that asks for a resource that no node has",
-        released("no-resources", "", resources={"nowhere": 1}),
+        name="no-resources",
+        how="deploy a version that asks for a resource that no node has",
+        breaks=released("no-resources", "", resources={"nowhere": 1}),
         must=(
             Expect("RayServeReplicasNotPlaced", 120),
             Expect("RayServeReplicasMissing", 180),
@@ -360,9 +362,9 @@ FAULTS = (
         arrives=2,
     ),
     Fault(
-        "failing-constructor",
-        "deploy a version whose constructor raises",
-        released("failing-constructor", "raise"),
+        name="failing-constructor",
+        how="deploy a version whose constructor raises",
+        breaks=released("failing-constructor", "raise"),
         must=(
             Expect("RayServeApplicationDeployFailed", 150),
             Expect("RayServeDeploymentUnhealthy", 180),
@@ -374,9 +376,9 @@ FAULTS = (
         arrives=2,
     ),
     Fault(
-        "bad-rollout",
-        "deploy a version that is slow and fails now and then",
-        released("bad-rollout", "worse"),
+        name="bad-rollout",
+        how="deploy a version that is slow and fails now and then",
+        breaks=released("bad-rollout", "worse"),
         must=(Expect("RayServeErrorsAfterDeploy", 120), Expect("RayServeSlowerAfterDeploy", 180)),
         # Its one replica is replaced: requests wait until the new one is there.
         may=(*FAILING, *SLOW),
@@ -385,9 +387,9 @@ FAULTS = (
         phase=3,
     ),
     Fault(
-        "exit-at-start",
-        "kill -9 the only replica; from now on each new one ends while it starts",
-        exit_at_start,
+        name="exit-at-start",
+        how="kill -9 the only replica; from now on each new one ends while it starts",
+        breaks=exit_at_start,
         must=(Expect("RayServeNoReplicas", 90), Expect("RayServeApplicationUnhealthy", 90)),
         may=(*WITHOUT_REPLICAS, "RayServeReplicaCrashLooping", "RayServeReplicasNotPlaced"),
         apps=app("exit-at-start"),
@@ -395,9 +397,9 @@ FAULTS = (
         arrives=2,
     ),
     Fault(
-        "beyond-max-replicas",
-        "6.5 slow requests per second to a deployment whose two replicas, the most it may have, finish four",
-        overwhelmed("beyond-max-replicas", 6.5),
+        name="beyond-max-replicas",
+        how="6.5 slow requests per second to a deployment whose two replicas, the most it may have, finish four",
+        breaks=overwhelmed("beyond-max-replicas", 6.5),
         must=(
             Expect("RayServeQueueGrowing", 240),
             Expect("RayServeReplicasSaturated", 240),
@@ -416,9 +418,9 @@ FAULTS = (
         arrives=4,
     ),
     Fault(
-        "flapping-load",
-        "load that comes and goes, and an autoscaler without patience",
-        swing,
+        name="flapping-load",
+        how="load that comes and goes, and an autoscaler without patience",
+        breaks=swing,
         must=(Expect("RayServeScaleFlapping", 200),),
         may=("RayServeRouterWaitHigh", "RayServeReplicasMissing"),
         apps=app(
@@ -438,9 +440,9 @@ FAULTS = (
         arrives=4,
     ),
     Fault(
-        "flood",
-        "30 times the usual traffic",
-        flooded("flood", 30),
+        name="flood",
+        how="30 times the usual traffic",
+        breaks=flooded("flood", 30),
         must=(Expect("RayServeTrafficFlood", 90),),
         may=SLOW,
         apps=app("flood", replicas=1),
@@ -448,16 +450,16 @@ FAULTS = (
         arrives=4,
     ),
     Fault(
-        "stop-exporter",
-        "kill -9 servescope's exporter",
-        stop_exporter,
+        name="stop-exporter",
+        how="kill -9 servescope's exporter",
+        breaks=stop_exporter,
         must=(Expect("ServescopeExporterDown", 75),),
         phase=5,
     ),
     Fault(
-        "kill-proxy",
-        "kill -9 the second node's proxy, and take its port before it comes back",
-        kill_proxy,
+        name="kill-proxy",
+        how="kill -9 the second node's proxy, and take its port before it comes back",
+        breaks=kill_proxy,
         must=(Expect("RayServeProxyUnhealthy", 90), Expect("RayServeProbeFailing", 60)),
         may=("RayServeProxyMissing",),
         apps=app("kill-proxy", on_worker=True, rate=0.2),
@@ -465,18 +467,18 @@ FAULTS = (
         stays=True,
     ),
     Fault(
-        "full-disk",
-        "fill the second node's disk to 97 %",
-        fill_disk,
+        name="full-disk",
+        how="fill the second node's disk to 97 %",
+        breaks=fill_disk,
         must=(Expect("RayClusterDiskFilling", 75), Expect("RayClusterDiskFull", 45)),
         apps=app("full-disk", on_worker=True, rate=0.2),
         phase=6,
         stays=True,
     ),
     Fault(
-        "kill-node",
-        "kill -9 everything on the second node",
-        kill_node,
+        name="kill-node",
+        how="kill -9 everything on the second node",
+        breaks=kill_node,
         must=(Expect("RayClusterNodeLost", 90),),
         may=(
             *WITHOUT_REPLICAS,
@@ -492,18 +494,18 @@ FAULTS = (
         stays=True,
     ),
     Fault(
-        "kill-controller",
-        "kill -9 the controller each time that it comes back",
-        kill_controller,
+        name="kill-controller",
+        how="kill -9 the controller each time that it comes back",
+        breaks=kill_controller,
         must=(Expect("RayServeControllerStalled", 60),),
         # The proxy that has just been killed comes back without routes while there is no controller to tell them.
         may=("RayServeProxyMissing", "RayServeHealthzFailing"),
         phase=6,
     ),
     Fault(
-        "kill-head",
-        "kill -9 everything on the head, whose state is nowhere else",
-        kill_head,
+        name="kill-head",
+        how="kill -9 everything on the head, whose state is nowhere else",
+        breaks=kill_head,
         must=(
             Expect("RayClusterHeadGone", 45),
             Expect("RayClusterGcsGone", 45),
@@ -524,18 +526,18 @@ FAULTS = (
         phase=8,
     ),
     Fault(
-        "empty-head",
-        "a new head comes up, and nobody has deployed the applications again",
-        start_empty_head,
+        name="empty-head",
+        how="a new head comes up, and nobody has deployed the applications again",
+        breaks=start_empty_head,
         must=(Expect("RayServeHealthzFailing", 150),),
         may=("RayServeProbeFailing", "RayServeRoutesGone", *WITHOUT_CONTROLLER),
         everywhere=True,
         phase=9,
     ),
     Fault(
-        "bad-configuration",
-        "a target too near to the limit, a queue without limit, buckets without the alert's bound",
-        lambda world: lambda: None,
+        name="bad-configuration",
+        how="a target too near to the limit, a queue without limit, buckets without the alert's bound",
+        breaks=lambda world: lambda: None,
         must=(
             Expect("RayServeTargetNearLimit", 180),
             Expect("RayServeNoQueueLimit", 180),
@@ -552,9 +554,9 @@ FAULTS = (
         anywhere=("RayServeLatencyBoundMissing",),
     ),
     Fault(
-        "oom-kill",
-        "a task takes memory until Ray's memory monitor ends it",
-        switched("hog", "oom-kill"),
+        name="oom-kill",
+        how="a task takes memory until Ray's memory monitor ends it",
+        breaks=switched("hog", "oom-kill"),
         must=(Expect("RayClusterOomKills", 120),),
         # With the task Ray ends what else it chooses: it has taken the controller, and a proxy.
         may=("RayClusterMemoryHigh", "RayServeProbeFailing", *WITHOUT_CONTROLLER),
@@ -563,18 +565,18 @@ FAULTS = (
         stays=True,
     ),
     Fault(
-        "spill",
-        "a replica keeps more objects than the object store holds",
-        switched("keep", "spill"),
+        name="spill",
+        how="a replica keeps more objects than the object store holds",
+        breaks=switched("keep", "spill"),
         must=(Expect("RayClusterObjectStoreSpilling", 180),),
         apps=app("spill"),
         world="redis",
         stays=True,
     ),
     Fault(
-        "kill-head-ft",
-        "kill -9 everything on the head, whose state is in Redis, and start it again",
-        kill_head_for_a_while,
+        name="kill-head-ft",
+        how="kill -9 everything on the head, whose state is in Redis, and start it again",
+        breaks=kill_head_for_a_while,
         must=(
             Expect("RayClusterGcsGone", 60),
             Expect("RayClusterHeadGone", 60),

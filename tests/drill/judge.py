@@ -12,7 +12,7 @@ from tests.drill.watch import Seen
 ALWAYS = ("ServescopeWatchdog",)  # it fires because nothing is wrong
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Trial:
     """One fault in one run. `broke` is when (monotonic seconds); `detected` maps each expected alert to seconds."""
 

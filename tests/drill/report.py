@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from servescope.rules import alerts
-from tests.drill import world
+from tests.drill import pace
 from tests.drill.judge import ALWAYS, Trial, median_detection_s
 
 
@@ -33,16 +33,16 @@ def page(results: Sequence[Result], command: str, whole: bool) -> str:
     expected = sum(len(trial.fault.must) for trial in trials)
     missed = sum(len(trial.missed) for trial in trials)
     wrong = sum(len(result.false_alarms) for result in results)
-    interval = world.SETTINGS.scrape_interval_s / world.SCALE
+    interval = pace.SETTINGS.scrape_interval_s / pace.SCALE
     lines = [
         "# The drill",
         "",
         f"Written by `{command}`{'' if whole else ', a part of the drill'}; do not edit. A live Ray Serve on two nodes "
         "is broken in each of these ways, while a real Prometheus with the very rules of `alerts/` and a real "
         "Alertmanager watch. Every duration (ranges, offsets, `for`, scrape and evaluation interval, staleness, Ray's "
-        f"report intervals) is divided by {world.SCALE:g}, so Prometheus scrapes every {interval:g} s and five minutes "
-        f"are {300 / world.SCALE:g} s; the expressions are the same, and so are the thresholds, except that a start "
-        f"counts as slow from {world.SETTINGS.slow_start_ms / 1000:g} s on. Times are seconds of the drill, from the "
+        f"report intervals) is divided by {pace.SCALE:g}, so Prometheus scrapes every {interval:g} s and five minutes "
+        f"are {300 / pace.SCALE:g} s; the expressions are the same, and so are the thresholds, except that a start "
+        f"counts as slow from {pace.SETTINGS.slow_start_ms / 1000:g} s on. Times are seconds of the drill, from the "
         "fault to the alert at Alertmanager; multiply by the factor for the real ones.",
         "",
         f"Runs: {len(results)}, {' and '.join(f'{result.minutes:.0f}' for result in results)} minutes. Expected alerts "
@@ -74,7 +74,7 @@ def page(results: Sequence[Result], command: str, whole: bool) -> str:
     ]
     lines += ["", "## Alerts without a drill", "", "A promtool test carries each of these.", ""]
     lines += ["| alert | why none is possible here |", "|---|---|"]
-    lines += [f"| {a.name} | {a.no_drill} |" for a in alerts.all_alerts(world.SETTINGS) if a.no_drill]
+    lines += [f"| {a.name} | {a.no_drill} |" for a in alerts.all_alerts(pace.SETTINGS) if a.no_drill]
     return "\n".join(lines) + "\n"
 
 

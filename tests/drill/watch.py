@@ -12,7 +12,7 @@ import httpx
 HIDDEN = ("alertname", "severity", "ray_io_cluster")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Seen:
     """One alert with one set of labels: when it came, and when it was last there (monotonic seconds)."""
 
@@ -73,7 +73,7 @@ class Watch:
         now = {frozenset(labels.items()): labels for labels in alerts}
         with self._lock:
             for key, labels in now.items():
-                seen = self._seen.setdefault(key, Seen(labels["alertname"], labels, at, at))
+                seen = self._seen.setdefault(key, Seen(alert=labels["alertname"], labels=labels, first=at, last=at))
                 if key not in self._now:
                     seen.begun.append(at)
                     self._say(f"fires: {seen}")

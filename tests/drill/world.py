@@ -15,8 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,112 +25,31 @@ import psutil
 import yaml
 
 from demo import ROOT
-from demo.stack import component, serve_config
-from demo.stack.component import Component
-from demo.stack.components import prometheus, ray, servescope
+from demo.stack.component import Component, answers
+from demo.stack.components.alertmanager import alertmanager
+from demo.stack.components.exporter import exporter
+from demo.stack.components.prometheus import prometheus, prometheus_config
+from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK, Ports
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope import generate
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from servescope.settings import Settings
 from tests.drill import SWITCHES
+from tests.drill.design import App, Design
 from tests.drill.load import Load
+from tests.drill.pace import SCALE, SETTINGS, USUAL_NICE, memory_threshold, ray_environment, scaled
 
-SCALE = 7.5  # divides every duration: 15 s between scrapes are 2 s, five minutes are 40 s
-SETTINGS = Settings(
-    slow_start_ms=60_000,  # a bucket bound that no healthy start reaches, however busy the cores
-)
 HEAD_IP, WORKER_IP = "10.77.0.1", "10.77.0.2"
 WORKER_DISK = "1g"
 READY_WITHIN_S = 300
 NODE_TRIES = 3
 # The priority of what watches: what it has fifteen seconds for outside must be done in two here, beside the load.
 WATCHING_NICE = -10
-USUAL_NICE = 0
 SETTLED_WITHIN_S = 180
 CALM_RATE = 0.2  # requests per second
-
-
-@dataclass(frozen=True)
-class App:
-    """An application of one deployment. It takes the default for whatever the drill does not need to choose."""
-
-    name: str
-    rate: float = 1.0
-    work_s: float = 0.0
-    replicas: int = 1
-    autoscaling: Mapping[str, Any] | None = None
-    max_ongoing: int = 100
-    max_queued: int = 500
-    graceful_shutdown_s: float = 20
-    resources: Mapping[str, float] = field(default_factory=dict)
-    start: str = ""
-    at_once: bool = True  # deployed before its fault, or only by it
-    on_worker: bool = False  # its replicas and its traffic are on the second node
-
-    def config(self) -> dict[str, Any]:
-        """The application as it stands in a Serve config file."""
-        size = {"autoscaling_config": dict(self.autoscaling)} if self.autoscaling else {"num_replicas": self.replicas}
-        resources = {**self.resources, **({"second": 0.01} if self.on_worker else {})}
-        deployment = {
-            "name": "Service",
-            **size,
-            "max_ongoing_requests": self.max_ongoing,
-            "max_queued_requests": self.max_queued,
-            "graceful_shutdown_timeout_s": self.graceful_shutdown_s,
-            "health_check_period_s": round(10 / SCALE, 2),
-            "ray_actor_options": {"num_cpus": 0 if self.on_worker else 0.1, "resources": resources},
-        }
-        return {
-            "name": self.name,
-            "route_prefix": f"/{self.name}",
-            "import_path": "tests.drill.apps:build",
-            "args": {"name": self.name, "work_s": self.work_s, "start": self.start},
-            "deployments": [deployment],
-        }
-
-
-@dataclass(frozen=True)
-class Design:
-    """How a world differs from the plain one; `env` is for every process of Ray's."""
-
-    name: str
-    env: Mapping[str, str] = field(default_factory=dict)
-    head_options: tuple[str, ...] = ()
-    fault_tolerant: bool = False
-    memory_left: int = 0  # bytes above what is in use now at which Ray kills for memory; 0 leaves Ray's 95 %
-
-
-def scaled(seconds: float, scale: float = SCALE) -> float:
-    """A duration of the real world in this one, seconds."""
-    return seconds / scale
-
-
-def ray_environment(scale: float = SCALE) -> dict[str, str]:
-    """Ray's own intervals, shortened by the same factor."""
-    ten, five, thirty = (scaled(seconds, scale) for seconds in (10, 5, 30))
-    return {
-        "RAY_metrics_report_interval_ms": str(round(1000 * ten)),
-        "REPORTER_UPDATE_INTERVAL_MS": str(round(1000 * ten)),
-        "RAY_worker_niceness": str(USUAL_NICE),  # on top of the raylet's
-        "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": f"{ten:.3f}",
-        "RAY_SERVE_REPLICA_UTILIZATION_REPORT_INTERVAL_S": f"{ten:.3f}",
-        "RAY_SERVE_REPLICA_MAX_PROCESSING_LATENCY_REPORT_INTERVAL_S": f"{ten:.3f}",
-        "RAY_SERVE_EVENT_LOOP_MONITORING_INTERVAL_S": f"{five:.3f}",
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": f"{ten:.3f}",
-        "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": f"{thirty:.3f}",
-        # Fewer buckets, with every bound that an alert reads: the node agent renders each of them at every scrape.
-        "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS": "5,20,50,100,200,500,1000,2000,5000,10000,60000",
-    }
-
-
-def memory_threshold(left: int) -> dict[str, str]:
-    """Let Ray's memory monitor act when so many bytes more are in use than now."""
-    memory = psutil.virtual_memory()
-    share = min(0.95, (memory.total - memory.available + left) / memory.total)
-    return {"RAY_memory_usage_threshold": f"{share:.3f}"}
 
 
 def impossible() -> str:
@@ -146,7 +65,7 @@ class World:
     """A running world; a context manager, which leaves nothing behind."""
 
     def __init__(
-        self, design: Design, applications: list[App], first: set[str], base: int, say: Callable[[str], None]
+        self, design: Design, applications: list[App], *, first: set[str], base: int, say: Callable[[str], None]
     ) -> None:
         self.design = design
         self.say = say
@@ -172,7 +91,14 @@ class World:
         }
         rules = directory / "rules.yml"
         rules.write_text(generate.rule_files(SETTINGS, [], SCALE)[Path("servescope-alerts.yml")])
-        self.run = Run(directory, Ports.from_base(base), ROOT, cluster="drill", rules=str(rules), env=env)
+        self.run = Run(
+            directory=directory,
+            ports=Ports.from_base(base),
+            serve_config=ROOT,
+            cluster="drill",
+            rules=str(rules),
+            env=env,
+        )
         self.alertmanager_url = f"http://{LOOPBACK}:{self.run.ports.alertmanager}"
         self._parts: dict[str, Stack] = {}
         self._closing = contextlib.ExitStack()
@@ -245,7 +171,7 @@ class World:
         self.start(name, factories[name], NODE_TRIES)
 
     def _head(self, run: Run) -> Component:
-        component = ray.ray(run)
+        component = ray(run)
         command = [*component.command, f"--node-ip-address={HEAD_IP}", *self.design.head_options]
         redis = {"RAY_REDIS_ADDRESS": f"{HEAD_IP}:{self.redis_port}"} if self.design.fault_tolerant else {}
         metrics = f"http://{HEAD_IP}:{run.ports.metrics}/metrics"
@@ -253,7 +179,7 @@ class World:
             component,
             command=ahead(command),
             env={**component.env, **redis},
-            ready=lambda: component.ready() and component.answers(metrics),
+            ready=lambda: component.ready() and answers(metrics),
         )
 
     def _worker(self, run: Run) -> Component:
@@ -301,9 +227,9 @@ class World:
                 return False
             # A node that has just come has no address until its agent has reported.
             alive = {node.get("ip") for node in nodes if node["raylet"].get("state") == "ALIVE"}
-            return WORKER_IP in alive and component.answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
+            return WORKER_IP in alive and answers(f"http://{WORKER_IP}:{run.ports.metrics}/metrics")
 
-        return Component("worker", ahead(command), ready, env=env, timeout_s=180)
+        return Component(name="worker", command=ahead(command), ready=ready, env=env, timeout_s=180)
 
     def _redis(self, run: Run) -> Component:
         address = ["-h", HEAD_IP, "-p", str(self.redis_port)]
@@ -326,10 +252,10 @@ class World:
         def ready() -> bool:
             return subprocess.run(["redis-cli", *address, "ping"], capture_output=True, check=False).returncode == 0
 
-        return Component("redis", command, ready)
+        return Component(name="redis", command=command, ready=ready)
 
     def _exporter(self, run: Run) -> Component:
-        component = servescope.exporter(run)
+        component = exporter(run)
         command = [part for part in component.command if not part.startswith("--interval")]
         return replace(component, command=ahead([*command, f"--interval={max(1, scaled(10)):.2f}"]))
 
@@ -342,15 +268,18 @@ class World:
         address = f"{LOOPBACK}:{self.blackbox_port}"
         command = ["prometheus-blackbox-exporter", f"--config.file={config}", f"--web.listen-address={address}"]
         return Component(
-            "blackbox", ahead(command), lambda: component.answers(f"http://{address}/-/healthy"), prepare=prepare
+            name="blackbox",
+            command=ahead(command),
+            ready=lambda: answers(f"http://{address}/-/healthy"),
+            prepare=prepare,
         )
 
     def _alertmanager(self, run: Run) -> Component:
-        component = prometheus.alertmanager(run)
+        component = alertmanager(run)
         return replace(component, command=ahead(component.command))
 
     def _prometheus(self, run: Run) -> Component:
-        component = prometheus.prometheus(run)
+        component = prometheus(run)
         config = run.directory / "prometheus.yml"
 
         def prepare() -> None:
@@ -367,7 +296,7 @@ class World:
 
     def prometheus_config(self, run: Run) -> dict[str, Any]:
         """The demo's configuration at this world's pace, with probes of every node's proxy."""
-        config = prometheus.prometheus_config(run)
+        config = prometheus_config(run)
         interval = f"{round(1000 * scaled(SETTINGS.scrape_interval_s))}ms"
         config["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         ray = config["scrape_configs"][0]
@@ -472,7 +401,7 @@ class World:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                states = {name: a["status"] for name, a in serve_config.serve_applications(self.run).items()}
+                states = {name: a["status"] for name, a in serve_applications(self.run).items()}
             except httpx.HTTPError as error:
                 states = {"Serve": f"{type(error).__name__}"}
             if set(states) == self.present and set(states.values()) <= {"RUNNING"}:
@@ -497,7 +426,7 @@ class World:
 
     def replica_pids(self, name: str) -> list[int]:
         """The processes of an application's running replicas."""
-        deployment = serve_config.serve_applications(self.run)[name]["deployments"]["Service"]
+        deployment = serve_applications(self.run)[name]["deployments"]["Service"]
         return [replica["pid"] for replica in deployment["replicas"] if replica["state"] == "RUNNING"]
 
     def processes(self, title: str) -> list[psutil.Process]:
@@ -532,7 +461,7 @@ class World:
         self.await_running(SETTLED_WITHIN_S)
 
     def _serves(self, name: str) -> bool:
-        application = serve_config.serve_applications(self.run).get(name, {})
+        application = serve_applications(self.run).get(name, {})
         return application.get("status") == "RUNNING"
 
     def arrive(self, names: Iterable[str]) -> None:

@@ -1,0 +1,1 @@
+"""Tests against a live Ray Serve and a live Prometheus."""

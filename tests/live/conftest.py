@@ -12,10 +12,16 @@ import httpx
 import pytest
 import yaml
 
-from demo.stack import component, serve_config
-from demo.stack.components import collector, prometheus, ray, servescope
+from demo.stack import component
+from demo.stack.components.alertmanager import alertmanager
+from demo.stack.components.applications import applications
+from demo.stack.components.collector import collector
+from demo.stack.components.exporter import exporter
+from demo.stack.components.prometheus import prometheus
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope.clients.prometheus import Prometheus
 from servescope.files import write_all
@@ -61,9 +67,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     write_all(rules)
     rule_pattern = str(directory / "rules/*.yml")
     return Run(
-        directory,
-        PORTS,
-        HERE / "serve_config.yaml",
+        directory=directory,
+        ports=PORTS,
+        serve_config=HERE / "serve_config.yaml",
         cluster="test",
         rules=rule_pattern,
         ray=ray_folder(),
@@ -81,12 +87,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def stack(run: Run) -> Iterator[Stack]:
     """Ray, the test application, Prometheus with our rules, Alertmanager, the state exporter, and the Collector."""
     parts = [
-        *((collector.collector,) if TRACES else ()),
-        ray.ray,
-        prometheus.prometheus,
-        prometheus.alertmanager,
-        servescope.exporter,
-        ray.applications,
+        *((collector,) if TRACES else ()),
+        ray,
+        prometheus,
+        alertmanager,
+        exporter,
+        applications,
     ]
     with Stack(run, parts, print) as started:
         yield started
@@ -119,7 +125,7 @@ def traffic_done(stack: Stack, traffic: Background) -> Run:
     run = stack.run
 
     def replicas(deployment: str) -> int:
-        found = serve_config.serve_applications(run)["main"]["deployments"][deployment]["replicas"]
+        found = serve_applications(run)["main"]["deployments"][deployment]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in found)
 
     assert httpx.get(f"{run.serve_url}/crash", timeout=60).status_code == 500

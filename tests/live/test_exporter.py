@@ -16,8 +16,8 @@ import httpx
 import pytest
 import yaml
 
-from demo.stack import serve_config
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope.catalog import METRICS
 from servescope.clients.prometheus import Prometheus
@@ -81,7 +81,7 @@ def deploy(run: Run, file: Path) -> None:
     wanted = {application["name"]: "RUNNING" for application in yaml.safe_load(file.read_text())["applications"]}
 
     def states() -> dict[str, str]:
-        return {name: told["status"] for name, told in serve_config.serve_applications(run).items()}
+        return {name: told["status"] for name, told in serve_applications(run).items()}
 
     wait_for(lambda: states() == wanted, 90, lambda: f"applications are {states()}")
 
@@ -211,7 +211,7 @@ def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
         return int(found[0]["value"][1]) if found else None
 
     def target() -> int:
-        told = serve_config.serve_applications(run)["narrow"]["deployments"]["Narrow"]["target_num_replicas"]
+        told = serve_applications(run)["narrow"]["deployments"]["Narrow"]["target_num_replicas"]
         return int(told)
 
     wait_for(lambda: why() == capacity.AT_REST, 60, lambda: f"before the load it says {why()}")

@@ -18,12 +18,14 @@ import yaml
 
 from demo import ROOT, deploy
 from demo.app import images
-from demo.stack import serve_config
 from demo.stack.component import Component
-from demo.stack.components import prometheus as prometheus_components
-from demo.stack.components import ray, servescope
+from demo.stack.components import prometheus as prometheus_component
+from demo.stack.components.applications import applications
+from demo.stack.components.exporter import exporter
+from demo.stack.components.ray import ray
 from demo.stack.ports import LOOPBACK, Ports
 from demo.stack.run import Run
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope import catalog, generate
 from servescope.clients.prometheus import Prometheus
@@ -33,7 +35,7 @@ from servescope.grafana.templating import Interpolation
 from servescope.promql import METHOD
 from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.settings import Settings
-from tests.drill import world
+from tests.drill import pace
 from tests.live.versions import ray_folder
 from tests.support.waiting import wait_for
 
@@ -54,18 +56,18 @@ def smi(*fields: str, of: str = "gpu") -> list[dict[str, str]]:
 
 
 def paced_prometheus(run: Run) -> Component:
-    component = prometheus_components.prometheus(run)
+    component = prometheus_component.prometheus(run)
     config = run.directory / "prometheus.yml"
 
     def prepare() -> None:
         assert component.prepare is not None
         component.prepare()
-        interval = f"{world.scaled(SETTINGS.scrape_interval_s, SCALE) * 1000:.0f}ms"
-        document = prometheus_components.prometheus_config(run)
+        interval = f"{pace.scaled(SETTINGS.scrape_interval_s, SCALE) * 1000:.0f}ms"
+        document = prometheus_component.prometheus_config(run)
         document["global"] = {"scrape_interval": interval, "evaluation_interval": interval, "scrape_timeout": interval}
         config.write_text(yaml.safe_dump(document, sort_keys=False))
 
-    lookback = f"--query.lookback-delta={world.scaled(300, SCALE):g}s"
+    lookback = f"--query.lookback-delta={pace.scaled(300, SCALE):g}s"
     return replace(component, command=[*component.command, lookback], prepare=prepare)
 
 
@@ -84,20 +86,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(document))
     return Run(
-        directory,
-        Ports.from_base(27000),
-        config,
+        directory=directory,
+        ports=Ports.from_base(27000),
+        serve_config=config,
         cluster="gpu",
         rules=str(rules),
         ray=ray_folder(),
-        env=world.ray_environment(SCALE),
+        env=pace.ray_environment(SCALE),
         gpus=len(smi("index")),
     )
 
 
 @pytest.fixture(scope="module")
 def stack(run: Run) -> Iterator[Stack]:
-    parts = [ray.ray, ray.applications, servescope.exporter, paced_prometheus]
+    parts = [ray, applications, exporter, paced_prometheus]
     with Stack(run, parts, print) as started:
         yield started
 
@@ -185,7 +187,7 @@ def test_names_memory_power_and_heat_are_what_nvidia_smi_says(prometheus: Promet
 
 def test_the_alert_of_full_memory_fires_above_its_bound_only(prometheus: Prometheus, run: Run) -> None:
     full = "ray_node_gram_used / (ray_node_gram_used + ray_node_gram_available)"
-    waits_s = world.scaled(600, SCALE)
+    waits_s = pace.scaled(600, SCALE)
     tell(run, fill=SETTINGS.gpu_memory_ratio - 0.01)
     wait_for(lambda: value(prometheus, f"max({full})") > SETTINGS.gpu_memory_ratio - 0.015, 30, lambda: "not filled")
     held = f"min_over_time(max({full})[{1.5 * waits_s:g}s:1s]) > {SETTINGS.gpu_memory_ratio - 0.015}"
@@ -198,7 +200,7 @@ def test_the_alert_of_full_memory_fires_above_its_bound_only(prometheus: Prometh
 
 
 def test_idle_gpus_are_told_only_while_they_are_idle_and_reserved(prometheus: Prometheus, run: Run) -> None:
-    idle_s = world.scaled(4500, SCALE)  # no work in 15 minutes, for an hour
+    idle_s = pace.scaled(4500, SCALE)  # no work in 15 minutes, for an hour
     wait_for(lambda: "RayGpuIdleReserved" in firing(prometheus), 1.3 * idle_s, lambda: f"{firing(prometheus)}")
     with busy(run, 10):
         wait_for(
@@ -237,7 +239,7 @@ def test_the_demo_reads_text_on_the_gpu(prometheus: Prometheus, run: Run) -> Non
         response = httpx.post(f"{run.serve_url}/read", content=images.draw(lines), timeout=60)
         assert response.status_code == 200, response.text
         assert images.same_text(response.json()["lines"], lines)
-    deployments = serve_config.serve_applications(run)["ocr"]["deployments"]
+    deployments = serve_applications(run)["ocr"]["deployments"]
     pids = {r["pid"] for name in deploy.MODELS for r in deployments[name]["replicas"] if r["state"] == "RUNNING"}
     assert len(pids) == 2
     assert pids <= {int(process["pid"]) for process in smi("pid", of="compute-apps")}

@@ -23,9 +23,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from demo.stack.component import find
 from tests.drill.logs import faults
-from tests.drill.logs.faults import Place, Writer, after_kills, bound, breaches, settle
-from tests.support.log_agents import (
+from tests.drill.logs.agents import Place, Writer, place_below
+from tests.drill.logs.bounds import after_kills, bound, breaches
+from tests.drill.logs.faults import settle
+from tests.support.log_cases import (
     FIXTURES,
     HAPROXY_LINE,
     cases,
@@ -35,7 +38,7 @@ from tests.support.log_agents import (
     session_of,
     write_cases,
 )
-from tests.support.running import free_port
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 KINDS = ("fluent-bit", "fluent-bit-otlp", "otelcol")
@@ -53,7 +56,7 @@ SECRETS_SESSION, TEXT_SESSION, JSON_SESSION = (f"session_2026-02-0{day}_00-00-00
 
 def needs(kind: str) -> None:
     program = "otelcol" if kind == "otelcol" else "fluent-bit"
-    if faults.find(program) is None:
+    if find(program) is None:
         pytest.skip(f"{program} is neither on the PATH nor below .tools/: see docs/logs.md for where to get it")
 
 
@@ -61,7 +64,7 @@ def needs(kind: str) -> None:
 def place() -> Iterator[Place]:
     with tempfile.TemporaryDirectory(prefix="servescope-logs-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)  # pytest's own are shut to the agents that run as another user
-        with faults.place(Path(directory) / "place") as made:
+        with place_below(Path(directory) / "place") as made:
             yield made
 
 
@@ -69,7 +72,7 @@ def place() -> Iterator[Place]:
 def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
     """What one agent sends of the cases, the secrets and the fixtures' real logs, by session."""
     needs(request.param)
-    with faults.place(tmp_path_factory.mktemp("agents") / "place") as place:
+    with place_below(tmp_path_factory.mktemp("agents") / "place") as place:
         table = cases()
         write_cases(table, place.tmp)
         secrets = place.tmp / SECRETS_SESSION / "logs/serve/proxy_192.0.2.2.log"

@@ -16,13 +16,14 @@ import pytest
 from typer.testing import CliRunner
 
 from demo import ROOT
+from demo.stack.component import find
 from servescope.cli import app
 from servescope.dashboards import all_dashboards
 from servescope.grafana.templating import Interpolation
 from servescope.settings import Settings
-from tests.drill.logs import faults
-from tests.support import blocks
-from tests.support.running import free_port
+from tests.drill.logs.agents import place_below
+from tests.support.backfilled_prometheus import BackfilledPrometheus
+from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
 REQUEST = "6fb59f3a-d471-4f5e-b0d2-0a50e8b47086"
@@ -79,7 +80,7 @@ def write_logs(logs: Path) -> None:
 @pytest.fixture(params=["fluent-bit", "otelcol"])
 def loki(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Client]:
     """A Loki that one of the agents has filled."""
-    missing = [program for program in ("loki", request.param) if faults.find(program) is None]
+    missing = [program for program in ("loki", request.param) if find(program) is None]
     if missing:
         pytest.skip(f"neither on the PATH nor below .tools/: {', '.join(missing)}; see docs/logs.md")
     port = free_port()
@@ -90,12 +91,12 @@ def loki(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[httpx.Clien
         "LOKI_GRPC_PORT": str(free_port()),
     }
     (tmp_path / "loki").mkdir()
-    command = [str(faults.find("loki")), f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"]
+    command = [str(find("loki")), f"-config.file={ROOT / 'loki/loki.yml'}", "-config.expand-env=true"]
     with (
         (tmp_path / "loki.log").open("w") as log,
         subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-        faults.place(tmp_path / "place") as place,
+        place_below(tmp_path / "place") as place,
     ):
         try:
 
@@ -172,7 +173,7 @@ def test_the_snapshot_holds_the_lines_of_a_request(loki, tmp_path):
     output = tmp_path / "incident.html"
     asks = ("--loki", str(loki.base_url), "--loki-query", f'{EVERYTHING} | request_id="{REQUEST}"')
     (tmp_path / "prometheus").mkdir()
-    with blocks.Place(tmp_path / "prometheus").server() as prometheus:
+    with BackfilledPrometheus(tmp_path / "prometheus").server() as prometheus:
         result = CliRunner().invoke(app, ["snapshot", "-p", prometheus, "-d", "slo", *asks, "-o", str(output)])
     assert result.exit_code == 0, result.exception
     _, _, logs = output.read_text().partition('id="logs"')

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from demo.stack import component
-from demo.stack.components import ray
+from demo.stack.components.applications import applications
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -87,9 +88,9 @@ class SteadyLoad:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return Run(
-        tmp_path_factory.mktemp("outage"),
-        PORTS,
-        Path(__file__).parent / "outage_config.yaml",
+        directory=tmp_path_factory.mktemp("outage"),
+        ports=PORTS,
+        serve_config=Path(__file__).parent / "outage_config.yaml",
         ray=ray_folder(),
         traces=True,
     )
@@ -103,7 +104,7 @@ def collector(run):
 
 @pytest.fixture(scope="module")
 def serve(run, collector):
-    with Stack(run, [ray.ray, ray.applications], print):
+    with Stack(run, [ray, applications], print):
         yield run.serve_url
 
 

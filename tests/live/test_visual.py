@@ -20,7 +20,7 @@ from servescope.report.check import check_board
 from servescope.report.queries import Window
 from servescope.settings import Settings
 from tests.live.traffic import Background
-from tests.support import browsing
+from tests.support import printed_page
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
@@ -112,10 +112,10 @@ def test_a_page_prints_what_nobody_has_scrolled_to_and_fits_a_phone(uid: str, ad
         page.evaluate("window.fillAll()")
         plots = page.locator(".plot").count()
         closed = page.locator("details.row:not([open])").count()
-        assert browsing.before_print(page) == {"theme": "light", "drawn": plots, "closed": 0, "too_wide": 0}
+        assert printed_page.before_print(page) == {"theme": "light", "drawn": plots, "closed": 0, "too_wide": 0}
         assert page.locator("nav").is_hidden()
-        browsing.after_print(page)
-        assert browsing.theme(page) == "dark"
+        printed_page.after_print(page)
+        assert printed_page.theme(page) == "dark"
         assert page.locator("details.row:not([open])").count() == closed
         page.evaluate("window.drawAll()")
         assert page.evaluate("document.documentElement.scrollWidth") <= screenshots.PHONE_WIDTH

@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from demo.stack.run import Run
-from demo.stack.serve_config import serve_applications
+from demo.stack.serve_api import serve_applications
 from demo.stack.supervisor import Stack
 from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
-from tests.support.leftovers import listening, run_demo
+from tests.support.demo_process import listening, run_demo
 
 BASE = 22000
 # What a Ray consists of; workers come and go.

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from demo.stack.components import ray, servescope
+from demo.stack.components.applications import applications
+from demo.stack.components.exporter import exporter
+from demo.stack.components.ray import ray
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -34,8 +36,8 @@ def alone(tmp_path: Path) -> Iterator[Stack]:
     """A head with one small application, and the exporter."""
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG)
-    run = Run(tmp_path, Ports.from_base(22000), config, ray=ray_folder())
-    with Stack(run, [ray.ray, servescope.exporter, ray.applications], print) as started:
+    run = Run(directory=tmp_path, ports=Ports.from_base(22000), serve_config=config, ray=ray_folder())
+    with Stack(run, [ray, exporter, applications], print) as started:
         yield started
 
 

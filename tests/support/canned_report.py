@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from servescope.clients.model import LogRecord, TraceSummary
 from servescope.grafana.templating import Interpolation
 from servescope.report import views
@@ -18,7 +20,7 @@ def answer(ref: str, *series: tuple[dict[str, str], list[float]], legend: str = 
     return TargetAnswer(ref=ref, expression="x", legend=legend, series=points)
 
 
-def panel(kind: str, answers: list[TargetAnswer], **model) -> View:
+def panel(kind: str, answers: list[TargetAnswer], **model: Any) -> View:
     base = {"type": kind, "title": "P", "description": "D", "gridPos": {"w": 8, "h": 8}, "options": {}}
     return views.view(base | model, answers, WINDOW, scope=SCOPE, identity="p")
 

@@ -1,4 +1,4 @@
-"""The compose files as Compose itself understands them, and where else a service or a port is named."""
+"""For what is said of the compose files: the files as Compose itself understands them, and the pins of .env."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invented series of deployments, and figures of one deployment that promtool computes from them."""
+"""For expressions about one deployment: invented series of it, and the figures that promtool computes from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support import promtool
 
 Series = dict[str, str]
 
-D = '{application="a", deployment="d"}'
+LABELS = '{application="a", deployment="d"}'
 STEPS = 481  # of 15 s in two hours
 
 
@@ -33,7 +33,9 @@ def config(deployment: str = "d", **figures: float) -> Series:
     return found
 
 
-def evaluate(folder: Path, given: Series, expected: Mapping[tuple[str, str], float | None], *, labels: str = D) -> None:
+def evaluate(
+    folder: Path, given: Series, expected: Mapping[tuple[str, str], float | None], *, labels: str = LABELS
+) -> None:
     """Expressions at times, each with the one figure that it gives, or none; six digits after the point."""
     told: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for (expression, at), value in expected.items():

@@ -1,4 +1,4 @@
-"""Read the documentation as a Markdown parser sees it: links, anchors, code, plain text."""
+"""For the documentation: a page as a Markdown parser sees it, with its links, anchors, code and plain text."""
 
 from __future__ import annotations
 

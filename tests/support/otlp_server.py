@@ -1,4 +1,4 @@
-"""A small OTLP/HTTP endpoint that answers as it is told: for what a Collector in trouble does to the exporter."""
+"""For the exporter of spans: an OTLP/HTTP endpoint that answers like a Collector in trouble, and keeps the spans."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from types import TracebackType
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from demo.stack.ports import LOOPBACK
 
 
 class OtlpServer:
@@ -36,7 +38,7 @@ class OtlpServer:
             def log_message(self, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server = ThreadingHTTPServer((LOOPBACK, port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

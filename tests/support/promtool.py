@@ -1,4 +1,4 @@
-"""Run promtool, the judge of what PromQL and rule files mean."""
+"""For the meaning of PromQL and rule files: promtool as the judge, over invented series."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ def run(*arguments: str | Path, stdin: str | None = None) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, check=False, input=stdin)
 
 
-def assert_expressions(folder: Path, series: dict[str, str], expected: dict[tuple[str, str], list[tuple[str, float]]]):
+def assert_expressions(
+    folder: Path, series: dict[str, str], expected: dict[tuple[str, str], list[tuple[str, float]]]
+) -> None:
     """Let promtool evaluate expressions over invented series, scraped every 15 s.
 
     `expected` maps (expression, evaluation time) to its samples as (labels, value). Evaluation times must not be a

@@ -9,9 +9,20 @@ A, B = "a" * 32, "b" * 32
 
 
 def document(
-    trace_id, span_id, parent="", name="GET /x", start_ms=0, ms=10, status=0, service="serve-proxy", **attributes
-):
-    def value(held):
+    trace_id: str,
+    span_id: str,
+    parent: str = "",
+    *,
+    name: str = "GET /x",
+    start_ms: int = 0,
+    ms: int = 10,
+    status: int = 0,
+    service: str = "serve-proxy",
+    **attributes: int | str,
+) -> str:
+    """One line of a trace file with one span; `__` in an attribute's name stands for a dot."""
+
+    def value(held: int | str) -> dict[str, str]:
         return {"intValue": str(held)} if isinstance(held, int) else {"stringValue": held}
 
     span = {
@@ -33,7 +44,9 @@ def write_traces(data: Path) -> Path:
     """Two traces over a rotated and a current file, which ends in the middle of a line."""
     old = [document(A, "a1", request_id="r-a", http__response__status_code=500, status=2, ms=50)]
     new = [
-        document(A, "a2", "a1", "replica_handle_request Gateway __call__", 5, 40, service="main.Gateway"),
+        document(
+            A, "a2", "a1", name="replica_handle_request Gateway __call__", start_ms=5, ms=40, service="main.Gateway"
+        ),
         document(B, "b1", start_ms=1000, ms=10, request_id="r-b"),
     ]
     data.mkdir()
@@ -46,7 +59,7 @@ def write_logs(place: Path) -> Path:
     """Lines of the failed request, its batch, and another one, in a rotated and a current file."""
     place.mkdir()
     begin = 1_700_000_000_000_000_000
-    lines = [
+    lines: list[dict[str, object]] = [
         {"trace_id": A, "span_id": "a2", "message": "hello [x]", "levelname": "INFO", "deployment": "main_Gateway"},
         {"request_ids": ["r-0", "r-a"], "message": "in a batch", "levelname": "INFO", "deployment": "main_Batch"},
         {"trace_id": B, "message": f"speaks of {A}", "levelname": "INFO", "deployment": "main_Gateway"},

@@ -1,4 +1,4 @@
-"""Wait for a condition instead of sleeping for luck."""
+"""For what takes its time: wait for a condition, and say what is missing when it does not come."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from servescope.grafana.templating import Interpolation
 from servescope.report.queries import Window
 from servescope.settings import Settings
 from tests.support import promtool
-from tests.support.deployment_series import STEPS, D, Series, config, series, steady
+from tests.support.deployment_series import LABELS, STEPS, Series, config, series, steady
 from tests.support.deployment_series import evaluate as evaluate_at
 
 pytestmark = promtool.requires_promtool
@@ -46,7 +46,9 @@ def of(title: str, ref: int = 0, board: object = capacity, settings: Settings = 
     return Interpolation({}, EVERYTHING | HOUR).promql(panel.queries[ref].expr)
 
 
-def evaluate(folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = D) -> None:
+def evaluate(
+    folder: Path, given: Series, expected: dict[str, float | None], at: str = AT, labels: str = LABELS
+) -> None:
     """Expressions at one time, each with the one figure that it gives, or none."""
     evaluate_at(folder, given, {(expression, at): value for expression, value in expected.items()}, labels=labels)
 

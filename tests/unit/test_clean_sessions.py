@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.log_agents import CONFIG
+from tests.support.log_cases import CONFIG
 
 SCRIPT = CONFIG / "clean-sessions.sh"
 

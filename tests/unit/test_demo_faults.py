@@ -14,7 +14,7 @@ import pytest
 from demo.local import load_failures
 from demo.stack.ports import Ports
 from demo.stack.run import Run
-from tests.support.leftovers import listening, run_demo
+from tests.support.demo_process import listening, run_demo
 
 BASE = 24000
 PORTS = Ports.from_base(BASE)
@@ -135,7 +135,7 @@ def test_a_serve_config_that_is_none(tmp_path, programs, text, expected):
 
 
 def test_what_the_load_did_not_get_is_a_complaint(tmp_path, capsys):
-    run = Run(tmp_path, PORTS, tmp_path / "serve.yaml")
+    run = Run(directory=tmp_path, ports=PORTS, serve_config=tmp_path / "serve.yaml")
     assert load_failures(run) == ["the load has not said what it got: see logs/load.log"]
     result = {"requests": 40, "failures": {"/read: read ['cat'] where it says ['dog']": 2, "/echo: timed out": 1}}
     (tmp_path / "load.json").write_text(json.dumps(result))

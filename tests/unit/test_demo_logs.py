@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from demo import local
-from demo.stack.components import logs
+from demo.stack import logs
+from demo.stack.components import fluent_bit, log_collector
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 
@@ -17,7 +18,8 @@ ALL = {"loki", "fluent-bit", "otelcol"}
 @pytest.fixture
 def installed(monkeypatch):
     def only(programs: set[str]) -> None:
-        monkeypatch.setattr(logs, "find", lambda program: f"/opt/{program}" if program in programs else None)
+        for module in (logs, fluent_bit, log_collector):
+            monkeypatch.setattr(module, "find", lambda program: f"/opt/{program}" if program in programs else None)
 
     return only
 
@@ -35,7 +37,7 @@ def installed(monkeypatch):
 )
 def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, parts, missing, jobs):
     installed(programs)
-    run = Run(tmp_path, Ports.from_base(27000), Path("serve_config.yaml"))
+    run = Run(directory=tmp_path, ports=Ports.from_base(27000), serve_config=Path("serve_config.yaml"))
     assert [part(run).name for part in logs.components()] == parts
     assert missing in logs.missing()
     assert bool(missing) == bool(logs.missing())
@@ -44,10 +46,11 @@ def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, part
 
 
 def test_without_loki_nothing_is_sent_and_events_are_counted(installed, tmp_path):
-    run = Run(tmp_path, Ports.from_base(27000), Path("serve_config.yaml"))
+    run = Run(directory=tmp_path, ports=Ports.from_base(27000), serve_config=Path("serve_config.yaml"))
     installed({"fluent-bit", "otelcol"})
-    assert logs.fluent_bit(run).env["RAY_LOGS_TO"] == "stdout"
-    assert logs.collector(run).command[-1] == "yaml:service::pipelines::logs/ray::exporters: [count/events]"
+    assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "stdout"
+    count_only = "yaml:service::pipelines::logs/ray::exporters: [count/events]"
+    assert log_collector.log_collector(run).command[-1] == count_only
     installed(ALL)
-    assert logs.fluent_bit(run).env["RAY_LOGS_TO"] == "loki"
-    assert logs.collector(run).command[-1].endswith("otel/logs.yaml")
+    assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "loki"
+    assert log_collector.log_collector(run).command[-1].endswith("otel/logs.yaml")

@@ -21,8 +21,8 @@ from mirakuru import HTTPExecutor
 from demo import ROOT
 from demo.deploy import Head, configuration, missing, scraped
 from servescope.errors import ServescopeError
-from tests.support.blocks import Place
-from tests.support.running import free_port, running
+from tests.support.backfilled_prometheus import BackfilledPrometheus
+from tests.support.servers import free_port, running
 
 CONFIG = ROOT / "demo/serve_config.yaml"
 
@@ -171,9 +171,9 @@ def test_it_deploys_again_what_a_new_head_does_not_know(api):
     ],
 )
 def test_every_target_of_ray_must_have_been_scraped(samples, expected, tmp_path):
-    place = Place(tmp_path)
-    place.write([*(f"{sample} {time.time():.3f}\n" for sample in samples), "# EOF\n"])
-    with place.server() as url:
+    backfilled = BackfilledPrometheus(tmp_path)
+    backfilled.backfill([*(f"{sample} {time.time():.3f}\n" for sample in samples), "# EOF\n"])
+    with backfilled.server() as url:
         assert scraped(url) is expected
     assert scraped(url) is False  # nothing answers there now
 

@@ -10,11 +10,11 @@ from servescope.errors import ServescopeError
 from servescope.rules.alerts import all_alerts
 from servescope.settings import Settings
 from tests.drill.__main__ import chosen, number_of
+from tests.drill.design import App
 from tests.drill.faults import DESIGNS, FAULTS, Expect, Fault
 from tests.drill.judge import Trial, false_alarms, median_detection_s
 from tests.drill.report import Result, page
 from tests.drill.watch import Seen
-from tests.drill.world import App
 
 ALERTS = {alert.name: alert for alert in all_alerts(Settings())}
 BY_NAME = {fault.name: fault for fault in FAULTS}
@@ -49,21 +49,21 @@ def test_what_an_alert_without_drill_would_prove_is_not_claimed() -> None:
 
 
 FAULT = Fault(
-    "f",
-    "breaks",
-    lambda world: lambda: None,
+    name="f",
+    how="breaks",
+    breaks=lambda world: lambda: None,
     must=(Expect("RayServeNoReplicas", 30), Expect("RayServeRouteFailing", 30, {"route": "/f"})),
     may=("RayServeUnavailable", "RayClusterNodeLost"),
-    apps=(App("f"),),
+    apps=(App(name="f"),),
 )
 
 
 def seen(alert: str, at: float, **labels: str) -> Seen:
-    return Seen(alert, {"alertname": alert, **labels}, at, at, [at])
+    return Seen(alert=alert, labels={"alertname": alert, **labels}, first=at, last=at, begun=[at])
 
 
 def test_an_alert_counts_for_its_own_application_in_its_time() -> None:
-    trial = Trial(FAULT, broke=100)
+    trial = Trial(fault=FAULT, broke=100)
     trial.look(
         [
             seen("RayServeNoReplicas", 120, application="other"),
@@ -80,7 +80,7 @@ def test_an_alert_counts_for_its_own_application_in_its_time() -> None:
 
 
 def test_an_alert_that_nothing_explains_is_a_false_alarm() -> None:
-    trial = Trial(FAULT, broke=100)
+    trial = Trial(fault=FAULT, broke=100)
     explained = [
         seen("RayServeNoReplicas", 400, application="f"),
         seen("RayServeUnavailable", 101, application="f"),
@@ -101,7 +101,7 @@ def test_an_alert_that_nothing_explains_is_a_false_alarm() -> None:
 
 
 def test_the_page_tells_what_was_missed() -> None:
-    trial = Trial(FAULT, 0, detected={"RayServeNoReplicas": 12.4})
+    trial = Trial(fault=FAULT, broke=0, detected={"RayServeNoReplicas": 12.4})
     result = Result(trials=[trial], false_alarms=["RayClusterOomKills{} after 3 s"], machine="2 cores")
     text = page([result], "make drill", whole=False)
     assert not result.good
@@ -120,17 +120,17 @@ def test_a_part_is_chosen_by_name() -> None:
 
 
 def test_a_number_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert number_of("RUNS", 1, 1, 100) == 1
+    assert number_of("RUNS", 1, least=1, most=100) == 1
     monkeypatch.setenv("RUNS", "3")
-    assert number_of("RUNS", 1, 1, 100) == 3
+    assert number_of("RUNS", 1, least=1, most=100) == 3
     for text in ("0", "many", "-1"):
         monkeypatch.setenv("RUNS", text)
         with pytest.raises(ServescopeError, match=f"RUNS: '{text}' is no number between 1 and 100"):
-            number_of("RUNS", 1, 1, 100)
+            number_of("RUNS", 1, least=1, most=100)
 
 
 def test_what_holds_for_a_whole_world_may_name_any_application() -> None:
-    of_all = Trial(replace(FAULT, anywhere=("RayServeNoReplicas",)), broke=100)
+    of_all = Trial(fault=replace(FAULT, anywhere=("RayServeNoReplicas",)), broke=100)
     others = [seen("RayServeNoReplicas", 120, application="g"), seen("RayServeUnavailable", 120, application="g")]
     assert [line.split("{")[0] for line in false_alarms([of_all], others)] == ["RayServeUnavailable"]
-    assert len(false_alarms([Trial(FAULT, broke=100)], others)) == 2
+    assert len(false_alarms([Trial(fault=FAULT, broke=100)], others)) == 2

@@ -24,8 +24,8 @@ from servescope.exporter.server import server
 from servescope.exporter.state import Detail
 from tests.bench.exporter import Measured, broken
 from tests.support import promtool
-from tests.support.running import running
-from tests.support.serve_documents import generated, rest_server, sample
+from tests.support.ray_rest_api import generated, rest_server, sample
+from tests.support.servers import running
 
 SECRET = "s3cr3t-t0ken"
 
@@ -408,9 +408,28 @@ def test_a_thousand_deployments_and_ten_thousand_replicas():
 
 
 def test_the_benchmark_names_a_broken_promise():
-    kept = Measured([0.5, 1.9], [0, 2], [(0.1, 0.049)], (200 << 20) - 1, 1, 1, 1)
+    kept = Measured(
+        polls=[0.5, 1.9],
+        asked=[0, 2],
+        scrapes=[(0.1, 0.049)],
+        peak_bytes=(200 << 20) - 1,
+        series=1,
+        plain_bytes=1,
+        packed_bytes=1,
+    )
     assert broken("default", kept) == []
-    assert broken("default", Measured([0.5, 2.5], [0, 2], [(0.1, 0.06), (0.2, 0.01)], 210 << 20, 1, 1, 1)) == [
+    assert broken(
+        "default",
+        Measured(
+            polls=[0.5, 2.5],
+            asked=[0, 2],
+            scrapes=[(0.1, 0.06), (0.2, 0.01)],
+            peak_bytes=210 << 20,
+            series=1,
+            plain_bytes=1,
+            packed_bytes=1,
+        ),
+    ) == [
         "default: a poll took 2.50 s, promised are 2 s",
         "default: a scrape took 60.0 ms, promised are 50 ms",
         "default: it held 210 MiB, promised are 200 MiB",

@@ -20,7 +20,7 @@ from servescope.errors import ServescopeError
 from servescope.exporter.state import REPLICA_STATES, Detail, Markets, families, fingerprints, markets_of, text_format
 from servescope.exporter.worker import metrics
 from tests.support import promtool
-from tests.support.serve_documents import generated, nodes, sample
+from tests.support.ray_rest_api import generated, nodes, sample
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

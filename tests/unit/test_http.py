@@ -6,11 +6,11 @@ import pytest
 
 from servescope.clients.http import HttpApi, certificates
 from servescope.errors import ServescopeError
-from tests.support.canned import answering
+from tests.support.stub_server import stub_server
 
 
 def test_a_path_is_put_below_the_address():
-    with answering({"a": 1}) as (url, asked), HttpApi(f"{url}/prefix/", "Loki") as api:
+    with stub_server({"a": 1}) as (url, asked), HttpApi(f"{url}/prefix/", "Loki") as api:
         assert api.url == f"{url}/prefix"
         assert api.get("/query", {"q": "{x='1'}"}).json() == {"a": 1}
     assert asked == [("/prefix/query", {"q": "{x='1'}"})]
@@ -18,8 +18,8 @@ def test_a_path_is_put_below_the_address():
 
 def test_a_redirect_is_not_followed():
     with (
-        answering({}) as (other, asked_there),
-        answering("", 302, location=other) as (url, _),
+        stub_server({}) as (other, asked_there),
+        stub_server("", 302, location=other) as (url, _),
         HttpApi(url, "Loki") as api,
     ):
         assert api.get("/query", {}).status_code == 302
@@ -36,7 +36,7 @@ def test_each_failure_names_the_server_and_the_program():
         api.reading(),
     ):
         {}["a"]
-    with answering("") as (url, _):
+    with stub_server("") as (url, _):
         pass
     with (
         HttpApi(url, "Tempo") as gone,

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from tests.drill.logs import __main__ as drill_logs
-from tests.drill.logs import faults
-from tests.drill.logs.faults import FAULTS, Bound, Outcome, bound, breaches
+from tests.drill.logs.bounds import DEVIATIONS, Bound, bound, breaches
+from tests.drill.logs.faults import FAULTS, Outcome
 
 FAULT = "output down for 5 min"
 WITH = {"program": "Fluent Bit 1.2.3", "machine": "2 cores, Linux x86_64"}
@@ -17,22 +17,26 @@ WITH = {"program": "Fluent Bit 1.2.3", "machine": "2 cores, Linux x86_64"}
 @pytest.mark.parametrize(
     ("outcome", "allowed", "found"),
     [
-        (Outcome(1000, 0, 0), Bound(), []),
-        (Outcome(1000, 1, 0), Bound(), ["1 lost, 0 allowed"]),
-        (Outcome(1000, 8, 0), Bound(lost=8), []),
-        (Outcome(1000, 9, 3), Bound(lost=8, twice=2), ["9 lost, 8 allowed", "3 twice, 2 allowed"]),
-        (Outcome(1000, 0, 1000), Bound(twice=None), []),
-        (Outcome(1000, 0, 1001), Bound(twice=None), ["1,001 twice, 1,000 allowed"]),
-        (Outcome(1000, 0, 0, mib=100), Bound(mib=100), []),
-        (Outcome(1000, 0, 0, mib=101), Bound(mib=100), ["101 MiB of memory, 100 allowed"]),
-        (Outcome(1000, 0, 0, mib=243, own_mib=45), Bound(own_mib=100), []),
+        (Outcome(written=1000, lost=0, duplicated=0), Bound(), []),
+        (Outcome(written=1000, lost=1, duplicated=0), Bound(), ["1 lost, 0 allowed"]),
+        (Outcome(written=1000, lost=8, duplicated=0), Bound(lost=8), []),
         (
-            Outcome(1000, 0, 0, mib=243, own_mib=101),
+            Outcome(written=1000, lost=9, duplicated=3),
+            Bound(lost=8, twice=2),
+            ["9 lost, 8 allowed", "3 twice, 2 allowed"],
+        ),
+        (Outcome(written=1000, lost=0, duplicated=1000), Bound(twice=None), []),
+        (Outcome(written=1000, lost=0, duplicated=1001), Bound(twice=None), ["1,001 twice, 1,000 allowed"]),
+        (Outcome(written=1000, lost=0, duplicated=0, mib=100), Bound(mib=100), []),
+        (Outcome(written=1000, lost=0, duplicated=0, mib=101), Bound(mib=100), ["101 MiB of memory, 100 allowed"]),
+        (Outcome(written=1000, lost=0, duplicated=0, mib=243, own_mib=45), Bound(own_mib=100), []),
+        (
+            Outcome(written=1000, lost=0, duplicated=0, mib=243, own_mib=101),
             Bound(own_mib=100),
             ["101 MiB of memory without mapped files, 100 allowed"],
         ),
-        (Outcome(1000, 0, 0, wrong="not marked"), Bound(), ["not marked"]),
-        (Outcome(1000, 0, 0, wrong="not marked"), Bound(wrong="not marked"), []),
+        (Outcome(written=1000, lost=0, duplicated=0, wrong="not marked"), Bound(), ["not marked"]),
+        (Outcome(written=1000, lost=0, duplicated=0, wrong="not marked"), Bound(wrong="not marked"), []),
     ],
 )
 def test_what_is_worse_than_allowed_is_named(outcome, allowed, found):
@@ -40,7 +44,7 @@ def test_what_is_worse_than_allowed_is_named(outcome, allowed, found):
 
 
 def test_every_deviation_is_of_a_fault_that_is_run_and_has_its_reason():
-    for (fault, kind), allowed in faults.DEVIATIONS.items():
+    for (fault, kind), allowed in DEVIATIONS.items():
         assert fault in FAULTS
         assert kind in drill_logs.FAULT_AGENTS
         assert allowed.why
@@ -65,33 +69,37 @@ def results(monkeypatch, tmp_path):
 
 
 def test_the_table_tells_figures_commit_and_day_and_what_is_worse(results):
-    results(FAULT, Outcome(225_752, 0, 0, "at most 76 MiB of memory", 76))
-    results("a line of 10 MB", Outcome(1001, 2, 0), commit="def5678")
+    results(FAULT, Outcome(written=225_752, lost=0, duplicated=0, note="at most 76 MiB of memory", mib=76))
+    results("a line of 10 MB", Outcome(written=1001, lost=2, duplicated=0), commit="def5678")
     text = drill_logs.tables()
     assert "Measured with Fluent Bit 1.2.3 (2 cores, Linux x86_64)." in text
     assert f"| {FAULT} | 225,752 | 0 | 0 | not run | |  | 2026-11-25 abc1234 |" in text
     assert "| a line of 10 MB | 1,001 | 2 | 0 | not run | |  | 2026-11-25 def5678 |" in text
     assert "- a line of 10 MB, Fluent Bit to Loki: **worse than allowed**: 2 lost, 0 allowed" in text
     assert drill_logs.worse() == ["Fluent Bit to Loki: a line of 10 MB: 2 lost, 0 allowed"]
-    drill_logs.keep(FAULT, "otelcol", vars(Outcome(9, 0, 0)) | WITH | {"commit": "def5678", "date": "2026-11-26"})
+    drill_logs.keep(
+        FAULT,
+        "otelcol",
+        vars(Outcome(written=9, lost=0, duplicated=0)) | WITH | {"commit": "def5678", "date": "2026-11-26"},
+    )
     when = "2026-11-25 abc1234 (Fluent Bit to Loki), 2026-11-26 def5678 (Collector to Loki (OTLP))"
     assert f"| {FAULT} | 225,752 | 0 | 0 | 9 | 0 | 0 | {when} |" in drill_logs.tables()
 
 
 @pytest.mark.parametrize("other", [{"program": "Fluent Bit 1.2.2"}, {"machine": "8 cores, Linux aarch64"}])
 def test_results_of_another_program_or_machine_stay_out(results, other):
-    results(FAULT, Outcome(1000, 5, 0), **other)
+    results(FAULT, Outcome(written=1000, lost=5, duplicated=0), **other)
     assert f"| {FAULT} | not run | |  | not run | |  |  |" in drill_logs.tables()
     assert drill_logs.worse() == []
     assert json.loads(drill_logs.RESULTS.read_text())[FAULT]["fluent-bit"]["lost"] == 5
 
 
 def test_a_drill_that_is_worse_than_allowed_fails_and_still_writes_the_page(results, monkeypatch, tmp_path, capsys):
-    results("a line of 10 MB", Outcome(1001, 2, 0))
+    results("a line of 10 MB", Outcome(written=1001, lost=2, duplicated=0))
     page = tmp_path / "logs.md"
     page.write_text("<!-- log-costs -->\n<!-- /log-costs -->\n<!-- drill-logs -->\nold\n<!-- /drill-logs -->\nafter\n")
     monkeypatch.setattr(drill_logs, "PAGE", page)
-    monkeypatch.setattr(drill_logs.faults, "find", lambda program: f"/opt/{program}")
+    monkeypatch.setattr(drill_logs, "find", lambda program: f"/opt/{program}")
     monkeypatch.setattr(drill_logs.sys, "argv", ["drill_logs", "--only", "nothing is called so"])
     assert drill_logs.main() == 1
     assert "worse than allowed: Fluent Bit to Loki: a line of 10 MB: 2 lost, 0 allowed" in capsys.readouterr().err

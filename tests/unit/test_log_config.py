@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from scripts.check_fluentbit import complaints
-from tests.support.log_agents import CONFIG
+from tests.support.log_cases import CONFIG
 
 ENVIRONMENTS = [{"RAY_LOGS_TO": output} for output in ("loki", "otlp", "stdout")]
 
@@ -42,6 +42,12 @@ def test_every_hole_is_found(file, old, new, complaint, tmp_path):
     assert old in text
     (broken / file).write_text(text.replace(old, new, 1))
     assert complaint in complaints(broken / "fluent-bit.yaml", ENVIRONMENTS)
+
+
+def test_a_key_of_the_service_section_is_known_by_its_whole_name(tmp_path):
+    config = tmp_path / "service.yaml"
+    config.write_text(yaml.safe_dump({"service": {"windows.maxstdio": 512, "w": 1}}))
+    assert complaints(config, ENVIRONMENTS) == ["service: unknown key w"]
 
 
 def test_every_input_keeps_its_place_and_its_records_on_disk():

@@ -13,7 +13,7 @@ from servescope.dashboards import all_dashboards
 from servescope.grafana.templating import Interpolation
 from servescope.settings import Settings
 from tests.oracles import grammar
-from tests.support.log_agents import CONFIG
+from tests.support.log_cases import CONFIG
 
 BOARDS = all_dashboards(Settings())
 # The text that Grafana puts in for what is chosen: All, or several.

@@ -11,8 +11,9 @@ import pytest
 import yaml
 from lupa.luajit21 import LuaError
 
-from tests.support import log_agents
-from tests.support.log_agents import CONFIG, FIXTURES, HAPROXY_LINE, Lua, cases, comparable, fixture_files, serve_starts
+from tests.support import log_cases
+from tests.support.log_cases import CONFIG, FIXTURES, HAPROXY_LINE, cases, comparable, fixture_files, serve_starts
+from tests.support.lua_filter import Lua
 
 
 @pytest.fixture(autouse=True)
@@ -182,7 +183,7 @@ def test_loki_gets_few_labels_and_the_rest_as_text():
         **{"application": "main", "deployment": "Gateway"},
     }
     assert meta == {
-        **{"session": log_agents.session_of(0), "request_id": "r1", "replica": "a1", "log_type": "access"},
+        **{"session": log_cases.session_of(0), "request_id": "r1", "replica": "a1", "log_type": "access"},
         **{"method": "GET", "route": "/", "status": "200", "latency_ms": "1.5"},
         **{"n": "3", "x": "0.25", "ok": "true", "map_a_b": "1"},
     }
@@ -218,7 +219,7 @@ def test_access_lines_of_haproxy():
     raw = HAPROXY_LINE.split("]: ", 1)[1]
     code, when, record = Lua().call("ray", "loki.haproxy", haproxy_fields(HAPROXY_LINE))
     assert code == 1
-    assert log_agents.iso(when["sec"] * 10**9 + when["nsec"]) == "2026-11-23T14:36:02.385000Z"
+    assert log_cases.iso(when["sec"] * 10**9 + when["nsec"]) == "2026-11-23T14:36:02.385000Z"
     record.pop("node")
     assert record == {
         **{"component": "haproxy", "level": "INFO", "severity_number": 9, "pid": "7", "log_type": "access"},

@@ -11,8 +11,8 @@ from playwright.sync_api import Browser
 from demo import screenshots
 from servescope.report import page as report_page
 from servescope.report.model import Section
-from tests.support.browsing import after_print, before_print, theme
 from tests.support.canned_report import HOSTILE, answer, hostile_report, panel
+from tests.support.printed_page import after_print, before_print, theme
 
 pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
 

@@ -24,7 +24,7 @@ from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.report import preview
 from servescope.settings import Settings
-from tests.support.running import free_port, running
+from tests.support.servers import free_port, running
 
 QUERIES_OF_A_PAGE = 4  # that `collect` sends at once
 

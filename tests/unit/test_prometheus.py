@@ -6,7 +6,7 @@ import pytest
 
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from tests.support.canned import answering
+from tests.support.stub_server import stub_server
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tests.support.canned import answering
     ids=str,
 )
 def test_what_is_no_answer_is_one_line(body, status, says):
-    with answering(body, status) as (url, _), Prometheus(f"{url}/") as prometheus:
+    with stub_server(body, status) as (url, _), Prometheus(f"{url}/") as prometheus:
         assert prometheus.url == url
         with pytest.raises(ServescopeError, match=f"^{url}: {says}$"):
             prometheus.label_values("application", None, start=0, end=60)

@@ -24,7 +24,7 @@ from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation
 from servescope.report.queries import Window, panels_of, select_variables
 from servescope.settings import Settings
-from tests.support import blocks
+from tests.support.backfilled_prometheus import BackfilledPrometheus
 from tests.support.promtool import requires_promtool
 
 SETTINGS = Settings()
@@ -109,10 +109,10 @@ def steady_load(chance: random.Random) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A Prometheus over six hours that it has never scraped, with the recording rules filled in afterwards."""
-    place = blocks.Place(tmp_path_factory.mktemp("blocks"))
-    place.write(steady_load(random.Random(7)))
-    place.fill([ROOT / "alerts/servescope-recording.yml"], START + 300, END)
-    with place.server() as url, Prometheus(url) as client:
+    backfilled = BackfilledPrometheus(tmp_path_factory.mktemp("blocks"))
+    backfilled.backfill(steady_load(random.Random(7)))
+    backfilled.backfill_rules([ROOT / "alerts/servescope-recording.yml"], START + 300, END)
+    with backfilled.server() as url, Prometheus(url) as client:
         yield client
 
 

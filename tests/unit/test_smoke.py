@@ -25,15 +25,16 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from rich.console import Console
 
-from demo import ROOT, smoke
-from demo.smoke import checks, stack
+from demo import ROOT
+from demo.smoke import checks, runner
+from demo.smoke.backends import Addresses
 from demo.smoke.checks import CHECKS
 from demo.smoke.grafana import ThroughGrafana, frame_series
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.report.queries import Window, panels_of
 from servescope.settings import Settings
-from tests.support.running import running
+from tests.support.servers import running
 from tests.support.trace_files import document
 
 FRAME = {
@@ -60,7 +61,7 @@ def well() -> dict[str, Any]:
         "/api/v1/rules": {"data": {"groups": [{"rules": [{"name": "RayServeUnavailable", "health": "ok"}]}]}},
         "/api/v1/query": vector,
         "servescope_exporter_up": [({}, "1")],
-        "probe_success": [({"instance": f"http://h:8000{path}"}, "1") for path in stack.PROBED],
+        "probe_success": [({"instance": f"http://h:8000{path}"}, "1") for path in checks.PROBED],
         "sum(rate(ray_serve_num_http_requests_total[1m]))": [({}, "12.5")],
         "/api/v2/alerts": [{"labels": {"alertname": "ServescopeWatchdog"}}],
         "/api/search": [*boards, {"uid": "rayServeDashboard", "folderTitle": "Ray"}],
@@ -141,9 +142,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield server
 
 
-def everything(world: World) -> stack.Addresses:
+def everything(world: World) -> Addresses:
     at, proxy = world.address, f"{world.address}/api/datasources/proxy/uid"
-    return stack.Addresses(
+    return Addresses(
         serve=at,
         ray=at,
         prometheus=at,
@@ -161,11 +162,11 @@ def everything(world: World) -> stack.Addresses:
 def missing(world: World, *components: str) -> list[str]:
     """What the checks of some components miss; those of Grafana ask much, so only where they are meant."""
     wanted = [check for check in CHECKS if check.component in components]
-    return smoke.report(smoke.run(everything(world), 0, wanted), Console(file=io.StringIO()))
+    return runner.report_results(runner.run_checks(everything(world), 0, wanted), Console(file=io.StringIO()))
 
 
 def test_all_is_well(world):
-    results = smoke.run(everything(world), 0)
+    results = runner.run_checks(everything(world), 0)
     assert [result.check for result in results] == list(CHECKS)
     assert [result.detail for result in results if not result.found] == []
     details = {result.check.what: result.detail for result in results}
@@ -177,7 +178,7 @@ def test_all_is_well(world):
 
 
 def test_the_backends_are_asked_for_the_very_request(world):
-    smoke.run(everything(world), 0)
+    runner.run_checks(everything(world), 0)
     (headers,) = world.headers
     version, trace_id, parent, flags = headers["traceparent"].split("-")
     assert (version, flags) == ("00", "01")
@@ -193,17 +194,17 @@ def test_a_trace_that_is_not_in_the_collectors_files(world, tmp_path):
     empty = tmp_path / "other"
     empty.mkdir()
     addresses = dataclasses.replace(everything(world), trace_files=empty)
-    complaints = smoke.report(smoke.run(addresses, 0), Console(file=io.StringIO()))
+    complaints = runner.report_results(runner.run_checks(addresses, 0), Console(file=io.StringIO()))
     (complaint,) = complaints
     assert complaint.startswith("collector: ")
     (empty / "traces.json").write_text(document("f" * 32, "a1") + "\n")
-    (complaint,) = smoke.report(smoke.run(addresses, 0), Console(file=io.StringIO()))
+    (complaint,) = runner.report_results(runner.run_checks(addresses, 0), Console(file=io.StringIO()))
     trace_id = world.headers[-1]["traceparent"].split("-")[1]
     assert complaint == f"collector: trace {trace_id} is not in {empty}"
 
 
 def test_every_panel_query_goes_through_grafana(world):
-    smoke.run(everything(world), 0)
+    runner.run_checks(everything(world), 0)
     queries = [query for asked in world.asked if isinstance(asked, dict) for query in asked["queries"]]
     boards = [board.to_json() for board in all_dashboards(Settings(), recorded=True) if board.uid in checks.PANELS_OF]
     wanted = Counter(
@@ -300,7 +301,7 @@ def test_it_waits_for_what_comes_later(world):
     timer.start()
     try:
         wanted = [check for check in CHECKS if check.component in ("serve", "alertmanager")]
-        results = smoke.run(everything(world), 60, wanted)
+        results = runner.run_checks(everything(world), 60, wanted)
     finally:
         timer.join()
     assert all(result.found for result in results)
@@ -308,7 +309,7 @@ def test_it_waits_for_what_comes_later(world):
 
 
 def test_components_that_do_not_run_are_left_out(world):
-    results = smoke.run(stack.Addresses(serve=world.address, ray=world.address, prometheus=world.address), 0)
+    results = runner.run_checks(Addresses(serve=world.address, ray=world.address, prometheus=world.address), 0)
     assert {result.check.component for result in results} == {"ray", "serve", "prometheus"}
     assert all(result.found for result in results)
 

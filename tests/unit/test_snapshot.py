@@ -22,9 +22,9 @@ from servescope.report.model import FiredAlert, Mark, Report
 from servescope.report.page import plotly_js
 from servescope.report.queries import panels_of
 from servescope.settings import Settings
-from tests.support import blocks
-from tests.support.canned import answering
+from tests.support.backfilled_prometheus import BackfilledPrometheus
 from tests.support.promtool import requires_promtool
+from tests.support.stub_server import stub_server
 
 pytestmark = requires_promtool
 
@@ -62,9 +62,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     annotations = {"summary": "Front turns requests away.", "runbook_url": RUNBOOK}
     rule = {"alert": "RayServeBackPressure", "expr": "vector(0) > 1", "annotations": annotations}
     (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}))
-    place = blocks.Place(folder, [folder / "rules.yml"])
+    place = BackfilledPrometheus(folder, [folder / "rules.yml"])
     # In blocks nothing says that a series ended: look back less than a step.
-    place.write(incident())
+    place.backfill(incident())
     with place.server(f"--query.lookback-delta={STEP - 1}s") as url:
         yield url
 
@@ -128,7 +128,7 @@ def test_the_lines_are_those_around_the_first_alert_that_fired_or_the_moment_tha
     prometheus, tmp_path, arguments, around
 ):
     output = tmp_path / "report.html"
-    with answering(STREAMS) as (loki, asked):
+    with stub_server(STREAMS) as (loki, asked):
         result = CliRunner().invoke(app, command(prometheus, output, "--loki", loki, *arguments))
     assert (result.exit_code, len(asked)) == (0, 1)
     half = snapshot.LOGS_AROUND_S
@@ -144,7 +144,7 @@ def test_the_lines_are_those_around_the_first_alert_that_fired_or_the_moment_tha
 
 def test_without_an_alert_that_fired_the_lines_are_the_last(prometheus, tmp_path):
     begin = ["--to", str((START + 200) * 1000)]
-    with answering(STREAMS) as (loki, asked):
+    with stub_server(STREAMS) as (loki, asked):
         result = CliRunner().invoke(app, command(prometheus, tmp_path / "r.html", "--loki", loki, *begin))
     assert result.exit_code == 0
     last = (START + 200) // STEP * STEP
@@ -153,9 +153,9 @@ def test_without_an_alert_that_fired_the_lines_are_the_last(prometheus, tmp_path
 
 def test_a_dead_tempo_and_a_foreign_loki_cost_their_part_only(prometheus, tmp_path):
     output = tmp_path / "report.html"
-    with answering({}) as (dead, _):
+    with stub_server({}) as (dead, _):
         pass
-    with answering({"<i>": 1}) as (foreign, _):
+    with stub_server({"<i>": 1}) as (foreign, _):
         result = CliRunner().invoke(app, command(prometheus, output, "--tempo", dead, "--loki", foreign))
     problems = [f"{dead}: Tempo does not answer", f"{foreign}: answers, but not as Loki does"]
     assert isinstance(result.exception, ServescopeError)

@@ -14,18 +14,18 @@ from demo import ROOT
 from demo.stack.component import Component
 from demo.stack.ports import Ports
 from demo.stack.run import Run
-from demo.stack.serve_config import why_it_failed
+from demo.stack.serve_api import why_it_failed
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 
 
 def stack(directory: Path, *components: Component) -> Stack:
-    run = Run(directory, Ports.from_base(24000), directory / "serve.yaml")
+    run = Run(directory=directory, ports=Ports.from_base(24000), serve_config=directory / "serve.yaml")
     return Stack(run, [lambda run, component=component: component for component in components])
 
 
 def shell(name: str, script: str, **more: object) -> Component:
-    return Component(name, ["sh", "-c", script], lambda: True, **more)  # type: ignore[arg-type]
+    return Component(name=name, command=["sh", "-c", script], ready=lambda: True, **more)  # type: ignore[arg-type]
 
 
 def test_the_reason_of_a_failed_deploy_is_the_exception():
@@ -65,7 +65,9 @@ def test_a_second_interrupt_does_not_cut_the_stop_short(tmp_path):
 
 def test_a_component_that_ends_at_once_takes_the_others_with_it(tmp_path):
     before = children()
-    broken = Component("broken", ["sh", "-c", "echo no such model; echo .; exit 3"], lambda: False, timeout_s=20)
+    broken = Component(
+        name="broken", command=["sh", "-c", "echo no such model; echo .; exit 3"], ready=lambda: False, timeout_s=20
+    )
     with (
         pytest.raises(ServescopeError, match=r"broken did not start \(ended\): no such model \[.*/logs/broken.log\]"),
         stack(tmp_path, shell("first", "exec sleep 600"), broken),
@@ -75,7 +77,7 @@ def test_a_component_that_ends_at_once_takes_the_others_with_it(tmp_path):
 
 
 def test_a_component_that_is_never_ready(tmp_path):
-    slow = Component("slow", ["sleep", "600"], lambda: False, timeout_s=0.5)
+    slow = Component(name="slow", command=["sleep", "600"], ready=lambda: False, timeout_s=0.5)
     with (
         pytest.raises(ServescopeError, match=r"slow did not start \(not ready in 0.5 s\): it printed nothing"),
         stack(tmp_path, slow),
@@ -105,7 +107,12 @@ def test_what_yields_comes_after_rays_workers(tmp_path, yields):
     script = f"nice > {told}; exec sleep 600"
     with stack(
         tmp_path,
-        Component("agent", ["sh", "-c", script], lambda: told.exists() and told.read_text() != "", yields=yields),
+        Component(
+            name="agent",
+            command=["sh", "-c", script],
+            ready=lambda: told.exists() and told.read_text() != "",
+            yields=yields,
+        ),
     ):
         assert int(told.read_text()) == (19 if yields else psutil.Process().nice())
 

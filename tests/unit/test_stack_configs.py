@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from demo import ROOT
-from demo.stack.components import prometheus
+from demo.stack.components.prometheus import prometheus_config
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from servescope.catalog import metric_of_sample
@@ -85,13 +85,15 @@ def test_the_blackbox_exporter_accepts_its_modules(program, tmp_path):
 
 
 def test_the_demo_probes_as_the_compose_stack_does(tmp_path):
-    run = Run(tmp_path, Ports.from_base(30000), ROOT / "demo/serve_config.yaml", probes=True)
+    run = Run(
+        directory=tmp_path, ports=Ports.from_base(30000), serve_config=ROOT / "demo/serve_config.yaml", probes=True
+    )
     document = yaml.safe_load((ROOT / "prometheus/prometheus.yml").read_text())
     (theirs,) = [job for job in document["scrape_configs"] if job["job_name"] == "probe"]
-    (ours,) = [job for job in prometheus.prometheus_config(run)["scrape_configs"] if job["job_name"] == "probe"]
+    (ours,) = [job for job in prometheus_config(run)["scrape_configs"] if job["job_name"] == "probe"]
     text = json.dumps(ours).replace(run.serve_url, "http://ray-head:8000")
     assert json.loads(text.replace(f"127.0.0.1:{run.ports.blackbox}", "blackbox:9115")) == theirs
-    without = prometheus.prometheus_config(dataclasses.replace(run, probes=False))
+    without = prometheus_config(dataclasses.replace(run, probes=False))
     assert "probe" not in [job["job_name"] for job in without["scrape_configs"]]
 
 

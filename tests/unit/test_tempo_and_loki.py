@@ -9,7 +9,7 @@ from servescope.clients.model import LogRecord
 from servescope.errors import ServescopeError
 from servescope.report import evidence
 from servescope.report.model import Traces
-from tests.support.canned import answering
+from tests.support.stub_server import stub_server
 
 AT = 1_760_400_000  # unix seconds
 
@@ -22,7 +22,7 @@ def found(number: int, ms: int | None) -> dict[str, object]:
 
 
 def test_tempo_is_asked_for_failed_and_slow_traces_until_there_are_enough():
-    with answering({"traces": [found(1, 20), found(2, None), found(3, 900)], "metrics": {}}) as (url, asked):
+    with stub_server({"traces": [found(1, 20), found(2, None), found(3, 900)], "metrics": {}}) as (url, asked):
         traces = tempo.search(f"{url}/", AT, AT + 60, enough=evidence.MOST_TRACES)
     assert [path for path, _ in asked] == ["/api/search"] * 5
     queries = ["{ status = error }", "{ duration > 10s }", "{ duration > 1s }", "{ duration > 100ms }", "{}"]
@@ -38,14 +38,14 @@ def test_tempo_is_asked_for_failed_and_slow_traces_until_there_are_enough():
 
 
 def test_the_slowest_and_the_failing_come_in_order_and_not_without_end():
-    with answering({"traces": [found(number, number) for number in range(1, 31)]}) as (url, _):
+    with stub_server({"traces": [found(number, number) for number in range(1, 31)]}) as (url, _):
         traces = evidence.slowest_and_failing(url, tempo.search(url, AT, AT + 60, enough=20))
     assert [trace.ms for trace in traces.slowest] == list(range(30, 10, -1))
     assert [trace.start_ns // 10**9 - AT for trace in traces.failing] == list(range(30, 10, -1))
 
 
 def test_a_tempo_without_traces_has_none():
-    with answering({"metrics": {}}) as (url, _):
+    with stub_server({"metrics": {}}) as (url, _):
         traces = evidence.slowest_and_failing(url, tempo.search(url, AT, AT + 60, enough=20))
     assert traces == Traces(url, [], [])
 
@@ -58,7 +58,7 @@ def test_the_lines_of_loki_around_a_moment():
         },
         {"stream": {"component": "raylet"}, "values": [[f"{AT - 1}000000000", "gone"], [f"{AT + 2}000000000", "back"]]},
     ]
-    with answering({"status": "success", "data": {"resultType": "streams", "result": streams}}) as (url, asked):
+    with stub_server({"status": "success", "data": {"resultType": "streams", "result": streams}}) as (url, asked):
         logs = evidence.nearest(url, loki.records_around(url, '{job="ray"}', at=AT, seconds=120), AT)
     ((path, parameters),) = asked
     assert (path, parameters["query"], parameters["direction"]) == (
@@ -81,7 +81,7 @@ def test_where_not_all_lines_fit_the_errors_stay():
         {"stream": {"level": "INFO"}, "values": values},
         {"stream": {"level": "error"}, "values": [[f"{AT + 9999}000000000", "late"]]},
     ]
-    with answering({"data": {"result": streams}}) as (url, _):
+    with stub_server({"data": {"result": streams}}) as (url, _):
         logs = evidence.nearest(url, loki.records_around(url, "{}", at=AT, seconds=120), AT)
     assert (len(logs.lines), logs.left_out) == (evidence.MOST_LINES, 6)
     assert [line.text for line in logs.lines[-2:]] == [str(evidence.MOST_LINES - 2), "late"]
@@ -101,7 +101,7 @@ def asks(program: str, url: str) -> object:
 def test_what_is_not_the_program_is_one_line(program, body):
     # A text is no JSON; the other bodies are JSON of another shape.
     said = rf"refuses the query \(200\): {body}" if body == "x" else f"answers, but not as {program} does"
-    with answering(body) as (url, _), pytest.raises(ServescopeError, match=f"^{url}: .*{said}") as raised:
+    with stub_server(body) as (url, _), pytest.raises(ServescopeError, match=f"^{url}: .*{said}") as raised:
         asks(program, url)
     assert "\n" not in str(raised.value)
 
@@ -109,7 +109,7 @@ def test_what_is_not_the_program_is_one_line(program, body):
 @pytest.mark.parametrize("program", ["Tempo", "Loki"])
 def test_a_refusal_says_why_and_a_dead_server_is_named(program):
     said = rf"{program} refuses the query \(400\): parse error: unexpected }}$"
-    with answering("parse error:\n  unexpected }", 400) as (url, _), pytest.raises(ServescopeError, match=said):
+    with stub_server("parse error:\n  unexpected }", 400) as (url, _), pytest.raises(ServescopeError, match=said):
         asks(program, url)
     with pytest.raises(ServescopeError, match=f"^{url}: {program} does not answer"):
         asks(program, url)

@@ -31,7 +31,7 @@ from servescope.errors import ServescopeError
 from servescope.tracing import batch, export, logs, ray_patches, resource
 from servescope.tracing.semconv import SERVE_SCOPE, plain, rewritten
 from tests.support.otlp_server import OtlpServer
-from tests.support.running import free_port
+from tests.support.servers import free_port
 
 
 @pytest.fixture(autouse=True)

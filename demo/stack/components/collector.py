@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from demo import ROOT
-from demo.stack.component import Component, answers, find
+from demo.stack.component import Component, answers, empty_folder, find
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 
@@ -25,14 +24,10 @@ def collector(run: Run) -> Component:
     data = trace_files(run)
     url = f"http://{LOOPBACK}:{p.collector_health}"
 
-    def prepare() -> None:
-        shutil.rmtree(data, ignore_errors=True)
-        data.mkdir(parents=True)
-
     return Component(
-        "collector",
-        [find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
-        lambda: answers(url),
+        name="collector",
+        command=[find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
+        ready=lambda: answers(url),
         address=f"http://{LOOPBACK}:{p.otlp_grpc}",
         ports=(p.otlp_grpc, p.otlp_http, p.span_metrics, p.collector_metrics, p.collector_health),
         env={
@@ -46,6 +41,6 @@ def collector(run: Run) -> Component:
             "SPAN_METRICS_ENDPOINT": f"{LOOPBACK}:{p.span_metrics}",
             "TRACES_TO": "[file/traces]",
         },
-        prepare=prepare,
+        prepare=lambda: empty_folder(data),
         yields=True,
     )

@@ -15,8 +15,8 @@ def load(run: Run) -> Component:
     """Locust with the demo's load; what came of it lies in LOAD_RESULT in the run's directory when it has ended."""
     result = run.directory / LOAD_RESULT
     return Component(
-        "load",
-        [
+        name="load",
+        command=[
             own_program("locust"),
             "-f",
             str(ROOT / "demo/load/mix.py"),
@@ -27,7 +27,7 @@ def load(run: Run) -> Component:
             "--host",
             run.serve_url,
         ],
-        lambda: True,
+        ready=lambda: True,
         stop_signal=signal.SIGINT,  # with a load shape locust does not hear SIGTERM
         env={"PYTHONPATH": str(ROOT), "LOAD_RESULT": str(result)},
         prepare=lambda: result.unlink(missing_ok=True),

@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and the blackbox exporter."""
+"""Prometheus over every component of the stack, with the rules of this repository."""
 
 from __future__ import annotations
 
@@ -7,11 +7,37 @@ from typing import Any
 
 import yaml
 
-from demo import ROOT
-from demo.stack.checks import check_prometheus, require
+from demo.stack.checks import check_prometheus
 from demo.stack.component import Component, answers
+from demo.stack.components.blackbox import probe_job
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
+
+
+def prometheus(run: Run) -> Component:
+    """Prometheus with our rules; a new database each time."""
+    config, data = run.directory / "prometheus.yml", run.directory / "prometheus"
+
+    def prepare() -> None:
+        check_prometheus()
+        shutil.rmtree(data, ignore_errors=True)
+        config.write_text(yaml.safe_dump(prometheus_config(run), sort_keys=False))
+
+    return Component(
+        name="prometheus",
+        command=[
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={data}",
+            f"--web.listen-address={LOOPBACK}:{run.ports.prometheus}",
+            "--enable-feature=exemplar-storage",
+            "--log.level=warn",
+        ],
+        ready=lambda: answers(f"{run.prometheus_url}/-/ready"),
+        address=run.prometheus_url,
+        ports=(run.ports.prometheus,),
+        prepare=prepare,
+    )
 
 
 def prometheus_config(run: Run) -> dict[str, Any]:
@@ -61,26 +87,6 @@ def prometheus_config(run: Run) -> dict[str, Any]:
     }
 
 
-def probe_job(run: Run) -> dict[str, Any]:
-    """The probes of Serve by the blackbox exporter; `instance` is the probed address."""
-    return {
-        "job_name": "probe",
-        "metrics_path": "/probe",
-        "params": {"module": ["serve"]},
-        "static_configs": [
-            {
-                "targets": [f"{run.serve_url}/-/healthz", f"{run.serve_url}/-/routes"],
-                "labels": {"ray_io_cluster": run.cluster},
-            }
-        ],
-        "relabel_configs": [
-            {"source_labels": ["__address__"], "target_label": "__param_target"},
-            {"source_labels": ["__param_target"], "target_label": "instance"},
-            {"target_label": "__address__", "replacement": f"{LOOPBACK}:{run.ports.blackbox}"},
-        ],
-    }
-
-
 def _collector_jobs(run: Run) -> list[dict[str, Any]]:
     cluster = {"ray_io_cluster": run.cluster}
     return [
@@ -94,75 +100,3 @@ def _collector_jobs(run: Run) -> list[dict[str, Any]]:
             "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.collector_metrics}"], "labels": cluster}],
         },
     ]
-
-
-def prometheus(run: Run) -> Component:
-    """Prometheus with our rules; a new database each time."""
-    config, data = run.directory / "prometheus.yml", run.directory / "prometheus"
-
-    def prepare() -> None:
-        check_prometheus()
-        shutil.rmtree(data, ignore_errors=True)
-        config.write_text(yaml.safe_dump(prometheus_config(run), sort_keys=False))
-
-    return Component(
-        "prometheus",
-        [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={data}",
-            f"--web.listen-address={LOOPBACK}:{run.ports.prometheus}",
-            "--enable-feature=exemplar-storage",
-            "--log.level=warn",
-        ],
-        lambda: answers(f"{run.prometheus_url}/-/ready"),
-        address=run.prometheus_url,
-        ports=(run.ports.prometheus,),
-        prepare=prepare,
-    )
-
-
-def alertmanager(run: Run) -> Component:
-    """Alertmanager with our routes and inhibitions, alone and with nobody to notify."""
-    config = ROOT / "alertmanager/alertmanager.yml"
-    url = f"http://{LOOPBACK}:{run.ports.alertmanager}"
-
-    def prepare() -> None:
-        require("prometheus-alertmanager")
-
-    return Component(
-        "alertmanager",
-        [
-            "prometheus-alertmanager",
-            f"--config.file={config}",
-            f"--storage.path={run.directory / 'alertmanager'}",
-            f"--web.listen-address={LOOPBACK}:{run.ports.alertmanager}",
-            "--cluster.listen-address=",
-            "--log.level=warn",
-        ],
-        lambda: answers(f"{url}/-/ready"),
-        address=url,
-        ports=(run.ports.alertmanager,),
-        prepare=prepare,
-    )
-
-
-def blackbox(run: Run) -> Component:
-    """The blackbox exporter, which probes Serve from outside."""
-    url = f"http://{LOOPBACK}:{run.ports.blackbox}"
-
-    def prepare() -> None:
-        require("prometheus-blackbox-exporter")
-
-    return Component(
-        "blackbox",
-        [
-            "prometheus-blackbox-exporter",
-            f"--config.file={ROOT / 'blackbox/blackbox.yml'}",
-            f"--web.listen-address={LOOPBACK}:{run.ports.blackbox}",
-        ],
-        lambda: answers(f"{url}/-/healthy"),
-        address=url,
-        ports=(run.ports.blackbox,),
-        prepare=prepare,
-    )

@@ -1,20 +1,12 @@
-"""Ray and the Serve applications."""
+"""The Ray head: one node, every port set."""
 
 from __future__ import annotations
 
 import shutil
 
-import httpx
-import yaml
-
 from demo.stack.component import Component, answers
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
-from demo.stack.serve_config import read_serve_config, serve_applications, why_it_failed
-from servescope.errors import ServescopeError
-
-# ---------------------------------------------------------------------------------------------------------------------
-# The components
 
 
 def ray(run: Run) -> Component:
@@ -60,9 +52,9 @@ def ray(run: Run) -> Component:
         return joined and answers(f"{run.dashboard_url}/api/version")
 
     return Component(
-        "ray",
-        command,
-        ready,
+        name="ray",
+        command=command,
+        ready=ready,
         address=run.dashboard_url,
         ports=(
             p.gcs,
@@ -80,38 +72,5 @@ def ray(run: Run) -> Component:
         env=run.ray_env,
         timeout_s=180,
         public=True,
-        prepare=prepare,
-    )
-
-
-def applications(run: Run) -> Component:
-    """The applications of a Serve config file, deployed as a team would and awaited until every one is RUNNING."""
-    config = run.directory / "serve_config.yaml"
-
-    def prepare() -> None:
-        document = read_serve_config(run.serve_config)
-        document["http_options"] = {**document.get("http_options", {}), "host": LOOPBACK, "port": run.ports.serve}
-        config.write_text(yaml.safe_dump(document, sort_keys=False))
-
-    def ready() -> bool:
-        try:
-            applications = serve_applications(run)
-        except httpx.HTTPError:
-            return False
-        for name, application in applications.items():
-            if application["status"] == "DEPLOY_FAILED":
-                raise ServescopeError(f"application {name} failed to deploy: {why_it_failed(application)}")
-        states = {application["status"] for application in applications.values()}
-        return states == {"RUNNING"} and answers(f"{run.serve_url}/-/routes")
-
-    return Component(
-        "applications",
-        [f"{run.ray}/serve", "deploy", "-a", run.dashboard_url, str(config)],
-        ready,
-        address=run.serve_url,
-        ports=(run.ports.serve,),
-        env=run.ray_env,
-        timeout_s=180,
-        once=True,
         prepare=prepare,
     )

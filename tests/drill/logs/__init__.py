@@ -1,0 +1,1 @@
+"""The drill of the log agents: `python -m tests.drill.logs`, see __main__.py."""

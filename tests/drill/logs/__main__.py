@@ -4,7 +4,7 @@
     python -m tests.drill.logs --agent otelcol --only kill
     python -m tests.drill.logs --costs                 # what a request writes, from the fixtures
 
-It fails when an agent does worse than faults.py allows it. Results are kept in .servescope/drill-logs.json with the
+It fails when an agent does worse than bounds.py allows it. Results are kept in .servescope/drill-logs.json with the
 program, the machine, the commit and the day, so that a part can be run again by itself; those of another version of the
 program, or of another machine, do not enter the tables.
 """
@@ -29,9 +29,11 @@ from pathlib import Path
 from typing import Any
 
 from demo import ROOT
-from tests.drill.logs import faults
-from tests.drill.logs.faults import FAULTS, Outcome, Place, Writer, bound, breaches, json_line, settle, text_line
-from tests.support.log_agents import FIXTURES
+from demo.stack.component import find
+from tests.drill.logs.agents import Place, Writer, json_line, place_below, text_line
+from tests.drill.logs.bounds import bound, breaches
+from tests.drill.logs.faults import FAULTS, Outcome, settle
+from tests.support.log_cases import FIXTURES
 
 RESULTS = ROOT / ".servescope/drill-logs.json"
 PAGE = ROOT / "docs/logs.md"
@@ -66,7 +68,7 @@ def throughput(place: Place, kind: str, encoding: str) -> dict[str, Any]:
 def measured_with(kind: str) -> dict[str, str]:
     """The program and the machine: only results of the same ones are comparable."""
     program = "otelcol" if kind == "otelcol" else "fluent-bit"
-    path = faults.find(program)
+    path = find(program)
     assert path, program
     words = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout.split()
     name = f"OpenTelemetry Collector {words[-1]}" if kind == "otelcol" else f"Fluent Bit {words[2].removeprefix('v')}"
@@ -94,7 +96,7 @@ def run(agents: list[str], only: str) -> None:
             continue
         with (
             tempfile.TemporaryDirectory(prefix="drill-", ignore_cleanup_errors=True) as directory,
-            faults.place(Path(directory) / "place") as place,
+            place_below(Path(directory) / "place") as place,
         ):
             Path(directory).chmod(0o755)  # for the agents that run as another user
             if name.startswith(SPEED):
@@ -232,7 +234,9 @@ def write_page() -> None:
 
 def main() -> int:
     """Run and write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.drill.logs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--agent", choices=AGENTS, action="append")
     parser.add_argument("--only", default="", help="part of a fault's name")
     parser.add_argument("--costs", action="store_true", help="only count what a request writes, without an agent")
@@ -242,7 +246,7 @@ def main() -> int:
         PAGE.write_text(between(PAGE.read_text(), "log-costs", costs()))
         return 0
     missing = {"otelcol" if kind == "otelcol" else "fluent-bit" for kind in agents}
-    missing = {program for program in missing if faults.find(program) is None}
+    missing = {program for program in missing if find(program) is None}
     if missing:
         print(f"drill-logs: neither on the PATH nor below .tools/: {', '.join(sorted(missing))}", file=sys.stderr)
         return 1

@@ -18,6 +18,8 @@ from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
+from demo.stack.ports import LOOPBACK
+
 SEQUENCE = re.compile(r"\bn=(\d+)")
 KEPT = 20_000
 
@@ -151,7 +153,7 @@ class Server(ThreadingHTTPServer):
 
 def main() -> None:
     Handler.tally = Tally()
-    server = Server(("127.0.0.1", int(sys.argv[1])), Handler)
+    server = Server((LOOPBACK, int(sys.argv[1])), Handler)
     server.serve_forever()
 
 

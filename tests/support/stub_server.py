@@ -1,4 +1,4 @@
-"""A server that gives one answer to everything, in the shape of some other program's, and notes what it was asked."""
+"""For a client of some program: a server that gives one answer to every GET, and notes what it was asked."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from tests.support.running import running
+from demo.stack.ports import LOOPBACK
+from tests.support.servers import running
 
 # Path and parameters of each request.
 Asked = list[tuple[str, dict[str, str]]]
 
 
 @contextmanager
-def answering(body: Any, status: int = 200, *, location: str = "") -> Iterator[tuple[str, Asked]]:
+def stub_server(body: Any, status: int = 200, *, location: str = "") -> Iterator[tuple[str, Asked]]:
     """Answer every GET with a text, or with data as JSON; yields the server's address and what it is asked.
 
     `location` is where a redirect leads.
@@ -38,5 +39,5 @@ def answering(body: Any, status: int = 200, *, location: str = "") -> Iterator[t
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+    with running(ThreadingHTTPServer((LOOPBACK, 0), Handler)) as address:
         yield f"http://{address}", asked

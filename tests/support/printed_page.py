@@ -1,4 +1,4 @@
-"""What a page looks like at the moment at which a browser prints it."""
+"""For a report that is printed: how its page looks at the moment at which the browser puts it on paper."""
 
 from __future__ import annotations
 

@@ -1,23 +1,17 @@
-"""The running stack that is checked: its addresses and backends."""
+"""The backends of a running stack: where they answer, and how a check asks them."""
 
 from __future__ import annotations
 
 import os
-import secrets
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from demo.app import images
-from servescope.report.queries import panels_of as panels_of
-from servescope.settings import Settings
+from demo.stack.ports import DEFAULT_PORTS, LOOPBACK
 
-SETTINGS = Settings()
-
-PROBED = ("/-/healthz", "/-/routes")
+GRAFANA_PORT = 3000  # the one published port that no local process has
 
 
 class NotYet(Exception):
@@ -94,39 +88,18 @@ def need(condition: object, missing: str) -> None:
         raise NotYet(missing)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The checks: each returns what it found, in a few words
-
-
-def answers(stack: Backends) -> str:
-    """A picture of words is read right. This is the request that is looked for in traces and logs."""
-    # The Collector keeps a share of traces by the end of their ids; this end is always within it.
-    trace_id, request_id = secrets.token_hex(12) + "00000001", str(uuid.uuid4())
-    lines = ["bridge silver"]
-    headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01", "X-Request-ID": request_id}
-    try:
-        response = stack.http.post(f"{stack.at.serve}/read", content=images.draw(lines), headers=headers)
-    except httpx.HTTPError as error:
-        raise NotYet(f"{stack.at.serve} does not answer ({error or type(error).__name__})") from error
-    need(response.status_code == 200, f"/read answers {response.status_code}: {response.text.strip()[:100]}")
-    found = response.json()["lines"]
-    need(images.same_text(found, lines), f"/read says {found} where the picture says {lines}")
-    stack.request = Request(trace_id, request_id)
-    return f"read {found[0]!r}"
-
-
 def addresses_from_environment() -> Addresses:
     """The ports that docker-compose.yml publishes, or what the environment says."""
 
     def at(name: str, port: int) -> str:
-        return os.environ.get(f"{name}_URL", f"http://127.0.0.1:{port}").rstrip("/")
+        return os.environ.get(f"{name}_URL", f"http://{LOOPBACK}:{port}").rstrip("/")
 
-    grafana = at("GRAFANA", 3000)
+    grafana = at("GRAFANA", GRAFANA_PORT)
     return Addresses(
-        serve=at("SERVE", 8000),
-        ray=at("RAY", 8265),
-        prometheus=at("PROMETHEUS", 9090),
-        alertmanager=at("ALERTMANAGER", 9093),
+        serve=at("SERVE", DEFAULT_PORTS.serve),
+        ray=at("RAY", DEFAULT_PORTS.dashboard),
+        prometheus=at("PROMETHEUS", DEFAULT_PORTS.prometheus),
+        alertmanager=at("ALERTMANAGER", DEFAULT_PORTS.alertmanager),
         grafana=grafana,
         loki=f"{grafana}/api/datasources/proxy/uid/loki",
         tempo=f"{grafana}/api/datasources/proxy/uid/tempo",

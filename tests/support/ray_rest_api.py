@@ -1,4 +1,4 @@
-"""Answers of Serve's REST API for tests and benchmarks: the real sample, and generated ones of any size."""
+"""For the exporter: answers of Ray's REST API, the real sample and generated ones of any size, and a server of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from demo import ROOT
+from demo.stack.ports import LOOPBACK
 
 SAMPLE = ROOT / "tests/fixtures/rest/serve_applications.json"
 
@@ -118,7 +119,7 @@ def rest_server(document: Any, port: int = 0, tls: tuple[Path, Path] | None = No
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # clients that go away are part of the tests
 
-    with Server(("127.0.0.1", port), Handler) as server:
+    with Server((LOOPBACK, port), Handler) as server:
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
@@ -126,7 +127,7 @@ def rest_server(document: Any, port: int = 0, tls: tuple[Path, Path] | None = No
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:
-            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}", answer
+            yield f"{'https' if tls else 'http'}://{LOOPBACK}:{server.server_address[1]}", answer
         finally:
             closing.set()
             server.shutdown()

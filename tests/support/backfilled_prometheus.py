@@ -1,8 +1,7 @@
-"""A real Prometheus over data that it has never scraped: promtool writes them into blocks."""
+"""For queries over hours of data that nobody has scraped: promtool writes blocks, and a real Prometheus serves them."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +9,13 @@ from pathlib import Path
 import yaml
 from mirakuru import HTTPExecutor
 
+from demo.stack.ports import LOOPBACK
 from tests.support.promtool import run
+from tests.support.servers import free_port
 
 
-class Place:
-    """The folder of one Prometheus."""
+class BackfilledPrometheus:
+    """The folder of one Prometheus: fill it, then run the server over it."""
 
     def __init__(self, folder: Path, rules: Sequence[Path] = ()) -> None:
         """`rules` are files that the server evaluates from its start on."""
@@ -23,7 +24,7 @@ class Place:
         self._config = folder / "prometheus.yml"
         self._config.write_text(yaml.safe_dump({"global": {}, "rule_files": [str(path) for path in rules]}))
 
-    def write(self, lines: Iterable[str]) -> None:
+    def backfill(self, lines: Iterable[str]) -> None:
         """Make blocks of OpenMetrics text, whose lines end in their time in unix seconds and the last is `# EOF`."""
         text = self._folder / "samples.txt"
         with text.open("w") as out:
@@ -32,7 +33,7 @@ class Place:
         assert made.returncode == 0, made.stderr
         text.unlink()
 
-    def fill(self, rules: Sequence[Path], start: int, end: int) -> None:
+    def backfill_rules(self, rules: Sequence[Path], start: int, end: int) -> None:
         """Add what recording rules say of a range, as one does who adds them to a Prometheus that was there before."""
         span = ("--start", str(start), "--end", str(end))
         filled = self._folder / "filled"
@@ -45,8 +46,7 @@ class Place:
     @contextmanager
     def server(self, *flags: str) -> Iterator[str]:
         """The server, once it is ready; yields its address."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = f"127.0.0.1:{free.getsockname()[1]}"
+        address = f"{LOOPBACK}:{free_port()}"
         command = [
             "prometheus",
             f"--config.file={self._config}",

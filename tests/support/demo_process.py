@@ -1,4 +1,4 @@
-"""Run the demo as its user would, and see what it has left running."""
+"""For `make demo` as its user meets it: run it to its end or to Ctrl-C, and see what it has left running."""
 
 from __future__ import annotations
 
@@ -93,6 +93,6 @@ def _marked(mark: str) -> list[psutil.Process]:
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

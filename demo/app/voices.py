@@ -1,0 +1,13 @@
+"""The voices of the second application, by name; without Ray, so that the load can tell what it should hear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+VOICES: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "loud": str.upper,
+    "quiet": str.lower,
+    "proper": str.title,
+    "swapped": str.swapcase,
+}

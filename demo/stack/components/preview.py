@@ -1,0 +1,28 @@
+"""The dashboards without Grafana, `servescope preview`."""
+
+from __future__ import annotations
+
+import sys
+
+from demo.stack.component import Component, answers
+from demo.stack.ports import LOOPBACK
+from demo.stack.run import Run
+
+
+def preview(run: Run) -> Component:
+    """The dashboards as pages, for where there is no Grafana."""
+    url = f"http://{LOOPBACK}:{run.ports.preview}"
+    return Component(
+        name="preview",
+        command=[
+            sys.executable,
+            "-m",
+            "servescope",
+            "preview",
+            f"--prometheus={run.prometheus_url}",
+            f"--port={run.ports.preview}",
+        ],
+        ready=lambda: answers(f"{url}/-/ready"),
+        address=url,
+        ports=(run.ports.preview,),
+    )

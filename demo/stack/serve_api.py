@@ -1,0 +1,33 @@
+"""What Serve's REST API, on the Ray head, says of the applications of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from demo.stack.component import last_words
+from demo.stack.run import Run
+
+
+def why_it_failed(application: dict[str, Any]) -> str:
+    """The reason why an application is DEPLOY_FAILED, in one line, from what Ray's REST API tells of it.
+
+    The application names the deployments that failed; the exception stands last in the message of the deployment.
+    """
+    for name, deployment in application.get("deployments", {}).items():
+        if deployment["status"] == "DEPLOY_FAILED":
+            return f"{name}: {last_words(deployment['message']) or 'no reason given'}"
+    return last_words(application["message"]) or "no reason given"
+
+
+def serve_applications(run: Run) -> dict[str, Any]:
+    """The applications as Ray's REST API tells them, by name.
+
+    Raises:
+        httpx.HTTPError: the API does not answer.
+    """
+    response = httpx.get(f"{run.dashboard_url}/api/serve/applications/", timeout=5)
+    response.raise_for_status()
+    applications: dict[str, Any] = response.json()["applications"]
+    return applications
