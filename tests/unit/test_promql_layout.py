@@ -81,7 +81,7 @@ def of_runbooks() -> dict[str, str]:
         f"{alert.name} {number}": query
         for group in all_groups(SETTINGS)
         for alert in group.alerts
-        for number, (_, query) in enumerate(alert.diagnose)
+        for number, (_, query) in enumerate(alert.diagnosis)
         if query
     }
 
