@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -81,7 +82,8 @@ def uv(*arguments: str | Path, folder: Path) -> str:
     except subprocess.TimeoutExpired:
         raise Failed(f"uv {arguments[0]}: no end within {INSTALL_S:g} s") from None
     if result.returncode:
-        raise Failed(" ".join(result.stderr.split())[-300:] or f"uv ends with exit code {result.returncode}")
+        said = textwrap.shorten(result.stderr, 300, placeholder=" ...")
+        raise Failed(said or f"uv ends with exit code {result.returncode}")
     return result.stdout
 
 
@@ -151,15 +153,15 @@ def first_step(extra: str) -> str:
     return "resolve" if extra in RESOLVED_ONLY else "install"
 
 
-def chosen(wishes: Sequence[str]) -> tuple[list[Interpreter], dict[str, str]]:
+def chosen(wishes: Sequence[str], system: Path = finder.SYSTEM) -> tuple[list[Interpreter], dict[str, str]]:
     """The Pythons that were wished for, each once, and why there is none for the other wishes; says both."""
     # The one that this runs on comes last: it is there even where the PATH has none.
     here = Path(getattr(sys, "_base_executable", sys.executable))
-    found = finder.search([*finder.candidates(os.environ, SUPPORTED), here])
+    found = finder.search([*finder.candidates(os.environ, SUPPORTED, system), here])
     pythons: list[Interpreter] = []
     missing: dict[str, str] = {}
     for wish in wishes:
-        answer = finder.choose(wish, found, supported=SUPPORTED)
+        answer = finder.choose(wish, found, supported=SUPPORTED, system=system)
         if isinstance(answer, str):
             missing[wish] = answer
             say(f"{wish}: {answer}")

@@ -48,7 +48,7 @@ class Found:
     failed: dict[Path, str] = field(default_factory=dict)
 
 
-def candidates(environment: Mapping[str, str], minors: Iterable[str], system: Path = SYSTEM) -> Iterator[Path]:
+def candidates(environment: Mapping[str, str], minors: Iterable[str], system: Path) -> Iterator[Path]:
     """Files that may be Pythons: the system's own, those of the whole PATH, of pyenv, and of uv; some may not exist.
 
     Args:
@@ -109,7 +109,7 @@ def search(paths: Iterable[Path], timeout_s: float = ANSWER_S) -> Found:
     return found
 
 
-def choose(wish: str, found: Found, *, supported: Sequence[str], system: Path = SYSTEM) -> Interpreter | str:
+def choose(wish: str, found: Found, *, supported: Sequence[str], system: Path) -> Interpreter | str:
     """The Python that a word of PYTHONS means, or why there is none.
 
     Args:

@@ -41,13 +41,14 @@ def home(tmp_path):
     python(tmp_path / "pyenv/versions/3.9.18/bin/python3", "3.9.18")
     python(tmp_path / "usr/bin/python3", "3.11.2")
     (tmp_path / "usr/bin/python3.11").symlink_to(tmp_path / "usr/bin/python3")
+    python(tmp_path / "opt/bin/python3.10", "3.10.14")
     python(tmp_path / "uv/cpython-3.10.16-linux/bin/python3", "3.10.16")
     return tmp_path
 
 
 def found_in(home: Path) -> Found:
     environment = {
-        "PATH": f"{home}/shims:{home}/nowhere:{home}/usr/bin",
+        "PATH": f"{home}/shims:{home}/nowhere:{home}/usr/bin:{home}/opt/bin",
         "HOME": str(home),
         "PYENV_ROOT": str(home / "pyenv"),
         "UV_PYTHON_INSTALL_DIR": str(home / "uv"),
@@ -57,7 +58,7 @@ def found_in(home: Path) -> Found:
 
 def test_shims_that_fail_hide_no_python_and_each_counts_once(home):
     found = found_in(home)
-    assert [one.version for one in found.interpreters] == ["3.11.2", "3.11.7", "3.12.1", "3.9.18", "3.10.16"]
+    assert [one.version for one in found.interpreters] == ["3.11.2", "3.11.7", "3.10.14", "3.12.1", "3.9.18", "3.10.16"]
     assert found.interpreters[1].path == home / "pyenv/versions/3.11.7/bin/python3", "what is behind the shim"
     assert found.failed == {
         home / f"shims/python{minor}": f"exit code 127: pyenv: python{minor}: command not found"
@@ -68,7 +69,8 @@ def test_shims_that_fail_hide_no_python_and_each_counts_once(home):
 @pytest.mark.parametrize(
     ("wish", "version"),
     [
-        ("3.10", "3.10.16"),
+        ("3.10", "3.10.14"),  # behind a shim that fails
+        ("3.10.16", "3.10.16"),
         ("3.11", "3.11.2"),  # the system's own comes first
         ("3.11.7", "3.11.7"),
         ("3.12", "3.12.1"),
@@ -84,7 +86,9 @@ def test_what_a_wish_means(home, wish, version):
 
 def test_newest_is_by_number_and_of_the_supported():
     found = Found([Interpreter(Path("a"), version) for version in ("3.9.18", "3.10.2", "3.14.1")])
-    assert finder.choose("newest", found, supported=["3.9", "3.10"]) == Interpreter(Path("a"), "3.10.2")
+    assert finder.choose("newest", found, supported=["3.9", "3.10"], system=Path("b")) == Interpreter(
+        Path("a"), "3.10.2"
+    )
 
 
 def test_a_python_that_is_not_there_is_one_line_that_says_what_was_tried(home):
@@ -126,9 +130,12 @@ def test_what_never_answers_does_not_count(tmp_path):
 def test_the_python_of_this_run_is_always_found(monkeypatch, tmp_path):
     for name in ("PATH", "HOME", "PYENV_ROOT", "UV_PYTHON_INSTALL_DIR", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
-    pythons, missing = chosen(["newest", "newest", "3.1"])
+    pythons, missing = chosen(["newest", "newest", "3.1", "system"], tmp_path / "python3")
     assert len(pythons) == 1
-    assert missing == {"3.1": "not found on the PATH, in pyenv or in uv"}
+    assert missing == {
+        "3.1": "not found on the PATH, in pyenv or in uv",
+        "system": f"not found: {tmp_path}/python3: there is no such file",
+    }
 
 
 # ---------------------------------------------------------------------------------------------------------------------
