@@ -145,7 +145,8 @@ def tracing(place: Place, protocol: str, *, ray: bool) -> None:
     if result.returncode:
         raise Failed(f"the application ends with exit code {result.returncode}: {last_line(result.stderr)}")
     if f"application ended, {int(ray)} processors" not in result.stdout:
-        raise Failed(f"{last_line(result.stdout)}; {last_line(result.stderr)}")
+        off = [line for line in result.stderr.splitlines() if "tracing is off" in line]
+        raise Failed(f"{last_line(result.stdout)}; {off[0] if off else last_line(result.stderr)}")
     if not ray and "servescope: tracing is off: " not in result.stderr:
         raise Failed("no line says that tracing is off")
 
