@@ -79,6 +79,13 @@ test-live: setup tools ## the tests against a live Ray Serve and a live Promethe
 	@scripts/setup.sh ray
 	$(RUN)/python -m pytest $(LIVE_TESTS) -q
 
+# Words of PYTHONS: a version, a path, `system` (/usr/bin/python3), `newest`; all supported versions without any.
+test-pythons: setup ## the wheel with each extra on every supported Python that is here; PYTHONS="3.12 newest" chooses
+	@$(RUN)/python -m tests.pythons $(PYTHONS)
+
+compatibility: setup ## the same, and write docs/compatibility.md
+	@$(RUN)/python -m tests.pythons --write docs/compatibility.md $(PYTHONS)
+
 truth: setup tools ## hold the panels against a client's own count and write docs/truth.md
 	TRUTH_TABLE=docs/truth.md $(RUN)/python -m pytest tests/live/test_truth.py -q -s
 

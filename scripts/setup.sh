@@ -6,6 +6,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# Left alone, uv trusts the certificates that it brings; in a company it needs those of the system. Two names of one setting:
+# uv has renamed it.
+export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}"
+
 # program, Debian package, where else to get it
 TOOLS="
 prometheus|prometheus|https://prometheus.io/download (2.42 or later)

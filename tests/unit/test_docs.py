@@ -187,6 +187,8 @@ def _unknown_to_ray(program: str, arguments: list[str]) -> str:
 def _refused(arguments: list[str]) -> str:
     """What servescope's own parser says against these arguments; nothing is run."""
     name, *rest = arguments
+    if name == "--help":
+        return ""
     if name not in COMMANDS:
         return f"no command {name}"
     try:
