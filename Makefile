@@ -33,6 +33,8 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --extra demo --extra tracing $(IMAGE_REQUIREMENTS) -o requirements/demo.txt
 	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
 		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
+	$(RUN)/uv pip compile --group docs --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -q -o requirements/docs.txt
 
 generate: setup ## regenerate everything that is generated: dashboards, rules, pages, the tables of services and layers
 	@$(RUN)/servescope generate
@@ -73,6 +75,7 @@ unit-promtool:
 
 unit-rest:
 	@scripts/setup.sh collector
+	@scripts/setup.sh docs || : # it says why; the tests of the site then say that they did not run
 	$(RUN)/python -m pytest tests/unit $(addprefix --ignore=,$(PROMTOOL_TESTS)) -q
 
 test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus; RAY_VERSION=2.54.1 takes that Ray
@@ -95,6 +98,11 @@ drill: setup ## break a live Serve in every way and hold the alerts against it (
 demo: setup ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@scripts/setup.sh tools collector
 	@$(RUN)/python -m demo.local
+
+docs: setup ## the documentation site, into .site; DOCS_REF=v0.1.0 names the tag that links into the repository lead to
+	@scripts/setup.sh docs
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet --clean
+	@echo "the site is in .site: open .site/index.html"
 
 pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own
 	@$(RUN)/python -m demo.screenshots
