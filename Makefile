@@ -33,6 +33,8 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --extra demo --extra tracing $(IMAGE_REQUIREMENTS) -o requirements/demo.txt
 	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
 		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
+	echo hatchling | $(RUN)/uv pip compile - --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/build.txt
 	$(RUN)/uv pip compile --group docs --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements/docs.txt
 
@@ -55,7 +57,13 @@ lint: setup ## ruff, mypy, layers, that what is committed is what would be gener
 	@$(RUN)/python scripts/check_constructors.py
 	@$(RUN)/python scripts/check_generated.py
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
+	@if [ -x .tools/bin/actionlint ]; then .tools/bin/actionlint; else \
+		echo "lint: the workflows are not checked: no .tools/bin/actionlint (make lint-workflows builds it where Go is)"; fi
 	@told=$$($(RUN)/python -m pytest tests/live --collect-only -q 2>&1) || { echo "$$told"; exit 1; }
+
+lint-workflows: ## actionlint over .github/workflows; builds it with Go
+	@scripts/setup.sh actionlint
+	@.tools/bin/actionlint
 
 # The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
 LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)
@@ -103,6 +111,10 @@ docs: setup ## the documentation site, into .site; DOCS_REF=v0.1.0 names the tag
 	@scripts/setup.sh docs
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet --clean
 	@echo "the site is in .site: open .site/index.html"
+
+# TAG holds the version and the changelog to a tag.
+release-files: setup ## the files of a release, into dist: wheel, sdist, dashboards and rules, the Collector where it is built
+	@$(RUN)/python -m scripts.release $(if $(TAG),--tag $(TAG)) $(if $(wildcard .tools/otelcol),--collector .tools/otelcol)
 
 pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own
 	@$(RUN)/python -m demo.screenshots
