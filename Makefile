@@ -6,7 +6,7 @@ export DURATION
 # The demo brings its own Ray; what depends on the version is held by these.
 LIVE_TESTS := $(if $(RAY_VERSION),$(addprefix tests/live/test_,batch.py contract.py truth.py),tests/live)
 BENCHES ?= exporter snapshot tracing
-# What demo/Dockerfile installs: the versions of requirements/dev.txt.
+# What demo/Dockerfile and exporter/Dockerfile install: the versions of requirements/dev.txt.
 IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	-q -c requirements/dev.txt
 
@@ -31,6 +31,7 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 			--generate-hashes --no-emit-index-url --no-header -q -o $${input%.in}.txt || exit 1; \
 	done
 	$(RUN)/uv pip compile pyproject.toml --extra demo --extra tracing $(IMAGE_REQUIREMENTS) -o requirements/demo.txt
+	$(RUN)/uv pip compile pyproject.toml --extra exporter $(IMAGE_REQUIREMENTS) -o requirements/exporter.txt
 	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
 		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
 	echo hatchling | $(RUN)/uv pip compile - --universal --python-version 3.11 \
