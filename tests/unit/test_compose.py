@@ -397,7 +397,7 @@ def test_no_pin_stands_anywhere_else():
 
 def test_renovate_finds_every_pin():
     rules = json.loads((ROOT / "renovate.json").read_text())
-    images, release, modules = rules["customManagers"]
+    images, release, modules, *_ = rules["customManagers"]
 
     def matches(manager: dict[str, Any], file: str) -> list[Any]:
         assert manager["managerFilePatterns"] == [f"/^{re.escape(file)}$/"]

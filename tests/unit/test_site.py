@@ -16,6 +16,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from demo import ROOT
+from servescope.dashboards import all_dashboards
 from servescope.settings import Settings
 from tests.support import markdown
 from website import hooks
@@ -146,6 +147,8 @@ def test_the_navigation_has_a_reading_order_for_each_reader():
     assert list(sections) == ["Start here", "On call", "Run it", "Maintain"]
     assert sections["Start here"][:2] == ["README.md", "getting-started.md"]
     on_call = pages_in(hooks.expanded(sections["On call"], DOCS))
+    dashboards = [f"dashboards/{board.uid}.md" for board in all_dashboards(Settings())]
+    assert [page for page in on_call if page.startswith("dashboards/")] == ["dashboards/README.md", *dashboards]
     assert on_call.index("runbooks/README.md") < on_call.index("runbooks/RayServeLatencyHigh.md")
 
 
