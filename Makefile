@@ -6,7 +6,7 @@ export DURATION
 # The demo brings its own Ray; what depends on the version is held by these.
 LIVE_TESTS := $(if $(RAY_VERSION),$(addprefix tests/live/test_,batch.py contract.py truth.py),tests/live)
 BENCHES ?= exporter snapshot tracing
-# What demo/Dockerfile installs: the versions of requirements/dev.txt.
+# What demo/Dockerfile and exporter/Dockerfile install: the versions of requirements/dev.txt.
 IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	-q -c requirements/dev.txt
 
@@ -31,8 +31,13 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 			--generate-hashes --no-emit-index-url --no-header -q -o $${input%.in}.txt || exit 1; \
 	done
 	$(RUN)/uv pip compile pyproject.toml --extra demo --extra tracing $(IMAGE_REQUIREMENTS) -o requirements/demo.txt
+	$(RUN)/uv pip compile pyproject.toml --extra exporter $(IMAGE_REQUIREMENTS) -o requirements/exporter.txt
 	$(RUN)/uv pip compile pyproject.toml requirements/gpu.in --extra demo --extra tracing --no-emit-package onnxruntime \
 		$(IMAGE_REQUIREMENTS) -o requirements/demo-gpu.txt
+	echo hatchling | $(RUN)/uv pip compile - --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate -q -o requirements/build.txt
+	$(RUN)/uv pip compile --group docs --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header -q -o requirements/docs.txt
 
 generate: setup ## regenerate everything that is generated: dashboards, rules, pages, the tables of services and layers
 	@$(RUN)/servescope generate
@@ -53,7 +58,13 @@ lint: setup ## ruff, mypy, layers, that what is committed is what would be gener
 	@$(RUN)/python scripts/check_constructors.py
 	@$(RUN)/python scripts/check_generated.py
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
+	@if [ -x .tools/bin/actionlint ]; then .tools/bin/actionlint; else \
+		echo "lint: the workflows are not checked: no .tools/bin/actionlint (make lint-workflows builds it where Go is)"; fi
 	@told=$$($(RUN)/python -m pytest tests/live --collect-only -q 2>&1) || { echo "$$told"; exit 1; }
+
+lint-workflows: ## actionlint over .github/workflows; builds it with Go
+	@scripts/setup.sh actionlint
+	@.tools/bin/actionlint
 
 # The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
 LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)
@@ -73,6 +84,7 @@ unit-promtool:
 
 unit-rest:
 	@scripts/setup.sh collector
+	@scripts/setup.sh docs || : # it says why; the tests of the site then say that they did not run
 	$(RUN)/python -m pytest tests/unit $(addprefix --ignore=,$(PROMTOOL_TESTS)) -q
 
 test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus; RAY_VERSION=2.54.1 takes that Ray
@@ -102,6 +114,15 @@ drill: setup ## break a live Serve in every way and hold the alerts against it (
 demo: setup ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
 	@scripts/setup.sh tools collector
 	@$(RUN)/python -m demo.local
+
+docs: setup ## the documentation site, into .site; DOCS_REF=v0.1.0 names the tag that links into the repository lead to
+	@scripts/setup.sh docs
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet --clean
+	@echo "the site is in .site: open .site/index.html"
+
+# TAG holds the version and the changelog to a tag.
+release-files: setup ## the files of a release, into dist: wheel, sdist, dashboards and rules, the Collector where it is built
+	@$(RUN)/python -m scripts.release $(if $(TAG),--tag $(TAG)) $(if $(wildcard .tools/otelcol),--collector .tools/otelcol)
 
 pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own
 	@$(RUN)/python -m demo.screenshots

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from demo import ROOT
+from servescope import __version__
 from servescope.files import write_all
 
 BEGIN, END = "<!-- services: made by scripts/services.py -->", "<!-- /services -->"
@@ -36,10 +37,12 @@ def pins() -> dict[str, str]:
 
 
 def version(image: str, pinned: dict[str, str]) -> str:
-    """The version of an image as the compose file names it; the demo's own image has Ray's."""
+    """The version of an image as the compose file names it; the exporter's own has ours, the demo's has Ray's."""
     variable = re.match(r"\$\{(\w+)", image)
     if variable:
         return pinned[variable.group(1)].rpartition(":")[2].removeprefix("v")
+    if image == "servescope-exporter":
+        return __version__
     ray = re.search(r"^ray==(\S+)", (ROOT / "requirements/demo.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert ray
     return f"Ray {ray.group(1)}"

@@ -2,7 +2,8 @@
 # Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
 # drill` those and what only the drill needs, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
-# OpenTelemetry Collector, `setup.sh browser` Chromium. Says what it installs; does nothing where the pieces already are.
+# OpenTelemetry Collector, `setup.sh browser` Chromium, `setup.sh docs` what builds the documentation site (.venv-docs),
+# `setup.sh actionlint` the checker of the workflows. Says what it installs; does nothing where the pieces already are.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -194,6 +195,53 @@ setup_collector() {
     cp otel/builder.yaml .tools/otelcol.yaml
 }
 
+# What builds the documentation site, apart from .venv: tests and demo need none of it. Mermaid draws the diagrams; Material
+# would load it from a foreign server. Material 9 speaks to mermaid 11.
+MERMAID_VERSION=11.17.2
+MERMAID_SHA256=581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8 # of dist/mermaid.min.js
+setup_docs() {
+    if ! echo "$MERMAID_SHA256  .tools/mermaid.min.js" | sha256sum -c --status 2>/dev/null; then
+        if ! have npm; then
+            echo "setup: npm is missing: as root, apt-get install npm: no documentation site" >&2
+            exit 1
+        fi
+        echo "setup: unpacking mermaid $MERMAID_VERSION into .tools"
+        mkdir -p .tools
+        folder=$(mktemp -d .tools/mermaid.XXXXXX)
+        if ! (cd "$folder" && npm pack --silent "mermaid@$MERMAID_VERSION" >"$log" 2>&1 && tar -xzf ./*.tgz &&
+            echo "$MERMAID_SHA256  package/dist/mermaid.min.js" | sha256sum -c --status); then
+            rm -rf "$folder"
+            echo "setup: mermaid could not be had: $(tail -n 1 "$log"): no documentation site" >&2
+            exit 1
+        fi
+        mv "$folder/package/dist/mermaid.min.js" .tools/mermaid.min.js
+        rm -rf "$folder"
+    fi
+    stamp=.venv-docs/.requirements
+    if [ -f "$stamp" ] && cmp -s "$stamp" requirements/docs.txt; then
+        return 0
+    fi
+    echo "setup: installing $(grep -c '^[a-z]' requirements/docs.txt) Python packages into .venv-docs"
+    [ -x .venv-docs/bin/python ] || .venv/bin/uv venv -q --python .venv/bin/python .venv-docs
+    .venv/bin/uv pip sync -q --python .venv-docs/bin/python --require-hashes requirements/docs.txt
+    cp requirements/docs.txt "$stamp"
+}
+
+# Checks the workflows. Nothing else needs it, so a failure is said in one line.
+ACTIONLINT_VERSION=v1.7.12
+setup_actionlint() {
+    [ -x .tools/bin/actionlint ] && return 0
+    if ! have go; then
+        echo "setup: actionlint is not built, for want of Go (https://go.dev/dl): the workflows are not checked" >&2
+        exit 1
+    fi
+    echo "setup: building actionlint $ACTIONLINT_VERSION"
+    if ! GOBIN=$PWD/.tools/bin go install "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT_VERSION" >"$log" 2>&1; then
+        echo "setup: actionlint was not built: $(tail -n 1 "$log"): the workflows are not checked" >&2
+        exit 1
+    fi
+}
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 for part in "$@"; do
@@ -205,6 +253,8 @@ for part in "$@"; do
         compose) setup_compose ;;
         collector) setup_collector ;;
         browser) setup_browser ;;
+        docs) setup_docs ;;
+        actionlint) setup_actionlint ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac
 done

@@ -5,6 +5,8 @@ They raise ServescopeError for whatever the user can fix; `__main__` prints it a
 
 from __future__ import annotations
 
+import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from servescope import __version__
 from servescope import settings as settings_module
 
 app = typer.Typer(
@@ -20,6 +23,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _out = Console(highlight=False, soft_wrap=True)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        ray = f"Ray {metadata.version('ray')}"
+    except metadata.PackageNotFoundError:
+        ray = "no Ray"
+    typer.echo(f"servescope {__version__} (Python {platform.python_version()}, {ray})")
+    raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the versions that a bug report needs."
+        ),
+    ] = False,
+) -> None:
+    pass
+
 
 SettingsOption = Annotated[
     Path | None,

@@ -81,7 +81,9 @@ class Settings:
     # Change it for wall displays ("10s") or to spare Prometheus ("1m"); Ray's own data change every 10 s.
     dashboard_refresh: str = "30s"
 
-    # Change it to the address under which your team reads docs/runbooks; every alert links its page there.
+    # Change it to the address under which your team reads docs/runbooks; every alert links its page there. In it
+    # `{alert}` becomes the alert's name: "https://docs.example.com/runbooks/{alert}.html" for the site that `make docs`
+    # builds, "https://wiki.example.com/{alert}" for a wiki. Without `{alert}`, "/<name of the alert>.md" is added.
     runbook_url: str = "docs/runbooks"
 
     # Change it to the address of your Grafana ("https://grafana.example.com"), so that alerts link to their panel;
@@ -176,6 +178,11 @@ class Settings:
     def priced(self) -> bool:
         """Whether there is a price table."""
         return self.price_per_gpu_hour > 0 or self.price_per_cpu_hour > 0
+
+    def runbook(self, alert: str) -> str:
+        """The address of an alert's runbook page; `alert` may be a template that becomes the name."""
+        address = self.runbook_url if "{alert}" in self.runbook_url else f"{self.runbook_url}/{{alert}}.md"
+        return address.replace("{alert}", alert)
 
     @property
     def rate_window(self) -> str:

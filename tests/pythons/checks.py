@@ -11,8 +11,8 @@ from pathlib import Path
 
 from demo import ROOT
 from tests.pythons import stand_ins
-from tests.support.running import free_port
-from tests.support.serve_documents import rest_server, sample
+from tests.support.ray_rest_api import rest_server, sample
+from tests.support.servers import free_port
 
 COMMAND_S = 120.0
 
@@ -151,6 +151,16 @@ def tracing(place: Place, protocol: str, *, ray: bool) -> None:
         raise Failed("no line says that tracing is off")
 
 
+def lint(place: Place) -> None:
+    """Our own rules are clean, and a rule that reads a fabricated sum is found."""
+    place.servescope("lint", ROOT / "alerts")
+    rule = "groups: [{name: g, rules: [{record: 'a:b:c', expr: 'rate(ray_serve_http_request_latency_ms_sum[5m])'}]}]\n"
+    (place.folder / "rules.yml").write_text(rule, encoding="utf-8")
+    result = place.run("servescope", "lint", "rules.yml")
+    if result.returncode != 1 or "a:b:c" not in result.stdout:
+        raise Failed(f"a fabricated sum passes: exit code {result.returncode}, {last_line(result.stdout)}")
+
+
 def no_extra(place: Place, words: Sequence[str]) -> None:
     """One line names what to install."""
     result = place.run(*words)
@@ -171,6 +181,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         Check("servescope generate", everything),
         Check("servescope trace --slowest 1", trace),
     ),
+    "lint": (Check("servescope lint", lint),),
     "exporter": (Check("servescope exporter --once", exporter),),
     "tracing": (
         Check("servescope.tracing:otlp over grpc, no Collector", partial(tracing, protocol="grpc", ray=True)),

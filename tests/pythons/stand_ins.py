@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from tests.support.running import running
+from tests.support.servers import running
 
 FIGURE = "4321.5"
 """The value of every series of the Prometheus."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import json
 import re
@@ -58,6 +59,7 @@ PORTS = {
     "fluent-bit-worker": {2020, 2021},
     "dcgm-exporter": {9400},
 }
+OURS = ("servescope-demo", "servescope-exporter")  # images that are built here
 PUBLISHED = {
     ("ray-head", 8000),
     ("ray-head", 8265),
@@ -159,8 +161,8 @@ def test_every_service_is_hardened(name, service):
 
 @pytest.mark.parametrize(("name", "service"), each_service())
 def test_who_runs_as_root_says_why(name, service):
-    # The demo's images name their user in demo/Dockerfile.
-    user = service.get("user") or ("1000:1000" if service["image"].startswith("servescope-demo") else "root")
+    # Our images name their user in their Dockerfile.
+    user = service.get("user") or ("1000:1000" if service["image"].startswith(OURS) else "root")
     assert (user == "root") == (name in ROOT_USER)
     assert not user.startswith("0")
 
@@ -169,10 +171,11 @@ def test_who_runs_as_root_says_why(name, service):
 def test_each_image_of_ours_is_built_once_and_never_pulled(files):
     built: dict[str, list[str]] = {}
     for name, service in services(*files).items():
-        if service["image"].startswith("servescope-demo"):
+        if service["image"].startswith(OURS):
             assert service["pull_policy"] == ("build" if "build" in service else "never")
             built.setdefault(service["image"], []).extend([name] if "build" in service else [])
-    wanted = {"servescope-demo": ["ray-head"]} | ({"servescope-demo-gpu": ["ray-worker"]} if GPU in files else {})
+    wanted = {"servescope-demo": ["ray-head"], "servescope-exporter": ["exporter"]}
+    wanted |= {"servescope-demo-gpu": ["ray-worker"]} if GPU in files else {}
     assert built == wanted
     # Compose builds before it creates; who uses the image waits for who builds it.
     for name, service in services(*files).items():
@@ -187,11 +190,15 @@ def test_the_workflow_knows_the_pins():
     assert [pins()[name].rpartition(":")[2].partition(".")[0] for name in sorted(older)] == ["10", "11", "12"]
 
 
-def test_the_demo_image_is_not_root():
-    lines = (ROOT / "demo/Dockerfile").read_text().splitlines()
+@pytest.mark.parametrize("dockerfile", ["demo/Dockerfile", "exporter/Dockerfile"])
+def test_an_image_of_ours_is_not_root(dockerfile):
+    lines = (ROOT / dockerfile).read_text().splitlines()
     users = [line for line in lines if line.startswith("USER ")]
     assert users == ["USER 1000:1000"]
-    # The agents read as the user that runs Ray.
+    assert lines.index(users[0]) > max(index for index, line in enumerate(lines) if line.startswith("FROM "))
+
+
+def test_the_agents_read_as_the_user_that_runs_ray():
     for agent in ("fluent-bit-head", "fluent-bit-worker"):
         assert services(BASE)[agent]["user"] == "1000:1000"
 
@@ -288,6 +295,31 @@ def test_all_limits_together_are_at_most_six_gibibytes():
 # GPU and login
 
 
+def test_the_exporter_has_an_image_of_its_own():
+    exporter = services(BASE)["exporter"]
+    assert exporter["image"] == "servescope-exporter"
+    assert exporter["build"]["dockerfile"] == "exporter/Dockerfile"
+    assert exporter["build"]["args"] == {"PYTHON_IMAGE": pins()["PYTHON_IMAGE"]}
+    assert exporter.get("user") is None
+    assert exporter["read_only"] is True
+    text = (ROOT / "exporter/Dockerfile").read_text()
+    assert 'ENTRYPOINT ["python3", "-m", "servescope", "exporter"]' in text
+    assert exporter["command"] == ["--address=http://ray-head:8265", "--host=0.0.0.0"]
+    assert "requirements/demo" not in text
+
+
+@pytest.mark.parametrize("dockerfile", ["demo/Dockerfile", "exporter/Dockerfile"])
+def test_what_a_dockerfile_copies_reaches_the_builder(dockerfile):
+    copied = re.findall(r"^COPY (?!--from)(\S+) ", (ROOT / dockerfile).read_text(), re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored
+    let_in = [line.removeprefix("!") for line in ignored if line.startswith("!")]
+    for path in copied:
+        path = path.replace("${REQUIREMENTS}", "demo-gpu.txt")
+        assert (ROOT / path).exists(), path
+        assert any(fnmatch.fnmatch(path, let) or path.startswith(f"{let}/") for let in let_in), path
+
+
 def test_the_gpu_file_reserves_gpus_for_the_worker_and_dcgm():
     found = services(BASE, GPU)
     reserved = {
@@ -343,7 +375,7 @@ def tracked() -> list[Path]:
 
 def test_every_image_is_pinned_in_env():
     found = services(BASE, GPU)
-    used = {service["image"] for service in found.values() if not service["image"].startswith("servescope-demo")}
+    used = {service["image"] for service in found.values() if not service["image"].startswith(OURS)}
     used |= {service["build"]["args"]["PYTHON_IMAGE"] for service in found.values() if "build" in service}
     assert used == {image for name, image in pins().items() if not re.fullmatch(r"GRAFANA_\d+_IMAGE", name)}
     for name, image in pins().items():
@@ -365,7 +397,7 @@ def test_no_pin_stands_anywhere_else():
 
 def test_renovate_finds_every_pin():
     rules = json.loads((ROOT / "renovate.json").read_text())
-    images, release, modules = rules["customManagers"]
+    images, release, modules, *_ = rules["customManagers"]
 
     def matches(manager: dict[str, Any], file: str) -> list[Any]:
         assert manager["managerFilePatterns"] == [f"/^{re.escape(file)}$/"]

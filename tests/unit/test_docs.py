@@ -187,7 +187,7 @@ def _unknown_to_ray(program: str, arguments: list[str]) -> str:
 def _refused(arguments: list[str]) -> str:
     """What servescope's own parser says against these arguments; nothing is run."""
     name, *rest = arguments
-    if name == "--help":
+    if name in ("--help", "--version"):
         return ""
     if name not in COMMANDS:
         return f"no command {name}"
@@ -212,6 +212,7 @@ def test_every_command_exists(page):
         ("Run `make generate coffee`.", "make coffee: no such target"),
         ("```sh\ncd x && DURATION=1 make demo coffee  # now\n```", "make coffee: no such target"),
         ("```sh\nservescope brew\n```", "servescope brew: no command brew"),
+        ("`servescope --coffee`", "servescope --coffee: no command --coffee"),
         ("`servescope rules --sloo x`", "servescope rules --sloo x: No such option: --sloo"),
         (
             "```sh\nservescope exporter \\\n  --once 3\n```",
@@ -237,7 +238,7 @@ def test_a_command_that_does_not_exist_is_found(text, finding):
     [
         "```sh\nDURATION=120 make demo  # it's over after that\n```",
         "```sh\nprintf 'a: b' > settings.yml && servescope rules --settings settings.yml -o alerts > log\n```",
-        "`make generate test-unit`, `servescope exporter --help`",
+        "`make generate test-unit`, `servescope exporter --help`, `servescope --version`",
         "```text\nmake coffee\n```",
         "`ray start --head`, `ray`, `serve deploy x.yaml`, `ray job submit --no-wait -- python --version`",
         "```sh\npip install 'servescope[snapshot,generate]' && pip install -r x\n```",

@@ -1,8 +1,13 @@
-"""What demo/Dockerfile installs is what the tests ran with."""
+"""What demo/Dockerfile and exporter/Dockerfile install is what the tests ran with."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,25 +30,26 @@ def packages(name: str) -> set[str]:
 GPU_ONLY = {"onnxruntime-gpu"}
 
 
-@pytest.mark.parametrize("name", ["demo.txt", "demo-gpu.txt"])
-def test_every_line_is_pinned_and_hashed(name):
+@pytest.mark.parametrize(("name", "least"), [("demo.txt", 100), ("demo-gpu.txt", 100), ("exporter.txt", 15)])
+def test_every_line_is_pinned_and_hashed(name, least):
     text = (ROOT / "requirements" / name).read_text()
     blocks = re.split(r"\n(?=[a-z])", text.strip())
-    assert len(blocks) > 100
+    assert len(blocks) > least
     for block in blocks:
         assert re.match(r"[a-z0-9_.-]+(\[[^]]*\])?==\S+", block), block
         assert "--hash=sha256:" in block, block
     assert "://" not in text
 
 
-def test_the_image_has_the_versions_of_the_tests():
+@pytest.mark.parametrize("name", ["demo.txt", "exporter.txt"])
+def test_an_image_has_the_versions_of_the_tests(name):
     dev = versions("dev.txt")
     by_package: dict[str, set[str]] = {}
     for (package, _), version in dev.items():
         by_package.setdefault(package, set()).add(version)
-    demo = versions("demo.txt")
-    assert {package for package, _ in demo} <= packages("dev.txt")
-    for (package, _), version in demo.items():
+    image = versions(name)
+    assert {package for package, _ in image} <= packages("dev.txt")
+    for (package, _), version in image.items():
         assert version in by_package[package], package
 
 
@@ -67,3 +73,47 @@ def test_the_image_has_what_it_runs():
         "opentelemetry-sdk",
     } <= packages("demo.txt")
     assert not {"playwright", "mypy", "ruff", "hypothesis"} & packages("demo.txt")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The exporter's image
+
+MOST_BYTES = 35_000_000  # on top of the base
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """What exporter/Dockerfile lays into /opt/servescope."""
+    folder = tmp_path_factory.mktemp("exporter") / "servescope"
+    uv = Path(sys.executable).with_name("uv")
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--no-deps", "--require-hashes"]
+    command += ["--compile-bytecode", "--link-mode=copy", "--target", folder]
+    subprocess.run([*command, "-r", ROOT / "requirements/exporter.txt"], check=True)
+    source = folder / "servescope"
+    shutil.copytree(ROOT / "src/servescope", source, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([sys.executable, "-m", "compileall", "-q", source], check=True)
+    return folder
+
+
+def test_the_exporters_image_adds_at_most_35_mb(installed):
+    size = sum(path.stat().st_size for path in installed.rglob("*") if path.is_file())
+    print(f"the exporter's image adds {size / 1e6:.1f} MB to its base")
+    assert 10_000_000 < size <= MOST_BYTES
+
+
+def test_the_exporter_runs_with_nothing_else(installed):
+    # -S: of this environment only the standard library.
+    command = [sys.executable, "-S", "-m", "servescope", "exporter", "--once", "--address=http://127.0.0.1:1"]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd="/")
+    assert done.returncode == 1
+    assert done.stderr.startswith("servescope: "), done.stderr
+    assert "missing" not in done.stderr
+    assert "refused" in done.stderr
+    command[4:] = ["--version"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd="/").stdout
+    assert told.endswith(", no Ray)\n")
+
+
+def test_the_exporters_image_has_nothing_of_the_demo():
+    assert not {"ray", "locust", "onnxruntime", "opencv-python-headless", "grafanalib"} & packages("exporter.txt")

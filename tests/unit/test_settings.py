@@ -66,3 +66,16 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(ServescopeError, match="cannot read the settings"):
         load(tmp_path / "none.yml")
+
+
+@pytest.mark.parametrize(
+    ("address", "page"),
+    [
+        ("docs/runbooks", "docs/runbooks/RayServeNoReplicas.md"),
+        ("https://wiki.example.com/x", "https://wiki.example.com/x/RayServeNoReplicas.md"),
+        ("https://docs.example.com/runbooks/{alert}.html", "https://docs.example.com/runbooks/RayServeNoReplicas.html"),
+        ("https://wiki.example.com/?page={alert}", "https://wiki.example.com/?page=RayServeNoReplicas"),
+    ],
+)
+def test_where_an_alerts_runbook_is(address, page):
+    assert Settings(runbook_url=address).runbook("RayServeNoReplicas") == page

@@ -190,8 +190,8 @@ def _health(reader: Reader) -> list[Panel]:
 def _alerts(reader: Reader) -> Panel:
     """Alerts of nodes and clusters name no application, so the application variable does not narrow them."""
     by = ("severity", "alertname", "application", "deployment")
-    runbooks = reader.settings.runbook_url
-    to_runbook = (Link("Open the runbook", f"{runbooks}/${{__value.text}}.md"),) if "://" in runbooks else ()
+    runbook = reader.settings.runbook("${__value.text}")
+    to_runbook = (Link("Open the runbook", runbook),) if "://" in runbook else ()
     return panels.table(
         "Firing alerts",
         description=(

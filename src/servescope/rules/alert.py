@@ -88,7 +88,7 @@ def rule(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], i
         "annotations": {
             "summary": alert.summary,
             "description": alert.description,
-            "runbook_url": f"{settings.runbook_url}/{alert.name}.md",
+            "runbook_url": settings.runbook(alert.name),
             "dashboard_url": dashboard_url(alert, settings, panel_ids),
         },
     }
