@@ -199,7 +199,7 @@ def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
 ):
     run = stack.run
     (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-capacity"]
-    (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "Why not at rest?"]
+    (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "Autoscaling state"]
 
     def why() -> int | None:
         """The panel's own answer, as of now."""
@@ -243,7 +243,7 @@ def test_a_redeploy_makes_exactly_one_mark(deployed: Deployed, prometheus: Prome
 
 def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometheus):
     (board,) = [b for b in all_dashboards(SETTINGS) if b.uid == "servescope-deployment"]
-    (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "What changed last"]
+    (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "Last change, before and after"]
     window = Window.last(900)
     chosen = {"application": ["narrow"], "deployment": ["Narrow"]}
     scope = Interpolation(select_variables(board.to_json(), prometheus, window, chosen=chosen), window.macros())

@@ -219,17 +219,17 @@ def test_every_gpu_panel_tells_what_is_there(prometheus: Prometheus, run: Run) -
         told = max(float(gpu["utilization.gpu"]) for gpu in smi("utilization.gpu"))
         seen = figures(prometheus)
     assert told > 90
-    assert max(seen["servescope-cluster", "GPU use"]) > 90
-    assert seen["servescope-cluster", "GPUs handed out"] == pytest.approx([replicas * SHARE / gpus])
+    assert max(seen["servescope-cluster", "GPU utilization"]) > 90
+    assert seen["servescope-cluster", "GPUs allocated"] == pytest.approx([replicas * SHARE / gpus])
     assert len(seen["servescope-cluster", "GPU memory"]) == gpus
     assert all(0 < share < 0.5 for share in seen["servescope-cluster", "GPU memory"])
     assert all(20 < heat < 95 for heat in seen["servescope-cluster", "GPU temperature"])
     assert all(10 < power < 1200 for power in seen["servescope-cluster", "GPU power"])
     # The demo's models may have 2 and 3 replicas.
     ceiling = (6 if ONNX_ON_GPU else 1) * SHARE
-    reserved = seen["servescope-capacity", "GPUs reserved, allowed and there"]
+    reserved = seen["servescope-capacity", "GPUs: reserved, at max_replicas, cluster total"]
     assert reserved == pytest.approx([replicas * SHARE, ceiling, gpus])
-    assert seen["servescope-capacity", "GPUs at the ceiling"] == pytest.approx([ceiling / gpus])
+    assert seen["servescope-capacity", "GPU demand at max_replicas"] == pytest.approx([ceiling / gpus])
     assert {name for name, answer in seen.items() if not answer} == set()
 
 

@@ -309,7 +309,7 @@ def test_span_metrics_agree_with_serves_own_counters(client, stack):
 def test_an_exemplar_leads_to_a_trace(client, stack):
     """The dots of the panel: those of its own expression, as Grafana asks for them."""
     (document,) = [b.to_json() for b in all_dashboards(Settings()) if b.uid == "servescope-deployment"]
-    (panel,) = [p for p in panels_of(document) if p["title"] == "Handling time of requests with traces"]
+    (panel,) = [p for p in panels_of(document) if p["title"] == "Span duration with exemplars"]
     (target,) = [t for t in panel["targets"] if t.get("exemplar")]
 
     def exemplars():

@@ -180,11 +180,11 @@ TRUTH = {"application": ["truth"]}
 
 # title of the query -> what the client calls it
 OUTCOMES = {
-    0: ("answered", lambda a: a.status == 200),
-    1: ("failed (5xx)", lambda a: a.status == 500),
+    0: ("success", lambda a: a.status == 200),
+    1: ("error (5xx)", lambda a: a.status == 500),
     2: ("back-pressure (503, 429)", lambda a: a.status in (503, 429)),
-    3: ("client gone (499)", lambda a: a.status == GONE),
-    4: ("refused (4xx)", lambda a: a.status == 418),
+    3: ("client disconnected (499)", lambda a: a.status == GONE),
+    4: ("client error (4xx)", lambda a: a.status == 418),
 }
 
 
@@ -263,9 +263,9 @@ def test_request_rates(truth):
         client = Minutes.of(answers, wanted).per_second(points)
         apart[name] = truth.hold("Requests by outcome", f"{name}, requests/s", points, client)
     for code in (418, 429, GONE, 500, 503):
-        points = truth.one(OVERVIEW, "Requests not answered well, by status code", window, TRUTH, status_code=str(code))
+        points = truth.one(OVERVIEW, "Non-success responses by status code", window, TRUTH, status_code=str(code))
         client = Minutes.of(answers, lambda a, code=code: a.status == code).per_second(points)
-        apart[str(code)] = truth.hold("Requests not answered well", f"{code}, requests/s", points, client)
+        apart[str(code)] = truth.hold("Non-success responses", f"{code}, requests/s", points, client)
     for deployment in ("Front", "Worker"):
         points = truth.one(DEPLOYMENT, "Calls by deployment", window, TRUTH, deployment=deployment)
         client = Minutes.of(answers, calls_of(deployment)).per_second(points)
@@ -299,8 +299,8 @@ def test_ratios(truth):
     shed = truth.one(OVERVIEW, "Back-pressure", window, TRUTH)
     check("Back-pressure", "503 and 429 of all", shed, lambda a: a.status in (503, 429), any_call)
     for deployment in ("Front", "Worker"):
-        points = truth.one(DEPLOYMENT, "Failed share by deployment", window, TRUTH, deployment=deployment)
-        check("Failed share", deployment, points, failed, calls_of(deployment))
+        points = truth.one(DEPLOYMENT, "Error ratio by deployment", window, TRUTH, deployment=deployment)
+        check("Error ratio", deployment, points, failed, calls_of(deployment))
     assert {what: share for what, share in apart.items() if share > WITHIN} == {}
 
 
@@ -377,12 +377,12 @@ def test_queue_in_flight_and_replicas_while_requests_are_held(truth):
         truth.add(title, figure, client, mean(values), "g")
         assert set(values) == {client}, f"{title}, {figure}: {points}"
 
-    check("Held, two full queues", accepted - 1, "Waiting requests", "Held")
-    check("Held, one caller", HOLD_QUEUE, "Waiting requests of the fullest caller", "Held")
+    check("Held, two full queues", accepted - 1, "Queued requests", "Held")
+    check("Held, one caller", HOLD_QUEUE, "Longest queue of a single caller", "Held")
     check("Held, hanging for 60 s", 1, "In progress", "Held")
     check("Grow, hanging for 60 s", 3, "In progress", "Grow")
-    check("Grow, healthy after the scale-up", 3, "Replicas wanted and healthy", "Grow", climbs=True)
-    check("Grow, wanted after the scale-up", 3, "Replicas wanted and healthy", "Grow", 1, climbs=True)
+    check("Grow, healthy after the scale-up", 3, "Target and healthy replicas", "Grow", climbs=True)
+    check("Grow, wanted after the scale-up", 3, "Target and healthy replicas", "Grow", 1, climbs=True)
 
 
 def test_requests_turned_away_are_counted(truth):
@@ -415,15 +415,15 @@ STEADY_PANELS = {
         "Error ratio by application",
         "Latency",
         "Latency p95 by application",
-        "Requests not answered well, by status code",
+        "Non-success responses by status code",
     ),
     DEPLOYMENT: (
         "Calls",
-        "Failed share",
-        "Processing p95",
+        "Error ratio",
+        "Processing time p95",
         "Calls by outcome",
         "Calls by deployment",
-        "Failed share by deployment",
+        "Error ratio by deployment",
         "Processing time",
         "Processing time p95 by deployment",
     ),

@@ -70,10 +70,10 @@ def test_hours(tmp_path):
         | series("ray_serve_replica_processing_queries", steady(3), replica="r2")
     )
     expected = {
-        of("Hours by deployment", 0): REPLICA_HOURS,
-        of("Hours by deployment", 1): 2 * REPLICA_HOURS,
-        of("Hours by deployment", 2): REPLICA_HOURS / 2,
-        of("Hours by deployment", 3): (119 * 0.5 + 121 * 0) / 240,  # one look each 15 s
+        of("Resource hours by deployment", 0): REPLICA_HOURS,
+        of("Resource hours by deployment", 1): 2 * REPLICA_HOURS,
+        of("Resource hours by deployment", 2): REPLICA_HOURS / 2,
+        of("Resource hours by deployment", 3): (119 * 0.5 + 121 * 0) / 240,  # one look each 15 s
         of("CPUs reserved"): 12,
         of("Idle replicas"): 0,
     }
@@ -88,7 +88,7 @@ def test_cost_follows_the_price_table(tmp_path):
         of("Cost by deployment", 2): 1000 * 2.2 * 6 / (1.25 * 3600),
         of("Cost by deployment", 3): 2.2 * (REPLICA_HOURS - 2),
         of("Cost by deployment", 4): 2.2 * (10 - 2),
-        of("CPU seconds of 1,000 calls"): 1000 * 12 / 1.25,
+        of("CPU seconds per 1,000 calls"): 1000 * 12 / 1.25,
     }
     evaluate(tmp_path, GROWN | calls(1, 0.25), expected)
     by_application = {
@@ -104,16 +104,16 @@ def test_cost_follows_the_price_table(tmp_path):
 
 def test_without_prices_there_are_hours_and_no_money():
     titles = {panel.title for panel in capacity.build(Settings()).panels}
-    assert "Hours by deployment" in titles
+    assert "Resource hours by deployment" in titles
     assert not any("cost" in title.lower() for title in titles)
 
 
 def test_a_flood_is_what_the_last_hour_had_above_the_usual_level(tmp_path):
     """The median of two hours is 2; the hour had 4.07 on average, and max_replicas would have allowed 10."""
     expected = {
-        of("Floods: the last hour above the usual level", 0): REPLICA_HOURS - 2,
-        of("Floods: the last hour above the usual level", 1): 8,
-        of("Floods: the last hour above the usual level", 2): 2,
+        of("Traffic surge: replica-hours above baseline (1h)", 0): REPLICA_HOURS - 2,
+        of("Traffic surge: replica-hours above baseline (1h)", 1): 8,
+        of("Traffic surge: replica-hours above baseline (1h)", 2): 2,
     }
     evaluate(tmp_path, GROWN, expected)
     quiet = config(max_replicas=10) | series("servescope_deployment_replicas", steady(3), state="RUNNING")
@@ -145,7 +145,7 @@ def test_the_best_that_one_replica_carried(tmp_path):
         | series("ray_serve_replica_processing_queries", f"1x99 5x10 1x{STEPS}", replica="r1")
         | series("ray_serve_replica_processing_queries", steady(2), replica="r2")
     )
-    title = "The most that one replica carried in a day"
+    title = "Peak load per replica (24h)"
     evaluate(tmp_path, given, {of(title, 0): 1.5, of(title, 1): 5, of(title, 2): 8})
 
 
@@ -176,19 +176,19 @@ def test_what_the_ceiling_needs_against_what_the_cluster_can_reach(tmp_path):
     )
     growing = Settings(reachable_cpus=48, reachable_gpus=20)
     expected = {
-        of("CPUs at the ceiling"): 24 / 32,
-        of("GPUs at the ceiling"): 5 / 8,
-        of("CPUs reserved, allowed and there", 1): 24,
-        of("CPUs reserved, allowed and there", 2): 32,
-        of("CPUs at the ceiling", settings=growing): 24 / 48,
-        of("GPUs at the ceiling", settings=growing): 5 / 20,
-        of("GPUs reserved, allowed and there", 2, settings=growing): 20,
+        of("CPU demand at max_replicas"): 24 / 32,
+        of("GPU demand at max_replicas"): 5 / 8,
+        of("CPUs: reserved, at max_replicas, cluster total", 1): 24,
+        of("CPUs: reserved, at max_replicas, cluster total", 2): 32,
+        of("CPU demand at max_replicas", settings=growing): 24 / 48,
+        of("GPU demand at max_replicas", settings=growing): 5 / 20,
+        of("GPUs: reserved, at max_replicas, cluster total", 2, settings=growing): 20,
     }
     evaluate(tmp_path, given, expected, labels="{}")
 
 
 def test_the_ceiling_is_that_of_all_deployments_whatever_is_chosen():
-    for title in ("CPUs at the ceiling", "GPUs at the ceiling"):
+    for title in ("CPU demand at max_replicas", "GPU demand at max_replicas"):
         (panel,) = [p for p in capacity.build(PRICED).panels if p.title == title]
         assert "$cluster" in panel.queries[0].expr
         assert not re.search(r"\$(application|deployment)", panel.queries[0].expr)
@@ -215,7 +215,7 @@ def test_demand_stands_beside_target_running_floor_and_ceiling(tmp_path, goal):
         | series("ray_serve_autoscaling_target_replicas", steady(2), "fixed")
         | series("ray_serve_deployment_replica_healthy", steady(2), "fixed", replica="all")
     )
-    title = "Demand against replicas"
+    title = "Required and target replicas"
     (panel,) = [p for p in deployment.build(PRICED).panels if p.title == title]
     shown = dict(zip(("demand", "healthy", "target", "min", "max"), (3.5, 3, 4, 1, 5), strict=True))
     assert [query.legend.split()[-1] for query in panel.queries] == list(shown)
@@ -232,7 +232,7 @@ def test_pauses_between_peaks(tmp_path):
         | series("ray_serve_autoscaling_total_requests", loads)
         | series("servescope_deployment_target_replicas", targets, instance="e")
     )
-    title = "Pauses between peaks"
+    title = "Idle time between peaks"
     evaluate(tmp_path, busy, {of(title, 0): 1200, of(title, 1): 600, of(title, 2): 4}, at="5405s")
     idle = peaks | series("ray_serve_autoscaling_total_requests", steady(2))
     evaluate(tmp_path, idle, {of(title, 0): 3600})
@@ -250,7 +250,7 @@ def test_starts_against_the_delay(tmp_path):
         )
         | {'up{instance="n"}': steady(1)}
     )
-    title = "Delays against start times"
+    title = "Autoscaling delays and startup times"
     evaluate(tmp_path, given, {of(title, 0): 30, of(title, 1): 9.75, of(title, 3): 20})
 
 
@@ -279,7 +279,7 @@ def test_the_share_on_spot_nodes_is_of_those_that_tell(tmp_path):
         return found
 
     given = market(spot=1, unknown=2) | market(**{"on-demand": 3}) | market("silent", unknown=5)
-    evaluate(tmp_path, given, {of("Hours by deployment", 4): 0.25})
+    evaluate(tmp_path, given, {of("Resource hours by deployment", 4): 0.25})
     (told,) = [p for p in capacity.build(PRICED).panels if p.title == "Replicas by market"]
     expression = Interpolation({}, EVERYTHING).promql(told.queries[0].expr)
     samples: list[tuple[str, float]] = [
@@ -309,7 +309,7 @@ def test_what_changed_last_and_what_moved_after_it(tmp_path):
 
     def columns(before_is_over: bool) -> dict[str, float | None]:
         values = (1000 * 1800.0, 0.0, 0.5 if before_is_over else None, 4850.0, 9750.0 if before_is_over else None)
-        return {of("What changed last", ref, deployment): value for ref, value in enumerate(values)}
+        return {of("Last change, before and after", ref, deployment): value for ref, value in enumerate(values)}
 
     evaluate(tmp_path, given, columns(False), at="2390s")
     evaluate(tmp_path, given, columns(True), at="3005s")

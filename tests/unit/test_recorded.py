@@ -29,7 +29,7 @@ from tests.support.promtool import requires_promtool
 
 SETTINGS = Settings()
 BOARDS = ("servescope-overview", "servescope-deployment")
-NOT_STEADY = {"What changed last"}  # answers after a deploy only, and a steady load has none
+NOT_STEADY = {"Last change, before and after"}  # answers after a deploy only, and a steady load has none
 WITHIN = 0.05
 SCRAPE_S = 15
 HOURS_S = 6 * 3600

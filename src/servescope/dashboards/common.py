@@ -56,12 +56,12 @@ WHY = (
     "check that fails or takes longer than that, or crashes. Green: the target is reached."
 )
 WHY_STATES = {
-    capacity.AT_REST: ("at rest", PALETTE.good),
-    capacity.STARTING: ("replicas starting", PALETTE.neutral),
-    capacity.DELAYED: ("waiting for the delay", PALETTE.shrinking),
+    capacity.AT_REST: ("steady", PALETTE.good),
+    capacity.STARTING: ("starting", PALETTE.neutral),
+    capacity.DELAYED: ("upscale delay", PALETTE.shrinking),
     capacity.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
-    capacity.NOT_UP: ("replicas not coming up", PALETTE.failing),
-    capacity.UNPLACED: ("replicas without a place", PALETTE.failing),
+    capacity.NOT_UP: ("failing to start", PALETTE.failing),
+    capacity.UNPLACED: ("unschedulable", PALETTE.failing),
 }
 
 # The lowest codes mean trouble: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.

@@ -33,12 +33,12 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         description="Is anything wrong, in which application, and since when?",
         rows=[
             panels.row(
-                "Is anything wrong?",
+                "Health",
                 [*_health(reader), _alerts(common.reader(settings, recorded)), slo.state(settings.cluster_label)],
             ),
             panels.row("Traffic", _traffic(reader)),
             panels.row("Deployments", _deployments(reader)),
-            panels.row("What happened", _events(reader)),
+            panels.row("Events", _events(reader)),
             panels.row("gRPC", _grpc(reader), collapsed=True),
         ],
         variables=common.standard_variables(settings, "application"),
@@ -60,25 +60,27 @@ def _missing_replicas(reader: Reader, by: promql.Labels) -> str:
 def _health(reader: Reader) -> list[Panel]:
     return [
         panels.stat(
-            "Applications in trouble",
+            "Unhealthy applications",
             description=(
                 "Applications whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. An application "
                 "that failed to deploy answers 503 on its route while the proxies' own health check stays green."
             ),
             unit="none",
             queries=[panels.query(_in_trouble(reader, "ray_serve_application_status", APPLICATION))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
-            "Deployments in trouble",
+            "Unhealthy deployments",
             description=(
                 "Deployments whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. A crash that heals "
                 "within a few seconds never shows here: look at replica starts below."
             ),
             unit="none",
             queries=[panels.query(_in_trouble(reader, "ray_serve_deployment_status", DEPLOYMENT))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
@@ -86,7 +88,8 @@ def _health(reader: Reader) -> list[Panel]:
             description="Requests answered per second by all proxies, HTTP and gRPC, failures counted.",
             unit="reqps",
             queries=[panels.query(reader.read(REQUESTS))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
@@ -97,7 +100,8 @@ def _health(reader: Reader) -> list[Panel]:
             ),
             unit="percentunit",
             queries=[panels.query(common.error_ratio(reader))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=common.ERROR_RATIO,
         ),
         panels.stat(
@@ -108,7 +112,8 @@ def _health(reader: Reader) -> list[Panel]:
             ),
             unit="percentunit",
             queries=[panels.query(common.outcome_ratio(reader, "shed"))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=common.ERROR_RATIO,
         ),
         panels.stat(
@@ -119,18 +124,20 @@ def _health(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
-            "Waiting requests",
+            "Queued requests",
             description=(
                 "Requests that wait in proxies and handles because no replica has room. Brief waits are normal; a "
                 "figure that stays above 0 means demand exceeds what the replicas may take."
             ),
             unit="short",
             queries=[panels.query(reader.read(QUEUED))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
@@ -141,7 +148,8 @@ def _health(reader: Reader) -> list[Panel]:
             ),
             unit="none",
             queries=[panels.query(promql.total(_missing_replicas(reader, DEPLOYMENT)))],
-            width=3,
+            width=6,
+            height=3,
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.state_timeline(
@@ -274,7 +282,7 @@ def _traffic(reader: Reader) -> list[Panel]:
             width=8,
         ),
         panels.timeseries(
-            "Requests not answered well, by status code",
+            "Non-success responses by status code",
             description=(
                 "Everything that was not a success: 404, 405 and 422 are the client's; 408 is Serve's request "
                 "timeout; 429 and 503 are full queues (503 also means that no replica is there); 499 is a client that "
@@ -349,7 +357,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.bar_gauge(
-            "Most failed calls",
+            "Top deployments by failed calls",
             description=(
                 "Calls that ended in an exception during the whole time range, first failures counted: the ten "
                 "deployments with the most. A failure deep down shows in each caller above it too."
@@ -360,7 +368,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.bar_gauge(
-            "Slowest (p95)",
+            "Top deployments by latency (p95)",
             description=(
                 "95 % of calls took at most this long in the replica, over the whole time range: the ten slowest "
                 "deployments. A caller's time holds that of what it calls."
@@ -371,7 +379,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.bar_gauge(
-            "Longest queues",
+            "Top deployments by queue length",
             description="Requests waiting for each deployment now: the ten with the most.",
             unit="short",
             queries=[
@@ -381,7 +389,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
-            "In flight share by deployment",
+            "Concurrency utilization by deployment",
             description=(
                 "Requests in progress against what the healthy replicas take at once (replicas x "
                 "max_ongoing_requests). At 100 % new requests wait. The capacity dashboard tells what to do."
@@ -394,7 +402,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.state_timeline(
-            "Why not at rest?",
+            "Autoscaling state",
             description=common.WHY,
             queries=[panels.query(capacity.autoscaling_state(reader), common.DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
@@ -424,7 +432,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
-            "Waiting requests by deployment",
+            "Queued requests by deployment",
             description="Requests waiting in proxies and handles for a replica of each deployment.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
@@ -432,7 +440,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
-            "Replicas wanted and healthy",
+            "Target and healthy replicas",
             description=(
                 "All deployments together: what the controller wants (dashed) and what passes its health check. A gap "
                 "that stays means that replicas cannot be placed or do not start."
@@ -440,11 +448,11 @@ def _deployments(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[
                 panels.query(reader.read(REPLICAS), "healthy"),
-                panels.query(promql.total(reader.read(TARGET_REPLICAS, DEPLOYMENT)), "wanted"),
+                panels.query(promql.total(reader.read(TARGET_REPLICAS, DEPLOYMENT)), "target"),
             ],
             min=0,
-            dashed=("wanted",),
-            colors={"healthy": PALETTE.neutral, "wanted": PALETTE.muted},
+            dashed=("target",),
+            colors={"healthy": PALETTE.neutral, "target": PALETTE.muted},
         ),
     ]
 

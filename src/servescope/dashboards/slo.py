@@ -33,9 +33,9 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         title="Ray Serve / SLO",
         description="How much error budget is left, and how fast does it burn?",
         rows=[
-            panels.row("How much is left?", _budget(cluster)),
-            panels.row("How fast does it burn?", _burn(cluster)),
-            panels.row("What burns it?", _causes(cluster, reader)),
+            panels.row("Error budget", _budget(cluster)),
+            panels.row("Burn rate", _burn(cluster)),
+            panels.row("Causes", _causes(cluster, reader)),
         ],
         variables=[*common.standard_variables(settings), slo],
         annotations=common.rollout_marks(settings),
@@ -53,7 +53,7 @@ def _read(cluster: str, name: str, chosen: str = ', slo=~"$slo"') -> str:
 def state(cluster: str) -> Panel:
     """Every promise in one line, whatever application is chosen: for the overview."""
     return panels.table(
-        "Promises",
+        "SLO status",
         description=(
             "One line for each service level objective: the share of its error budget that is left (below 0 is "
             "overspent) and the pace of the last hour (1 spends the budget exactly in its window)."
@@ -65,7 +65,7 @@ def state(cluster: str) -> Panel:
         columns=[
             Column("slo", "SLO", links=(common.to_slo(),)),
             Column("sli", "Indicator"),
-            Column("Value #A", "Budget left", unit="percentunit", decimals=1, thresholds=BUDGET),
+            Column("Value #A", "Budget remaining", unit="percentunit", decimals=1, thresholds=BUDGET),
             Column("Value #B", "Burn rate", unit="none", decimals=1, thresholds=BURN),
         ],
         sort_by="Burn rate",
@@ -95,11 +95,11 @@ def _budget(cluster: str) -> list[Panel]:
             columns=[
                 Column("slo", "SLO"),
                 Column("sli", "Indicator"),
-                Column("Value #A", "Promised", unit="percentunit", decimals=2),
-                Column("Value #B", "Budget left", unit="percentunit", decimals=1, thresholds=BUDGET),
+                Column("Value #A", "Objective", unit="percentunit", decimals=2),
+                Column("Value #B", "Budget remaining", unit="percentunit", decimals=1, thresholds=BUDGET),
                 Column("Value #C", "Burn rate", unit="none", decimals=1, thresholds=BURN),
-                Column("Value #D", "Spent in", unit="s"),
-                Column("Value #E", "Requests in the hour", unit="short"),
+                Column("Value #D", "Time to exhaustion", unit="s"),
+                Column("Value #E", "Requests (1h)", unit="short"),
             ],
             sort_by="Burn rate",
             width=12,
@@ -107,7 +107,7 @@ def _budget(cluster: str) -> list[Panel]:
             absent=ABSENT,
         ),
         panels.timeseries(
-            "Error budget left",
+            "Error budget remaining",
             description=(
                 "Share of the error budget that is left in the SLO's window, which rolls: it recovers as old errors "
                 "leave. Below 0 the promise is broken."
@@ -138,7 +138,7 @@ def _burn(cluster: str) -> list[Panel]:
             absent=ABSENT,
         ),
         panels.timeseries(
-            "Share of bad requests, five minutes and an hour",
+            "Error ratio over 5m and 1h",
             description=(
                 "Failed, refused or slow requests by the promise: the short window shows the trouble now, the long one "
                 "what it adds up to."
@@ -152,7 +152,7 @@ def _burn(cluster: str) -> list[Panel]:
             absent=ABSENT,
         ),
         panels.timeseries(
-            "Share of bad requests, six hours and three days",
+            "Error ratio over 6h and 3d",
             description=(
                 "The windows of slow burns: a small share that nobody notices and that spends the budget all the same."
             ),

@@ -99,11 +99,11 @@ def outcomes(backpressure_codes: tuple[str, ...]) -> tuple[Outcome, ...]:
     gone = "499|CANCELLED"
     good = "[123]..|OK"
     return (
-        Outcome(name="success", title="answered", codes=good),
-        Outcome(name="failed", title="failed (5xx)", codes=failed, but_not=shed),
+        Outcome(name="success", title="success", codes=good),
+        Outcome(name="failed", title="error (5xx)", codes=failed, but_not=shed),
         Outcome(name="shed", title="back-pressure", codes=shed),
-        Outcome(name="gone", title="client gone (499)", codes=gone),
-        Outcome(name="refused", title="refused (4xx)", codes=".+", but_not="|".join((good, failed, gone, shed))),
+        Outcome(name="gone", title="client disconnected (499)", codes=gone),
+        Outcome(name="refused", title="client error (4xx)", codes=".+", but_not="|".join((good, failed, gone, shed))),
     )
 
 

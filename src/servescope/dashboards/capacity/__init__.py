@@ -18,10 +18,10 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         title="Ray Serve / Capacity",
         description="How much room is left, and what does it cost?",
         rows=[
-            panels.row("How much room is left?", room.room(reader, everything, settings)),
-            panels.row("Load against limits", room.load(reader)),
+            panels.row("Headroom", room.room(reader, everything, settings)),
+            panels.row("Load and limits", room.load(reader)),
             panels.row("Autoscaling", room.autoscaling(reader)),
-            panels.row("Are the settings right?", advice.settings_tables(reader)),
+            panels.row("Configuration", advice.settings_tables(reader)),
             panels.row("Hours and cost", spending.hours_and_cost(reader, settings)),
             panels.row("The cluster", limits.cluster(reader, settings)),
             panels.row("GPUs", limits.gpus(reader, everything, settings), collapsed=True),

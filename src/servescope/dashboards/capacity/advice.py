@@ -63,7 +63,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
             sort_by="Share",
         ),
         panels.table(
-            "Delays against start times",
+            "Autoscaling delays and startup times",
             description=(
                 "Seconds. A replica is of use one delay and one start after the load rose: what arrives until then "
                 "must fit into the queues. Where the start takes longer than the upscale delay, scale earlier: a "
@@ -103,7 +103,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
             dashed=("/p95$/",),
         ),
         panels.table(
-            "The most that one replica carried in a day",
+            "Peak load per replica (24h)",
             description=(
                 "To size the next deployment: calls per second and requests at once that one replica carried at its "
                 "best in the last 24 hours, and the limit. Requests at once are those of the busiest replica."
@@ -117,7 +117,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Calls/s", unit="reqps", decimals=1),
-                Column("Value #B", "At once", unit="none"),
+                Column("Value #B", "Concurrency", unit="none"),
                 Column("Value #C", "Limit", unit="none"),
             ],
             sort_by="Calls/s",

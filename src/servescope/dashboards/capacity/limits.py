@@ -29,21 +29,21 @@ def _against(reader: Reader, settings: Settings, name: str, *, width: int, absen
     resource = f"replica_{name.lower()}s"
     now = capacity.reserved(reader, resource, capacity.reserved_replicas(reader))
     return panels.timeseries(
-        f"{name}s reserved, allowed and there",
+        f"{name}s: reserved, at max_replicas, cluster total",
         description=(
             f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
             f"allowed, and that the cluster {REACH} (dashed). What other Ray programs reserve does not count."
         ),
         unit="short",
         queries=[
-            panels.query(promql.total(now), "reserved now"),
-            panels.query(promql.total(at_ceiling(reader, resource)), "at the ceiling"),
-            panels.query(reachable(reader, settings, name), "cluster"),
+            panels.query(promql.total(now), "reserved"),
+            panels.query(promql.total(at_ceiling(reader, resource)), "at max_replicas"),
+            panels.query(reachable(reader, settings, name), "cluster total"),
         ],
         width=width,
         min=0,
-        colors={"reserved now": PALETTE.neutral, "at the ceiling": PALETTE.at_risk, "cluster": PALETTE.muted},
-        dashed=("cluster",),
+        colors={"reserved": PALETTE.neutral, "at max_replicas": PALETTE.at_risk, "cluster total": PALETTE.muted},
+        dashed=("cluster total",),
         absent=absent,
     )
 
@@ -79,7 +79,7 @@ def gpus(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
     asked = promql.total(at_ceiling(everything, "replica_gpus"))
     return [
         panels.stat(
-            "GPUs at the ceiling",
+            "GPU demand at max_replicas",
             description=(
                 "GPUs that all deployments, chosen or not, would reserve with every replica that they are allowed, "
                 f"against those that the cluster {REACH}. Above 100 % the last ones would never start."

@@ -17,7 +17,7 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
     """The figures of now, and a line for each deployment."""
     return [
         panels.stat(
-            "Fullest deployment",
+            "Busiest deployment",
             description=(
                 "Requests in progress against what its healthy replicas take at once (replicas x "
                 "max_ongoing_requests), for the deployment nearest to its limit. At 100 % new requests wait."
@@ -44,10 +44,10 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
-            "Replicas not coming up",
+            "Replicas failing to start",
             description=(
                 "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
-                "that fails or takes longer than that; Why not at rest? below tells which. Normal is 0."
+                "that fails or takes longer than that; Autoscaling state below tells which. Normal is 0."
             ),
             unit="none",
             queries=[
@@ -61,7 +61,7 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             thresholds=common.ANY_IS_BAD,
         ),
         panels.stat(
-            "CPUs at the ceiling",
+            "CPU demand at max_replicas",
             description=(
                 "CPUs that all deployments, chosen or not, would reserve with every replica that max_replicas (or "
                 f"num_replicas) allows, against those that the cluster {REACH}. Above 100 % the last ones would "
@@ -118,7 +118,7 @@ def load(reader: Reader) -> list[Panel]:
     left = f"(clamp_min({capacity.limit(reader, 'max_replicas')} - {capacity.demand(reader)}, 0) / {growth}) < 86400"
     return [
         panels.timeseries(
-            "In flight share",
+            "Concurrency utilization",
             description=(
                 "Requests in progress against replicas x max_ongoing_requests. Above 80 % bursts have to wait; "
                 "autoscaling keeps it near target_ongoing_requests / max_ongoing_requests."
@@ -130,7 +130,7 @@ def load(reader: Reader) -> list[Panel]:
             links=link,
         ),
         panels.timeseries(
-            "Queue share",
+            "Queue utilization",
             description=(
                 "The fullest caller's queue against max_queued_requests, which holds for each caller. At 100 % "
                 "requests are turned away with 503 or 429. Without a limit (-1) there is no line."
@@ -160,14 +160,14 @@ def autoscaling(reader: Reader) -> list[Panel]:
     target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
     return [
         panels.state_timeline(
-            "Why not at rest?",
+            "Autoscaling state",
             description=common.WHY,
             queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
-            "Demand and ceiling",
+            "Required replicas and max_replicas",
             description=(
                 "Replicas that the load asks for (total requests / target_ongoing_requests) and max_replicas (dashed)."
             ),
@@ -181,7 +181,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             dashed=("/max$/",),
         ),
         panels.timeseries(
-            "Target and floor",
+            "Target and min_replicas",
             description=(
                 "Replicas that the controller wants and min_replicas (dashed), where there is autoscaling. A target "
                 "that never leaves the floor pays for itself only if starting a replica takes too long."
@@ -196,7 +196,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             dashed=("/min$/",),
         ),
         panels.table(
-            "Pauses between peaks",
+            "Idle time between peaks",
             description=(
                 "Pause: how long the load asked for no more than min_replicas, for each peak of the time range. A "
                 "delay a little shorter than the pause is the worst of both: replicas wait through most of it, and "
@@ -217,7 +217,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
-                Column("Value #A", "Pause", unit="s"),
+                Column("Value #A", "Idle time", unit="s"),
                 Column("Value #B", "Downscale delay", unit="s"),
                 Column("Value #C", "Changes of target", unit="none"),
             ],

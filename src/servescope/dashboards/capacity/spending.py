@@ -23,7 +23,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
     money = _money(reader, settings, replicas, calls=calls) if settings.priced else []
     return [
         panels.table(
-            "Hours by deployment",
+            "Resource hours by deployment",
             description=(
                 "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
                 "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, of those "
@@ -44,12 +44,12 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 Column("Value #B", "CPU hours", unit="none", decimals=2),
                 Column("Value #C", "GPU hours", unit="none", decimals=2),
                 Column("Value #D", "Idle", unit="percentunit"),
-                Column("Value #E", "On spot", unit="percentunit"),
+                Column("Value #E", "Spot share", unit="percentunit"),
             ],
             sort_by="Replica hours",
         ),
         panels.table(
-            "Floods: the last hour above the usual level",
+            "Traffic surge: replica-hours above baseline (1h)",
             description=(
                 "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
                 "have allowed: what one hour of unwanted traffic can cost at worst."
@@ -62,11 +62,11 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
             columns=[
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
-                Column("Value #A", "Above usual", unit="none", decimals=2),
-                Column("Value #B", "At most", unit="none", decimals=2),
-                Column("Value #C", "Usual replicas", unit="none", decimals=1),
+                Column("Value #A", "Above baseline", unit="none", decimals=2),
+                Column("Value #B", "Possible maximum", unit="none", decimals=2),
+                Column("Value #C", "Baseline replicas", unit="none", decimals=1),
             ],
-            sort_by="Above usual",
+            sort_by="Above baseline",
         ),
         panels.timeseries(
             "Idle replicas",
@@ -88,7 +88,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
             stack=True,
         ),
         panels.timeseries(
-            "CPU seconds of 1,000 calls",
+            "CPU seconds per 1,000 calls",
             description=(
                 "CPU time reserved for a thousand calls: the price of a request before anybody names one. It rises "
                 "when replicas stand idle."
@@ -122,10 +122,10 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Cost", unit="none", decimals=2),
-                Column("Value #B", "An hour", unit="none", decimals=2),
-                Column("Value #C", "1,000 calls", unit="none", decimals=4),
-                Column("Value #D", "Flood", unit="none", decimals=2),
-                Column("Value #E", "Flood at most", unit="none", decimals=2),
+                Column("Value #B", "Per hour", unit="none", decimals=2),
+                Column("Value #C", "Per 1,000 calls", unit="none", decimals=4),
+                Column("Value #D", "Surge", unit="none", decimals=2),
+                Column("Value #E", "Surge maximum", unit="none", decimals=2),
             ],
             sort_by="Cost",
             width=16,
@@ -140,7 +140,7 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
             columns=[
                 common.APPLICATION_COLUMN,
                 Column("Value #A", "Cost", unit="none", decimals=2),
-                Column("Value #B", "An hour", unit="none", decimals=2),
+                Column("Value #B", "Per hour", unit="none", decimals=2),
             ],
             sort_by="Cost",
             width=8,

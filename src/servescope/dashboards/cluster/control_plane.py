@@ -30,7 +30,7 @@ def controller(reader: Reader) -> list[Panel]:
     pending = promql.lasting(reader.scope, "ray_serve_long_poll_pending_clients", WINDOW)
     return [
         panels.timeseries(
-            "Control loop",
+            "Control loop duration",
             description=(
                 "How long one round of the controller takes. Above a second, scaling and health checks come late."
             ),
@@ -39,7 +39,7 @@ def controller(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Parts of the control loop",
+            "Control loop duration by part",
             description="Where the round goes: deployments and applications grow with the number of replicas.",
             unit="s",
             queries=[
@@ -67,7 +67,7 @@ def controller(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "News from controller to clients p95",
+            "Long-poll update latency p95",
             description=(
                 "How long routes, replicas and configuration take from the controller to proxies and handles. A late "
                 "message means requests sent to replicas that are gone."
@@ -77,7 +77,7 @@ def controller(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Clients waiting for news",
+            "Long-poll pending clients",
             description="Proxies and handles that listen to the controller: the most in the interval.",
             unit="short",
             queries=[panels.query(promql.total(pending), "clients")],
@@ -126,7 +126,7 @@ def proxies(reader: Reader) -> list[Panel]:
             width=12,
         ),
         panels.timeseries(
-            "Requests in the proxies",
+            "Requests in flight at the proxies",
             description=(
                 "The most HTTP requests that each proxy had in hand in the interval. Ray drops this series when the "
                 "figure does not change for 20 s, even with requests in hand: see the deployments for what is stuck."
@@ -136,7 +136,7 @@ def proxies(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Memory of the proxies",
+            "Proxy memory",
             description=(
                 "Resident memory of the proxy on each node. Growth without end is a leak or ever longer queues."
             ),
@@ -145,7 +145,7 @@ def proxies(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Time to stop a proxy p95",
+            "Proxy shutdown time p95",
             description="How long proxies took to drain and stop, over the whole time range.",
             unit="ms",
             queries=[panels.query(promql.quantile(0.95, promql.over_range(stopped)), "p95")],
@@ -174,7 +174,7 @@ def gcs(reader: Reader) -> list[Panel]:
             bars=True,
         ),
         panels.timeseries(
-            "Workers killed for memory",
+            "OOM-killed workers",
             description="Workers that Ray's memory monitor killed, by kind, in each interval.",
             unit="short",
             queries=[
@@ -216,7 +216,7 @@ def gcs(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "GCS and raylet loop lag",
+            "GCS and raylet event loop lag",
             description=(
                 "The worst delay of the event loops in GCS and raylet. Seconds here mean that the whole cluster is "
                 "slow to react."
@@ -244,7 +244,7 @@ def haproxy(reader: Reader) -> list[Panel]:
             absent=NEEDS_HAPROXY,
         ),
         panels.timeseries(
-            "Targets out of step",
+            "HAProxy backend mismatches",
             description="Replicas that HAProxy and the controller disagree about. Normal is 0.",
             unit="short",
             queries=[
@@ -256,7 +256,7 @@ def haproxy(reader: Reader) -> list[Panel]:
             absent=NEEDS_HAPROXY,
         ),
         panels.timeseries(
-            "Time to update HAProxy p95",
+            "HAProxy update time p95",
             description="From the controller's news to the finished reload.",
             unit="s",
             queries=[panels.query(histogram_quantile(reader, 0.95, "ray_serve_haproxy_update_latency_s"), "p95")],

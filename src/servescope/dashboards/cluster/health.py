@@ -30,7 +30,7 @@ def now(reader: Reader) -> list[Panel]:
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
-            "Proxies not healthy",
+            "Unhealthy proxies",
             description="Proxies whose status is not HEALTHY (starting, draining or unhealthy). Normal is 0.",
             unit="none",
             queries=[panels.query(f"count({proxies} != {healthy}) or 0 * count({proxies})")],
@@ -47,7 +47,7 @@ def now(reader: Reader) -> list[Panel]:
             thresholds=(Threshold(None, PALETTE.failing), Threshold(0.5, PALETTE.neutral)),
         ),
         panels.stat(
-            "Tasks without a place",
+            "Unschedulable tasks",
             description=(
                 "Tasks and actors that no node can take now, replicas of Serve among them. Above 0 for more than a "
                 "minute means that the cluster is too small or that somebody asks for what no node has."
@@ -81,7 +81,7 @@ def scrapes(reader: Reader) -> list[Panel]:
     ray = {"job": '=~"ray.*"'}
     return [
         panels.timeseries(
-            "Targets that answer",
+            "Scrape targets up",
             description=(
                 "1 while Prometheus can scrape a target of the Ray job. A dead node leaves the discovery file and "
                 "ends its line instead of falling to 0."
@@ -92,7 +92,7 @@ def scrapes(reader: Reader) -> list[Panel]:
             max=1,
         ),
         panels.timeseries(
-            "Scrape time",
+            "Scrape duration",
             description="How long each scrape takes. Near the scrape timeout figures start to miss.",
             unit="s",
             queries=[

@@ -25,7 +25,7 @@ def use(reader: Reader) -> list[Panel]:
     own = f'label_replace({own}, "program", "$1", "Component", "{program}")'
     return [
         panels.table(
-            "Nodes now",
+            "Node details",
             description="One line for each node that reports.",
             queries=[
                 panels.query(head),
@@ -115,7 +115,7 @@ def use(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Ray's own processes",
+            "Ray system processes",
             description=(
                 "CPU of raylet, GCS, agents, proxies and the controller, apart from replicas. 100 % is one core."
             ),
@@ -136,7 +136,7 @@ def resources(reader: Reader) -> list[Panel]:
     actors = promql.total(reader.select("ray_actors", Source='="gcs"', Name='=~"ServeReplica:.*"'), ("State",))
     return [
         panels.timeseries(
-            "Handed out",
+            "CPU and memory allocated",
             description=(
                 "Share of the cluster's logical CPUs and memory that Ray promised to replicas and tasks. It says "
                 "nothing about how busy they are; at 100 % the next replica waits."
@@ -150,7 +150,7 @@ def resources(reader: Reader) -> list[Panel]:
             max=1,
         ),
         panels.timeseries(
-            "Tasks without a place by reason",
+            "Unschedulable tasks by reason",
             description=(
                 "Why tasks and actors wait: for resources (the cluster is full), infeasible (no node can ever take "
                 "them), for a worker process to start, for memory."
@@ -173,7 +173,7 @@ def resources(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Autoscaler's nodes",
+            "Autoscaler nodes",
             description="Nodes that run and that the cluster autoscaler is starting.",
             unit="short",
             queries=[
@@ -184,7 +184,7 @@ def resources(reader: Reader) -> list[Panel]:
             width=12,
         ),
         panels.timeseries(
-            "Nodes that failed to start",
+            "Node launch failures",
             description="Nodes that the cluster autoscaler lost recently, by type.",
             unit="short",
             queries=[
@@ -207,7 +207,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
     free = promql.total(reader.select("ray_node_gram_available"), by, "max")
     return [
         panels.timeseries(
-            "GPUs handed out",
+            "GPUs allocated",
             description="Share of the cluster's GPUs promised to replicas.",
             unit="percentunit",
             queries=[panels.query(_handed_out(whole, "GPU"), "GPU")],
@@ -217,7 +217,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             absent=NEEDS_GPU,
         ),
         panels.timeseries(
-            "GPU use",
+            "GPU utilization",
             description=(
                 "Share of time in which each GPU had work. Low while replicas wait in line means that the CPU side or "
                 "the batching holds it back."

@@ -37,7 +37,7 @@ def batching(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Batch fill",
+            "Batch utilization",
             description=(
                 "How full batches are against max_batch_size (median). Always full means that a larger batch may pay."
             ),

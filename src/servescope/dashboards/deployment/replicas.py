@@ -26,7 +26,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
     per_replica = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
     return [
         panels.timeseries(
-            "Replicas wanted and healthy",
+            "Target and healthy replicas",
             description="What the controller wants (dashed) and what passes its health check, by deployment.",
             unit="short",
             queries=[
@@ -52,7 +52,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Demand against replicas",
+            "Required and target replicas",
             description=(
                 "The autoscaler's input: requests seen divided by target_ongoing_requests, which is how many replicas "
                 "the load asks for, and the healthy replicas (both solid); the target that it decided on, "
@@ -71,14 +71,14 @@ def autoscaling(reader: Reader) -> list[Panel]:
             dashed=("/(target|min|max)$/",),
         ),
         panels.state_timeline(
-            "Why not at rest?",
+            "Autoscaling state",
             description=common.WHY,
             queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=16,
         ),
         panels.timeseries(
-            "In flight share",
+            "Concurrency utilization",
             description=(
                 "Requests in progress against what the healthy replicas take at once (replicas x max_ongoing_requests)."
             ),
@@ -88,7 +88,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             thresholds=common.UTILIZATION,
         ),
         panels.timeseries(
-            "Requests in progress per replica",
+            "Executing requests per replica",
             description=(
                 "The busiest and the average replica. The autoscaler steers the average towards "
                 "target_ongoing_requests; max_ongoing_requests is the limit (both dashed). A busiest replica far "
@@ -108,7 +108,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             dashed=("/(target|limit)$/",),
         ),
         panels.timeseries(
-            "Busy share of replicas",
+            "Replica utilization",
             description=(
                 "Share of the replicas' capacity (max_ongoing_requests) that user code filled over the last ten "
                 "minutes. Slow by design and blind to calls that have not finished: good for sizing, not for "
@@ -124,7 +124,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Autoscaler's delay",
+            "Autoscaling delay",
             description=(
                 "How old the figures are when they reach the controller (p95), and how long the policy takes. Seconds "
                 "here mean that the controller is too busy to scale in time."
@@ -172,7 +172,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
             bars=True,
         ),
         panels.timeseries(
-            "Events told by the logs",
+            "Log-derived events",
             description=(
                 "Crashed and unhealthy replicas, scaling, and back-pressure by the deployment that dropped the call, "
                 "counted by the log agent in each interval: a second witness for what the other panels show."
@@ -204,7 +204,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.table(
-            "Start and stop times (p95)",
+            "Startup and shutdown times (p95)",
             description=(
                 "Over the whole time range: from creation to ready, the constructor's part of it, reconfiguring after "
                 "a user_config change, and shutting down. Empty cells did not happen in the range. A start slower "
@@ -228,7 +228,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
             width=16,
         ),
         panels.state_timeline(
-            "Status",
+            "Deployment status",
             description=(
                 "What the controller says of the deployment. Green is HEALTHY, blue a change under way, red a failure."
             ),
@@ -251,7 +251,7 @@ def changes(reader: Reader) -> list[Panel]:
     before, after = rollouts.before_last_change, rollouts.after_last_change
     return [
         panels.table(
-            "What changed last",
+            "Last change, before and after",
             description=(
                 "Deployments whose configuration or code changed in the time range, when it last did, and ten minutes "
                 "before against ten minutes after. After is empty until the ten minutes are over. A rollout that takes "
@@ -268,8 +268,8 @@ def changes(reader: Reader) -> list[Panel]:
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Changed", unit="dateTimeFromNow"),
-                Column("Value #B", "Failed before", unit="percentunit"),
-                Column("Value #C", "Failed after", unit="percentunit", thresholds=common.ERROR_RATIO),
+                Column("Value #B", "Error ratio before", unit="percentunit"),
+                Column("Value #C", "Error ratio after", unit="percentunit", thresholds=common.ERROR_RATIO),
                 Column("Value #D", "p95 before", unit="ms"),
                 Column("Value #E", "p95 after", unit="ms"),
             ],
@@ -311,7 +311,7 @@ def each_replica(reader: Reader) -> list[Panel]:
             bars=True,
         ),
         panels.timeseries(
-            "In progress by replica",
+            "Executing requests by replica",
             description=(
                 "Requests that each replica works on. Stuck at its limit with no calls finishing means that it hangs."
             ),

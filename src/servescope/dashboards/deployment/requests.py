@@ -38,7 +38,7 @@ def now(reader: Reader) -> list[Panel]:
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
-            "Failed share",
+            "Error ratio",
             description=(
                 "Share of calls that ended in an exception. HTTP errors raised on purpose (HTTPException) and "
                 "rejected requests are no exceptions to Serve; see the overview for those."
@@ -48,21 +48,21 @@ def now(reader: Reader) -> list[Panel]:
             thresholds=common.ERROR_RATIO,
         ),
         panels.stat(
-            "Processing p95",
+            "Processing time p95",
             description="95 % of calls took at most this long in the replica, waiting not included.",
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY))],
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
-            "Waiting",
+            "Queued",
             description="Requests that wait in proxies and handles for a replica with room.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED))],
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
-            "In progress",
+            "Executing",
             description="Requests that the replicas are working on now.",
             unit="short",
             queries=[panels.query(reader.read(RUNNING))],
@@ -105,7 +105,7 @@ def calls(reader: Reader) -> list[Panel]:
             queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), DEPLOYMENT_LEGEND)],
         ),
         panels.timeseries(
-            "Failed share by deployment",
+            "Error ratio by deployment",
             description="Share of each deployment's calls that ended in an exception. Absent while nobody calls it.",
             unit="percentunit",
             queries=[panels.query(failed_ratio(reader, DEPLOYMENT), DEPLOYMENT_LEGEND)],
@@ -137,7 +137,7 @@ def calls(reader: Reader) -> list[Panel]:
             ],
         ),
         panels.timeseries(
-            "Calls asked of handles",
+            "Handle calls by deployment",
             description=(
                 "Calls that other deployments and the proxies made per second, by the deployment called. More calls "
                 "asked for than finished means that they pile up or are rejected."
@@ -213,14 +213,14 @@ def queue(reader: Reader) -> list[Panel]:
     backing_off = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
     return [
         panels.timeseries(
-            "Waiting requests",
+            "Queued requests",
             description="Requests that wait in proxies and handles, by the deployment that they wait for.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), DEPLOYMENT_LEGEND)],
             min=0,
         ),
         panels.timeseries(
-            "Waiting requests of the fullest caller",
+            "Longest queue of a single caller",
             description=(
                 "max_queued_requests (dashed, where there is one) is a limit for each caller (each proxy and each "
                 "handle), so this is the one to hold against it: at the limit that caller's requests are turned away."
@@ -234,7 +234,7 @@ def queue(reader: Reader) -> list[Panel]:
             dashed=("/limit$/",),
         ),
         panels.timeseries(
-            "Wait for a replica",
+            "Router wait",
             description=(
                 "Time from the routing of a request until a replica took it. Near 0 is normal; it grows when all "
                 "replicas are at max_ongoing_requests."
@@ -244,7 +244,7 @@ def queue(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Requests out and in progress",
+            "Requests in flight (sent / executing)",
             description=(
                 "Handed to replicas by callers (grey) and worked on by replicas (blue). A lasting difference means "
                 "that answers are on their way or replicas are stuck."
@@ -252,10 +252,10 @@ def queue(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[
                 panels.query(reader.read(RUNNING), "in progress"),
-                panels.query(reader.read(SUBMITTED), "handed over"),
+                panels.query(reader.read(SUBMITTED), "sent"),
             ],
             min=0,
-            colors={"in progress": PALETTE.neutral, "handed over": PALETTE.muted},
+            colors={"in progress": PALETTE.neutral, "sent": PALETTE.muted},
         ),
         panels.timeseries(
             "Routing tasks",
@@ -272,7 +272,7 @@ def queue(reader: Reader) -> list[Panel]:
             min=0,
         ),
         panels.timeseries(
-            "Wait for arguments p95",
+            "Argument resolution time p95",
             description=(
                 "Time that calls spent waiting for the results of other calls passed to them, before they were "
                 "routed. Ray has it since 2.60."

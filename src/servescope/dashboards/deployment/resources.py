@@ -59,7 +59,7 @@ def gpus(reader: Reader) -> list[Panel]:
     """GPUs as the replica processes use them."""
     return [
         panels.timeseries(
-            "GPU use",
+            "GPU utilization",
             description="GPU time used by the replica processes, all replicas together; 100 % is one full GPU.",
             unit="percent",
             queries=[panels.query(_replica_gpu(reader, "ray_component_gpu_percentage"), DEPLOYMENT_LEGEND)],

@@ -93,7 +93,7 @@ def cluster_row() -> Row:
         "Logs by level and component",
         [
             _by(
-                "Lines by level",
+                "Log lines by level",
                 description="Lines written in each interval.",
                 selector=every,
                 label="level",
@@ -110,7 +110,7 @@ def cluster_row() -> Row:
             ),
             _patterns(ray_itself, ("component",)),
             log_panels.logs(
-                "Warnings and errors of Ray itself",
+                "Ray system warnings and errors",
                 description="Everything but replicas and their prints, the newest first.",
                 expr=ray_itself,
                 height=14,
@@ -135,8 +135,8 @@ def _patterns(selector: str, by: tuple[str, ...]) -> Panel:
         "Error patterns",
         description="Warnings and errors of the time range, alike but for ids and figures, the most frequent first.",
         queries=[panels.query(expr, instant=True)],
-        columns=[*columns, Column("text", "Pattern"), Column("Value #A", "Lines", unit="short", decimals=0)],
-        sort_by="Lines",
+        columns=[*columns, Column("text", "Pattern"), Column("Value #A", "Log lines", unit="short", decimals=0)],
+        sort_by="Log lines",
         width=24,
         height=9,
     )
@@ -146,7 +146,7 @@ def _request() -> list[Panel]:
     request = f'{{{CLUSTER}}} | request_id!="" | request_id="$request_id"'
     return [
         log_panels.logs(
-            "One request",
+            "Log lines of one request",
             description=(
                 "Everything that proxy and replicas wrote about the request whose id stands in the box Request id "
                 "above (the x-request-id of its answer), in all deployments. Empty while the box is."
@@ -182,14 +182,14 @@ def _deployment() -> list[Panel]:
     selector = f"{{{DEPLOYMENT}}}"
     return [
         _by(
-            "Lines by level",
+            "Log lines by level",
             description="Lines of the deployment in each interval.",
             selector=selector,
             label="level",
             colors=LEVEL_COLORS,
         ),
         log_panels.log_timeseries(
-            "Events in the lines",
+            "Log events by type",
             description=(
                 "Back-pressure by the deployment that dropped the call, crashed and unhealthy replicas, scaling: "
                 "counted from the lines themselves, beside what Ray's metrics say."
@@ -203,7 +203,7 @@ def _deployment() -> list[Panel]:
         ),
         _patterns(f"{{{DEPLOYMENT}, {TROUBLE}}}", ("deployment",)),
         log_panels.logs(
-            "Lines",
+            "Log lines",
             description="The deployment's lines, the controller's decisions about it among them, the newest first.",
             expr=selector,
             height=14,

@@ -32,7 +32,7 @@ def row(reader: Reader, window: str) -> Row:
         "Traces",
         [
             panels.timeseries(
-                "Handling time of requests with traces",
+                "Span duration with exemplars",
                 description=(
                     "p95 and p50 of the replicas' spans. Each dot is an exemplar, one request: a click opens its "
                     "trace. Spans are counted before the Collector samples; only requests whose trace is kept give a "
@@ -58,7 +58,7 @@ def row(reader: Reader, window: str) -> Row:
                 absent=ABSENT,
             ),
             trace_panels.trace_table(
-                "Traces that failed",
+                "Failed traces",
                 description="The latest traces with a failed span of this deployment.",
                 traceql=f"{{ {DEPLOYMENT} && status = error }}",
             ),

@@ -47,7 +47,7 @@ def target_near_limit(exprs: Expressions) -> Alert:
             ("Limit:", "servescope_deployment_max_ongoing_requests"),
         ),
         mitigation=("Lower target_ongoing_requests to half of max_ongoing_requests, or raise the limit.",),
-        panel=("servescope-deployment", "Requests in progress per replica"),
+        panel=("servescope-deployment", "Executing requests per replica"),
         case=Case(
             at="30m",
             fires={series.TARGET_ONGOING_REQUESTS: "8x", series.MAX_ONGOING_REQUESTS: "10x"},
@@ -82,7 +82,7 @@ def no_queue_limit(exprs: Expressions) -> Alert:
         impact="In a flood everybody waits, instead of some being refused at once.",
         diagnosis=(("Waiting:", "sum by (application, deployment) (ray_serve_deployment_queued_queries)"),),
         mitigation=("Set max_queued_requests to what the replicas finish within the clients' patience.",),
-        panel=("servescope-deployment", "Waiting requests of the fullest caller"),
+        panel=("servescope-deployment", "Longest queue of a single caller"),
         case=Case(
             at="30m",
             fires={series.MAX_QUEUED_REQUESTS: "-1x", series.ROUTED_REQUESTS: "0+1x"},

@@ -243,7 +243,7 @@ def long_poll_slow(exprs: Expressions) -> Alert:
             ("How long is a round of the controller?", "ray_serve_controller_control_loop_duration_s"),
         ),
         mitigation=("Fewer deployments or slower scaling on one controller; give the head node CPU of its own.",),
-        panel=("servescope-cluster", "News from controller to clients p95"),
+        panel=("servescope-cluster", "Long-poll update latency p95"),
         case=Case(
             at="20m",
             fires={
@@ -282,7 +282,7 @@ def head_gone(exprs: Expressions) -> Alert:
         ),
         diagnosis=(("Which nodes report?", "ray_node_cpu_utilization"), ("Which targets fail?", "up == 0")),
         mitigation=("Bring the head back; with an external Redis (GCS fault tolerance) the workers reconnect.",),
-        panel=("servescope-cluster", "Nodes now"),
+        panel=("servescope-cluster", "Node details"),
         case=Case(
             at="20m",
             fires={series.HEAD_CPU: "10x20", series.node_cpu("n2", ip="10.0.0.2", IsHeadNode="false"): "10x"},
@@ -360,7 +360,7 @@ def metrics_gone(exprs: Expressions) -> Alert:
         mitigation=(
             "Bring the cluster or the scrape back; a cluster removed on purpose needs a silence of 30 minutes.",
         ),
-        panel=("servescope-cluster", "Targets that answer"),
+        panel=("servescope-cluster", "Scrape targets up"),
         case=Case(
             at="20m",
             fires={series.HEAD_CPU: "10x20", series.node_cpu("n9", ray_io_cluster="b", ip="10.0.1.1"): "5x"},
@@ -386,7 +386,7 @@ def no_ray_metrics(exprs: Expressions) -> Alert:
         impact="Unknown: every other alert is blind.",
         diagnosis=(("Do targets fail?", "up == 0"),),
         mitigation=("Mend the scrape configuration; `curl <node>:8080/metrics` shows whether Ray exports.",),
-        panel=("servescope-cluster", "Targets that answer"),
+        panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="1h", fires={series.HEAD_CPU: "10x20"}, quiet={series.HEAD_CPU: "10x200 _x10 10x"}, cluster=""),
         drill="kill-head",
     )
@@ -413,7 +413,7 @@ def target_down(exprs: Expressions) -> Alert:
         impact="None; what happens on that node is not seen.",
         diagnosis=(("Scrape time:", "scrape_duration_seconds"),),
         mitigation=("`curl <node>:8080/metrics`; an answer of 500 means RAY_enable_open_telemetry=0.",),
-        panel=("servescope-cluster", "Targets that answer"),
+        panel=("servescope-cluster", "Scrape targets up"),
         case=Case(
             at="15m",
             fires={series.TARGET_UP: "1x20 0x", series.HEAD_CPU: "10x20", series.node_cpu("n2", ip="10.0.0.2"): "10x"},
@@ -444,7 +444,7 @@ def exporter_down(exprs: Expressions) -> Alert:
             ("Age of its data:", "servescope_exporter_data_age_seconds"),
         ),
         mitigation=("Restart the exporter; check that it may reach `<head>:8265/api/serve/applications/`.",),
-        panel=("servescope-cluster", "Targets that answer"),
+        panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="20m", fires={"servescope_exporter_up": "1x20"}, quiet={"servescope_exporter_up": "1x20 _x12 1x"}),
         drill="stop-exporter",
         needs="the servescope exporter: silent where it was never there",
@@ -464,7 +464,7 @@ def exporter_stale(exprs: Expressions) -> Alert:
         impact="None; limits and status may be out of date.",
         diagnosis=(("Its own word:", "servescope_exporter_up"),),
         mitigation=("See whether the head's dashboard answers: `curl <head>:8265/api/version`.",),
-        panel=("servescope-cluster", "Targets that answer"),
+        panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="20m", fires={series.EXPORTER_DATA_AGE: "0+15x"}, quiet={series.EXPORTER_DATA_AGE: "119x"}),
         drill="kill-head-ft",
         needs="the servescope exporter",
@@ -484,7 +484,7 @@ def watchdog(exprs: Expressions) -> Alert:
         impact="None.",
         diagnosis=(("Which rules fire?", 'ALERTS{alertstate="firing"}'),),
         mitigation=("Route it to a dead man's switch.",),
-        panel=("servescope-cluster", "Targets that answer"),
+        panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="5m", fires={}, quiet={}, cluster=""),
         drill="nothing",
     )

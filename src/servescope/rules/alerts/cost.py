@@ -63,7 +63,7 @@ def replicas_above_usual(exprs: Expressions) -> Alert:
             ),
         ),
         mitigation=("Slower: see the deployment's latency. More demand: see RayServeTrafficFlood.",),
-        panel=("servescope-deployment", "Replicas wanted and healthy"),
+        panel=("servescope-deployment", "Target and healthy replicas"),
         case=Case(
             at="26h",
             fires={series.TARGET_REPLICAS: "2x6000 8x190 _x16 8x", series.HEALTHY_REPLICA: "8x"},
@@ -98,7 +98,7 @@ def at_max_replicas(exprs: Expressions) -> Alert:
             ("The limit:", "servescope_deployment_max_replicas"),
         ),
         mitigation=("Raise max_replicas, or make the work cheaper.",),
-        panel=("servescope-deployment", "Demand against replicas"),
+        panel=("servescope-deployment", "Required and target replicas"),
         case=Case(
             at="3h",
             fires={
@@ -141,7 +141,7 @@ def gpu_idle_reserved(exprs: Expressions) -> Alert:
         mitigation=(
             "Lower min_replicas, share a GPU between replicas (num_gpus below 1), or find why it is not used.",
         ),
-        panel=("servescope-cluster", "GPU use"),
+        panel=("servescope-cluster", "GPU utilization"),
         case=Case(
             at="90m",
             fires={

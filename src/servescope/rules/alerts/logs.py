@@ -9,7 +9,7 @@ from servescope.settings import Settings
 
 COLLECTOR = "the Collector with otel/logs.yaml, scraped with the cluster label (docs/logs.md)"
 AGENT = "Fluent Bit with fluentbit/, scraped with the cluster label (docs/logs.md)"
-PANEL = ("servescope-deployment", "Events told by the logs")
+PANEL = ("servescope-deployment", "Log-derived events")
 DROPPED = series.series("fluentbit_output_dropped_records_total", name="loki")
 FAILED = series.series("otelcol_exporter_send_failed_log_records", exporter="otlp_http/logs")
 ERRORS = series.series("fluentbit_logger_logs_total", message_type="error")

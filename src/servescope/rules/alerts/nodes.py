@@ -231,7 +231,7 @@ def oom_kills(exprs: Expressions) -> Alert:
             ("Memory by component:", "topk(10, ray_component_rss_bytes)"),
         ),
         mitigation=("Fewer or smaller replicas on a node; find the one that grows.",),
-        panel=("servescope-cluster", "Workers killed for memory"),
+        panel=("servescope-cluster", "OOM-killed workers"),
         case=Case(at="20m", fires={evicted: "_x60 1x"}, quiet={evicted: "1x"}, labels={"NodeAddress": "10.0.0.1"}),
         drill="oom-kill",
     )

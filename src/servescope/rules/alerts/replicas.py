@@ -171,7 +171,7 @@ def replica_start_failing(exprs: Expressions) -> Alert:
             ("Why? The controller's log holds the traceback of each failed start.", ""),
         ),
         mitigation=("Mend the constructor, its files or its runtime environment; or deploy the version before.",),
-        panel=("servescope-deployment", "Replicas wanted and healthy"),
+        panel=("servescope-deployment", "Target and healthy replicas"),
         case=Case(
             at="20m",
             fires={
@@ -219,7 +219,7 @@ def replica_slow_start(exprs: Expressions) -> Alert:
             ),
         ),
         mitigation=("Keep the model near the node, bake it into the image, or hold min_replicas above zero.",),
-        panel=("servescope-deployment", "Start and stop times (p95)"),
+        panel=("servescope-deployment", "Startup and shutdown times (p95)"),
         case=Case(
             at="35m",
             fires={started: "2x40 3x", started_quickly: "2x"},

@@ -73,7 +73,7 @@ def queue_growing(exprs: Expressions) -> Alert:
         mitigation=(
             "Raise num_replicas or max_replicas; lower target_ongoing_requests if replicas are busy below it.",
         ),
-        panel=("servescope-deployment", "Waiting requests"),
+        panel=("servescope-deployment", "Queued requests"),
         case=Case(
             at="20m",
             fires={series.QUEUED_REQUESTS: "1+1x", series.TARGET_REPLICAS: "2x", series.HEALTHY_REPLICA: "2x"},
@@ -105,7 +105,7 @@ def queue_near_limit(exprs: Expressions) -> Alert:
             ("The limit:", "servescope_deployment_max_queued_requests"),
         ),
         mitigation=("More replicas, or a higher max_queued_requests.",),
-        panel=("servescope-deployment", "Waiting requests of the fullest caller"),
+        panel=("servescope-deployment", "Longest queue of a single caller"),
         case=Case(
             at="10m",
             fires={series.QUEUED_REQUESTS: "9x", series.MAX_QUEUED_REQUESTS: "10x"},
@@ -138,7 +138,7 @@ def replicas_saturated(exprs: Expressions) -> Alert:
             ("The limit:", "servescope_deployment_max_ongoing_requests"),
         ),
         mitigation=("More replicas; a higher max_ongoing_requests only if a replica has resources left.",),
-        panel=("servescope-deployment", "Requests in progress per replica"),
+        panel=("servescope-deployment", "Executing requests per replica"),
         case=Case(
             at="15m",
             fires={
@@ -182,7 +182,7 @@ def router_wait_high(exprs: Expressions) -> Alert:
             ("In progress on each replica:", "ray_serve_replica_processing_queries"),
         ),
         mitigation=("More replicas, or a lower target_ongoing_requests so that the autoscaler adds them sooner.",),
-        panel=("servescope-deployment", "Wait for a replica"),
+        panel=("servescope-deployment", "Router wait"),
         case=Case(
             at="15m",
             fires={
@@ -233,7 +233,7 @@ def capped_by_max_replicas(exprs: Expressions) -> Alert:
             ("Wanted:", "ray_serve_autoscaling_target_replicas"),
         ),
         mitigation=("Raise max_replicas, with nodes to carry them.",),
-        panel=("servescope-deployment", "Demand against replicas"),
+        panel=("servescope-deployment", "Required and target replicas"),
         case=Case(
             at="20m",
             fires={
@@ -281,7 +281,7 @@ def replicas_not_placed(exprs: Expressions) -> Alert:
             ("What is free?", 'sum by (Name) (ray_resources{State="AVAILABLE"})'),
         ),
         mitigation=("Add nodes, ask for less in ray_actor_options, or lower the replicas of another deployment.",),
-        panel=("servescope-cluster", "Tasks without a place by reason"),
+        panel=("servescope-cluster", "Unschedulable tasks by reason"),
         case=Case(
             at="15m",
             fires={
@@ -354,7 +354,7 @@ def scale_flapping(exprs: Expressions) -> Alert:
             ),
         ),
         mitigation=("Raise downscale_delay_s, or min_replicas to the level between the swings.",),
-        panel=("servescope-deployment", "Demand against replicas"),
+        panel=("servescope-deployment", "Required and target replicas"),
         case=Case(
             at="30m",
             fires={series.TARGET_REPLICAS: " ".join(["1x7 3x7"] * 20), series.HEALTHY_REPLICA: "9x"},
@@ -395,7 +395,7 @@ def requests_hung(exprs: Expressions) -> Alert:
             ("Where does it hang? `ray stack` on the node prints every worker's stack.", ""),
         ),
         mitigation=("Kill the replica; set request_timeout_s and timeouts on every call that leaves the process.",),
-        panel=("servescope-deployment", "Requests out and in progress"),
+        panel=("servescope-deployment", "Requests in flight (sent / executing)"),
         case=Case(
             at="20m",
             fires={series.requests_in_progress(): "2x", series.finished_calls(): "7x"},

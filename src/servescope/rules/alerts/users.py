@@ -161,7 +161,7 @@ def route_failing(exprs: Expressions) -> Alert:
             ("Which deployment raises, and what?", FAILED_CALLS_BY_EXCEPTION),
         ),
         mitigation=("Mend what this route calls; the other routes show whether the fault is shared.",),
-        panel=("servescope-overview", "Requests not answered well, by status code"),
+        panel=("servescope-overview", "Non-success responses by status code"),
         case=Case(
             at="45m",
             fires={
@@ -244,7 +244,7 @@ def latency_high(exprs: Expressions) -> Alert:
         impact="They wait.",
         diagnosis=(
             (
-                "Is it waiting or working? Wait for a replica:",
+                "Is it waiting or working? Router wait:",
                 "histogram_quantile(0.95, sum by (application, deployment, le) "
                 "(rate(ray_serve_request_router_fulfillment_time_ms_bucket[5m])))",
             ),
@@ -554,7 +554,7 @@ def no_replicas(exprs: Expressions) -> Alert:
             "No place: see RayServeReplicasNotPlaced.",
             "They start and die: see RayServeReplicaStartFailing and RayServeReplicaCrashLooping.",
         ),
-        panel=("servescope-deployment", "Replicas wanted and healthy"),
+        panel=("servescope-deployment", "Target and healthy replicas"),
         case=Case(
             at="10m",
             fires={

@@ -181,7 +181,7 @@ def _alert(*, severity: str, for_: str, expr: str, description: str) -> Alert:
         ),
         impact="As much as the promise says they must not: errors, refusals, or slow answers.",
         diagnosis=(
-            ("How much is left?", "serve_slo:error_budget_left:ratio"),
+            ("Error budget", "serve_slo:error_budget_left:ratio"),
             ("How fast does it go? 1 is the pace that spends it exactly.", "serve_slo:burn_rate:ratio1h"),
             (
                 "What fails (availability)?",
