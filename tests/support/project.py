@@ -1,15 +1,11 @@
-"""What pyproject.toml says, as it stands in the tree: installed metadata may be older."""
+"""What pyproject.toml says, as it is in the tree: installed metadata may be older."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-from demo import ROOT
+import tomllib
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # comes with pytest
+from demo import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -16,7 +16,7 @@ import tomllib
 from demo import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-OURS = {"servescope", "demo", "tests", "scripts"}
+OURS = {"servescope", "demo", "tests", "scripts", "website"}
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 # Only ever imported inside an application that has them.
 OF_THE_APPLICATION = {"ray", "fastapi"}
@@ -63,7 +63,7 @@ def undeclared(folder: Path, allowed: set[str]) -> list[str]:
 
 
 def test_the_package_imports_what_its_extras_declare():
-    extras = declared("generate", "exporter", "tracing", "snapshot")
+    extras = declared("generate", "lint", "exporter", "tracing", "snapshot")
     assert undeclared(ROOT / "src", extras | OF_THE_APPLICATION) == []
 
 
