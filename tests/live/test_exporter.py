@@ -214,7 +214,7 @@ def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
         told = serve_applications(run)["narrow"]["deployments"]["Narrow"]["target_num_replicas"]
         return int(told)
 
-    wait_for(lambda: why() == capacity.AT_REST, 60, lambda: f"before the load it says {why()}")
+    wait_for(lambda: why() == capacity.STEADY, 60, lambda: f"before the load it says {why()}")
     with held_requests(f"{run.serve_url}/narrow?seconds=100", 6):
         wait_for(lambda: target() == 2, 60, lambda: f"the target is {target()}", pause_s=0.5)
         wait_for(lambda: why() == capacity.CAPPED, 30, lambda: f"it says {why()}", pause_s=0.5)

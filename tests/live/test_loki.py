@@ -153,9 +153,7 @@ def test_every_panel_is_answered_and_a_request_is_found_across_proxy_and_replica
                     empty.append(f"{board.uid} / {panel.title}: {target.expr}")
     assert empty == []
 
-    (panel,) = [
-        p for board in all_dashboards(Settings()) for p in board.panels if p.title == "Log lines of one request"
-    ]
+    (panel,) = [p for board in all_dashboards(Settings()) for p in board.panels if p.title == "Log lines by request ID"]
     found = query(loki, Interpolation({}, CHOSEN).promql(panel.log_queries[0].expr))
     told = {(s["stream"]["component"], s["stream"].get("deployment")): s["stream"] for s in found}
     assert set(told) == {("serve_proxy", None), ("serve_replica", "Gateway"), ("serve_replica", "Scaler")}

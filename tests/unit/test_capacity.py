@@ -94,7 +94,7 @@ def test_cost_follows_the_price_table(tmp_path):
     by_application = {
         of("Cost by application", 0): (2.2 + 1) * REPLICA_HOURS,
         of("Cost by application", 1): (2.2 + 1) * 6,
-        of("Cost of an hour by application"): (2.2 + 1) * 6,
+        of("Cost per hour by application"): (2.2 + 1) * 6,
     }
     second = config("e", replica_cpus=10, replica_gpus=0) | series(
         "servescope_deployment_replicas", f"2x{HALF_PAST - 1} 6x{STEPS}", "e", state="RUNNING", instance="e"
@@ -131,7 +131,7 @@ def test_littles_law_gives_the_mean_time_in_the_replica(tmp_path):
             {"2000": steady(0), "5000": f"0+18.75x{STEPS}", "+Inf": f"0+18.75x{STEPS}"},
         )
     )
-    title = "Time in the replica by Little's law"
+    title = "Mean processing time (Little's law)"
     evaluate(tmp_path, given, {of(title, 0): 3200, of(title, 1): 2000 + 0.95 * 3000})
 
 

@@ -71,7 +71,7 @@ def test_logs_are_asked_for_only_when_somebody_opens_the_row():
 
 
 def test_links_lead_to_a_trace_a_request_and_the_logs_of_the_window():
-    (table,) = [panel for _, _, panel in PANELS if panel.title == "Requests that failed or were slow"]
+    (table,) = [panel for _, _, panel in PANELS if panel.title == "Failed and slow requests"]
     links = {
         override["matcher"]["options"]: override["properties"][0]["value"][0]["url"]
         for override in table.model["fieldConfig"]["overrides"]

@@ -98,7 +98,7 @@ def test_a_heatmap_reads_buckets():
 
 def test_an_absent_panel_says_why():
     panel = graph(absent="a GPU")
-    assert panel.model["description"] == "What it says. Empty without: a GPU."
+    assert panel.model["description"] == "What it says. No data without: a GPU."
     assert panel.model["fieldConfig"]["defaults"]["noValue"] == "needs a GPU"
 
 

@@ -48,18 +48,24 @@ def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("seen", "target", "healthy", "unplaced", "code"),
     [
-        (4, "2x40", "2x40", "0x40", capacity.AT_REST),
+        (4, "2x40", "2x40", "0x40", capacity.STEADY),
         (5, "2x40", "2x40", "0x40", capacity.DELAYED),
         (5, "2x30 3x10", "2x40", "0x30 1x10", capacity.STARTING),
         (7, "3x40", "3x40", "0x40", capacity.CAPPED),
         (7, "2x30 3x10", "2x40", "0x40", capacity.CAPPED),
-        (6, "3x40", "2x40", "1x40", capacity.UNPLACED),
-        (7, "3x40", "2x40", "1x40", capacity.UNPLACED),
-        (6, "3x40", "2x40", "0x40", capacity.NOT_UP),
+        (6, "3x40", "2x40", "1x40", capacity.UNSCHEDULABLE),
+        (7, "3x40", "2x40", "1x40", capacity.UNSCHEDULABLE),
+        (6, "3x40", "2x40", "0x40", capacity.FAILING),
         # A constructor that fails is tried again, and each try is without a node at first.
-        (6, "3x40", "2x40", "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1", capacity.NOT_UP),
+        (
+            6,
+            "3x40",
+            "2x40",
+            "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1",
+            capacity.FAILING,
+        ),
         # An exporter that does not tell them.
-        (6, "3x40", "2x40", "_x40", capacity.NOT_UP),
+        (6, "3x40", "2x40", "_x40", capacity.FAILING),
         # A deployment younger than two minutes is starting, not stuck.
         (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", capacity.STARTING),
     ],
@@ -90,5 +96,5 @@ def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
     evaluate(
         tmp_path,
         given,
-        {(capacity.autoscaling_state(READER), "5m"): capacity.AT_REST, (capacity.most_replicas(READER), "5m"): 2},
+        {(capacity.autoscaling_state(READER), "5m"): capacity.STEADY, (capacity.most_replicas(READER), "5m"): 2},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, Origin, Source, group
-from servescope.catalog.remarks import BORN_AT_1
+from servescope.catalog.remarks import FIRST_NON_ZERO
 
 SCHEDULING = group(
     "Actors, tasks and scheduling",
@@ -12,15 +12,15 @@ SCHEDULING = group(
         kind=GAUGE,
         unit="units",
         labels=("Name", "State"),
-        help="Logical resources, USED and AVAILABLE.",
+        help="Logical resources by state, USED or AVAILABLE.",
     ),
     Metric(
         name="ray_actors",
         kind=GAUGE,
         unit="actors",
         labels=("State", "Name", "Source", "JobId"),
-        help="Actors by state; replicas are named ServeReplica:<application>:<deployment>.",
-        trap='Counted by the GCS and by the executors: Source="gcs", or everything counts twice.',
+        help="Actors by state; Serve's replicas are named ServeReplica:<application>:<deployment>.",
+        trap='Counted twice, by the GCS and by the executors: select Source="gcs".',
     ),
     Metric(
         name="ray_tasks",
@@ -28,14 +28,14 @@ SCHEDULING = group(
         unit="tasks",
         labels=("State", "Name", "Source", "IsRetry", "JobId"),
         help="Tasks by state.",
-        trap="Names hold replica ids, which makes it the largest core family.",
+        trap="Task names include replica ids, which makes this the largest core metric.",
     ),
     Metric(
         name="ray_scheduler_unscheduleable_tasks",
         kind=GAUGE,
         unit="tasks",
         labels=("Reason",),
-        help="Tasks and actors without a place, and why: WaitingForResources, Infeasible, WaitingForWorkers, ...",
+        help="Unschedulable tasks and actors by reason: WaitingForResources, Infeasible, WaitingForWorkers, ...",
     ),
     Metric(
         name="ray_scheduler_tasks", kind=GAUGE, unit="tasks", labels=("State",), help="Tasks in the scheduler by state."
@@ -45,7 +45,7 @@ SCHEDULING = group(
         kind=GAUGE,
         unit="failures",
         labels=("Reason",),
-        help="Worker processes that did not start.",
+        help="Worker processes that failed to start.",
         trap="A gauge in spite of its name.",
     ),
     Metric(
@@ -53,7 +53,7 @@ SCHEDULING = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=("WorkloadType",),
-        help="Time to find a place for a task or actor.",
+        help="Time to place a task or actor on a node.",
         since="2.54",
     ),
     Metric(
@@ -68,25 +68,25 @@ SCHEDULING = group(
         kind=GAUGE,
         unit="kinds",
         labels=(),
-        help="Kinds of task that no node could take.",
+        help="Scheduling classes (kinds of task) that no node can fit.",
     ),
     Metric(
         name="ray_unintentional_worker_failures_total",
         kind=COUNTER,
         unit="crashes",
         labels=(),
-        help="Worker processes that died without being asked to.",
+        help="Worker processes that exited unexpectedly.",
         appears="first crash",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
     ),
     Metric(
         name="ray_node_manager_unexpected_worker_failure_total",
         kind=COUNTER,
         unit="crashes",
         labels=("Type", "Name"),
-        help="The same by actor or task name.",
+        help="Worker processes that exited unexpectedly, by actor or task name.",
         appears="first crash",
-        trap=f"{BORN_AT_1} Names hold replica ids: unbounded.",
+        trap=f"{FIRST_NON_ZERO} Names include replica ids: unbounded cardinality.",
         since="2.60",
     ),
     Metric(
@@ -94,16 +94,16 @@ SCHEDULING = group(
         kind=COUNTER,
         unit="kills",
         labels=("Type", "Name"),
-        help="Workers that the memory monitor killed.",
+        help="Workers that the memory monitor killed (OOM kills).",
         appears="first kill",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         needs="an out-of-memory kill",
     ),
 )
 
 _GAVE_UP = (
-    "The GCS looks for its node's agent for the first 30 s and then gives up for good: where the agent starts slower, "
-    "it exports nothing until it is restarted."
+    "The GCS tries to connect to its node's agent for the first 30 s only: if the agent starts later, the GCS exports "
+    "nothing until it is restarted."
 )
 
 GCS = group(
@@ -115,7 +115,7 @@ GCS = group(
         labels=(),
         help="Nodes that the GCS declared dead.",
         appears="first dead node",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         needs="a node failure",
     ),
     Metric(
@@ -123,14 +123,14 @@ GCS = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=(),
-        help="Time that nodes took to answer the GCS' health check.",
+        help="Time that nodes took to answer the GCS health check.",
     ),
     Metric(
         name="ray_gcs_actors_count",
         kind=GAUGE,
         unit="actors",
         labels=("State",),
-        help="Actors by state, as the GCS counts them.",
+        help="Actors by state, as counted by the GCS.",
         trap=_GAVE_UP,
     ),
     Metric(
@@ -159,9 +159,9 @@ GCS = group(
         kind=GAUGE,
         unit="ms",
         labels=("Name",),
-        help="Delay of the event loops in GCS and raylet.",
+        help="Lag of the event loops in GCS and raylet.",
     ),
-    Metric(name="ray_running_jobs", kind=GAUGE, unit="jobs", labels=(), help="Jobs that run; Serve itself is one."),
+    Metric(name="ray_running_jobs", kind=GAUGE, unit="jobs", labels=(), help="Running jobs; Serve itself is one."),
 )
 
 CLUSTER = group(
@@ -171,25 +171,31 @@ CLUSTER = group(
         kind=GAUGE,
         unit="nodes",
         labels=("node_type",),
-        help="Nodes that are up, by type.",
+        help="Running nodes by type.",
     ),
     origin=Origin.HEAD,
 )
 
 AUTOSCALER = group(
     "Autoscaler",
-    Metric(name="autoscaler_active_nodes", kind=GAUGE, unit="nodes", labels=("NodeType",), help="Nodes that run."),
     Metric(
-        name="autoscaler_pending_nodes", kind=GAUGE, unit="nodes", labels=("NodeType",), help="Nodes being started."
+        name="autoscaler_active_nodes", kind=GAUGE, unit="nodes", labels=("NodeType",), help=("Running nodes, by type.")
+    ),
+    Metric(
+        name="autoscaler_pending_nodes",
+        kind=GAUGE,
+        unit="nodes",
+        labels=("NodeType",),
+        help=("Nodes that are being started, by type."),
     ),
     Metric(
         name="autoscaler_recently_failed_nodes",
         kind=GAUGE,
         unit="nodes",
         labels=("NodeType",),
-        help="Nodes that failed lately.",
-        appears="a failed node",
-        needs="a node that the autoscaler lost",
+        help="Nodes that failed recently, by type.",
+        appears="first failed node",
+        needs="a node that failed under the autoscaler",
     ),
     Metric(
         name="autoscaler_cluster_resources",
@@ -203,21 +209,21 @@ AUTOSCALER = group(
         kind=GAUGE,
         unit="units",
         labels=("resource",),
-        help="The same of nodes being started.",
+        help="CPUs, GPUs and TPUs of nodes that are being started.",
     ),
     Metric(
         name="autoscaler_update_loop_exceptions_total",
         kind=COUNTER,
         unit="errors",
         labels=(),
-        help="Rounds of the autoscaler that failed.",
+        help="Iterations of the autoscaler that raised an exception.",
     ),
     Metric(
         name="autoscaler_failed_create_nodes_total",
         kind=COUNTER,
         unit="nodes",
         labels=(),
-        help="Nodes that could not be started.",
+        help="Nodes that failed to start.",
     ),
     Metric(name="autoscaler_started_nodes_total", kind=COUNTER, unit="nodes", labels=(), help="Nodes started."),
     Metric(name="autoscaler_stopped_nodes_total", kind=COUNTER, unit="nodes", labels=(), help="Nodes stopped."),
@@ -239,14 +245,14 @@ DASHBOARD = group(
         kind=HISTOGRAM,
         unit="s",
         labels=("endpoint", "http_status"),
-        help="Time that they took.",
+        help="Duration of requests to Ray's dashboard and REST API.",
     ),
     Metric(
         name="ray_dashboard_event_loop_lag_seconds",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Delay of the dashboard's event loop.",
+        help="Lag of the dashboard's event loop.",
     ),
     source=Source.DASHBOARD,
     origin=Origin.DASHBOARD,

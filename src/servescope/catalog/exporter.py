@@ -13,29 +13,32 @@ EXPORTER = group(
         kind=GAUGE,
         unit="1",
         labels=("application", "route_prefix"),
-        help="1; tells the route prefix.",
+        help="Always 1; carries the route prefix as a label.",
     ),
     Metric(
         name="servescope_application_status",
         kind=GAUGE,
         unit="1",
         labels=("application", "status"),
-        help="1 for the application's present status.",
+        help="1 for the application's current status.",
     ),
     Metric(
         name="servescope_application_last_deployed_timestamp_seconds",
         kind=GAUGE,
         unit="s",
         labels=APPLICATION,
-        help="Unix time of the last deploy that named the application.",
-        trap="A deploy moves it for every application of the file, changed or not; the fingerprint tells what changed.",
+        help="Unix time of the last deploy that included the application.",
+        trap=(
+            "A deploy updates it for every application of the config file, changed or not; use the fingerprint to see "
+            "which changed."
+        ),
     ),
     Metric(
         name="servescope_deployment_status",
         kind=GAUGE,
         unit="1",
         labels=(*DEPLOYMENT, "status"),
-        help="1 for the deployment's present status.",
+        help="1 for the deployment's current status.",
     ),
     Metric(
         name="servescope_deployment_config_info",
@@ -43,18 +46,20 @@ EXPORTER = group(
         unit="1",
         labels=(*DEPLOYMENT, "fingerprint"),
         help=(
-            "1; the fingerprint changes when what was deployed does: the Serve config file, or each deploy by a "
-            "program."
+            "Always 1; the fingerprint label changes with what is deployed: with the Serve config file, or with each "
+            "deploy by a program."
         ),
-        trap="New code behind the same import path and runtime_env changes nothing here, nor for Ray: name the version "
-        "in the file's runtime_env.",
+        trap=(
+            "New code with the same import path and runtime_env changes neither this nor anything for Ray: put a "
+            "version into the config file's runtime_env."
+        ),
     ),
     Metric(
         name="servescope_deployment_configured_replicas",
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="num_replicas of a deployment that does not scale.",
+        help="num_replicas of a deployment without autoscaling.",
         appears="deployments with a fixed num_replicas",
     ),
     Metric(
@@ -62,7 +67,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="Fewest replicas.",
+        help="Minimum number of replicas.",
         appears=AUTOSCALING_ONLY,
     ),
     Metric(
@@ -70,7 +75,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="Most replicas: the ceiling of the load and of the bill.",
+        help="Maximum number of replicas: it limits both capacity and cost.",
         appears=AUTOSCALING_ONLY,
     ),
     Metric(
@@ -78,7 +83,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="Replicas to start with.",
+        help="Number of replicas at the start.",
         appears=AUTOSCALING_ONLY,
         needs="initial_replicas set",
     ),
@@ -87,7 +92,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="requests",
         labels=DEPLOYMENT,
-        help="Requests that each replica should carry.",
+        help="Average ongoing requests per replica that the autoscaler aims for.",
         appears=AUTOSCALING_ONLY,
     ),
     Metric(
@@ -95,7 +100,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="s",
         labels=DEPLOYMENT,
-        help="How long demand must be high before replicas are added.",
+        help="How long the load must require more replicas before a scale-up.",
         appears=AUTOSCALING_ONLY,
     ),
     Metric(
@@ -103,16 +108,16 @@ EXPORTER = group(
         kind=GAUGE,
         unit="s",
         labels=DEPLOYMENT,
-        help="How long demand must be low before replicas are removed.",
+        help="How long the load must require fewer replicas before a scale-down.",
         appears=AUTOSCALING_ONLY,
     ),
-    # Ray's REST API tells these two from 2.60 on.
+    # In Ray's REST API since 2.60.
     Metric(
         name="servescope_deployment_backpressure_status_code",
         kind=GAUGE,
         unit="HTTP status",
         labels=DEPLOYMENT,
-        help="Status of requests turned away because a queue is full.",
+        help="HTTP status of requests that are rejected because a queue is full.",
         since="2.60",
     ),
     Metric(
@@ -120,7 +125,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="ratio",
         labels=DEPLOYMENT,
-        help="Share of replicas that a rolling update replaces at once, 0 to 1.",
+        help="Share of replicas that a rollout replaces at once, 0 to 1.",
         since="2.60",
     ),
     Metric(
@@ -128,28 +133,28 @@ EXPORTER = group(
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="Replicas that the controller wants.",
+        help="Target replicas: how many the controller wants now.",
     ),
     Metric(
         name="servescope_deployment_max_ongoing_requests",
         kind=GAUGE,
         unit="requests",
         labels=DEPLOYMENT,
-        help="Requests that one replica takes at once.",
+        help="Maximum number of concurrent requests per replica.",
     ),
     Metric(
         name="servescope_deployment_max_queued_requests",
         kind=GAUGE,
         unit="requests",
         labels=DEPLOYMENT,
-        help="Requests that may wait at each caller; -1 is no limit.",
+        help="Maximum number of queued requests per caller; -1 is no limit.",
     ),
     Metric(
         name="servescope_deployment_graceful_shutdown_timeout_seconds",
         kind=GAUGE,
         unit="s",
         labels=DEPLOYMENT,
-        help="How long a stopping replica may finish its requests.",
+        help="Time that a stopping replica has to finish its requests.",
     ),
     Metric(
         name="servescope_deployment_health_check_period_seconds",
@@ -163,7 +168,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="s",
         labels=DEPLOYMENT,
-        help="How long a health check may take.",
+        help="Timeout of a health check.",
     ),
     Metric(
         name="servescope_deployment_replica_cpus",
@@ -184,7 +189,7 @@ EXPORTER = group(
         kind=GAUGE,
         unit="bytes",
         labels=DEPLOYMENT,
-        help="Memory that each replica reserves; 0 when it reserves none.",
+        help="Memory that each replica reserves; 0 if none.",
     ),
     Metric(
         name="servescope_deployment_replicas",
@@ -199,7 +204,7 @@ EXPORTER = group(
         unit="replicas",
         labels=DEPLOYMENT,
         help=(
-            "Starting replicas that no node has taken yet: they wait for resources, a node or their runtime "
+            "Starting replicas that are not placed on a node yet: they wait for resources, a node or their runtime "
             "environment."
         ),
     ),
@@ -208,14 +213,14 @@ EXPORTER = group(
         kind=GAUGE,
         unit="replicas",
         labels=(*DEPLOYMENT, "market_type"),
-        help="Placed replicas by how their node is paid for, as its label ray.io/market-type says, or unknown.",
+        help="Placed replicas by market type of their node (label ray.io/market-type), or unknown.",
     ),
     Metric(
         name="servescope_replica_start_time_seconds",
         kind=GAUGE,
         unit="s",
         labels=(*REPLICA, "node_ip", "state"),
-        help="Unix time at which a replica was started.",
+        help="Unix time at which the replica started.",
         appears="only with --each-replica",
         needs="the exporter with --each-replica",
     ),
@@ -225,36 +230,36 @@ EXPORTER = group(
         kind=GAUGE,
         unit="1",
         labels=(),
-        help="1 if the exporter's last fetch from Ray worked.",
+        help="1 if the exporter's last fetch from Ray succeeded.",
     ),
     Metric(
         name="servescope_exporter_data_age_seconds",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Age of the data served: it grows while Ray does not answer.",
-        appears="after the first good fetch",
+        help="Age of the exported data; it grows while Ray is unreachable.",
+        appears="after the first successful fetch",
     ),
     Metric(
         name="servescope_exporter_fetch_duration_seconds",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Time of the last fetch.",
+        help="Duration of the last fetch.",
     ),
     Metric(
         name="servescope_exporter_fetches_total",
         kind=COUNTER,
         unit="fetches",
         labels=(),
-        help="Fetches, failed ones included.",
+        help="Fetches from Ray, failed ones included.",
     ),
     Metric(
         name="servescope_exporter_fetch_failures_total",
         kind=COUNTER,
         unit="fetches",
         labels=("reason",),
-        help="Failed fetches by reason.",
+        help="Failed fetches from Ray by reason.",
     ),
     source=Source.EXPORTER,
     origin=Origin.NONE,

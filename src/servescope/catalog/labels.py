@@ -1,4 +1,4 @@
-"""Labels that several metrics of the catalogue share: what one series of each stands for."""
+"""Labels that several metrics of the catalogue share: what each series measures."""
 
 from __future__ import annotations
 

@@ -14,11 +14,14 @@ LOG_AGENTS = group(
         unit="events",
         labels=("event", "application", "deployment", "component"),
         help=(
-            "Events that only the logs tell: backpressure (by the caller that dropped the call), replica_crash, "
-            "replica_unhealthy, upscale, downscale."
+            "Log events by type: backpressure (by the caller that dropped the call), replica_crash, replica_unhealthy, "
+            "upscale, downscale."
         ),
-        appears="with the first such line",
-        trap="A second witness: a line may be late, and an agent that starts counts from zero.",
+        appears="first such log line",
+        trap=(
+            "An independent source besides Ray's metrics: log lines may be late, and an agent that restarts counts "
+            "from zero."
+        ),
         needs=_A_LOG_AGENT,
     ),
     Metric(
@@ -26,7 +29,9 @@ LOG_AGENTS = group(
         kind=COUNTER,
         unit="records",
         labels=("name",),
-        help="Records that Fluent Bit gave up: refused for good, or pushed out of a full disk buffer.",
+        help=(
+            "Records that Fluent Bit dropped: rejected permanently by the backend, or evicted from a full disk buffer."
+        ),
         needs=_A_LOG_AGENT,
     ),
     Metric(
@@ -34,7 +39,7 @@ LOG_AGENTS = group(
         kind=COUNTER,
         unit="tries",
         labels=("name",),
-        help="Chunks that Fluent Bit could not deliver and will try again; it rises while the backend is away.",
+        help="Chunks that Fluent Bit failed to deliver and will retry; it rises while the backend is unreachable.",
         needs=_A_LOG_AGENT,
     ),
     Metric(
@@ -42,7 +47,7 @@ LOG_AGENTS = group(
         kind=COUNTER,
         unit="messages",
         labels=("message_type",),
-        help="What Fluent Bit says of itself, by severity; an unreadable directory is an error at every scan.",
+        help="Fluent Bit's own log messages by severity; an unreadable directory is an error at every scan.",
         needs=_A_LOG_AGENT,
     ),
     Metric(
@@ -50,8 +55,11 @@ LOG_AGENTS = group(
         kind=COUNTER,
         unit="records",
         labels=("exporter",),
-        help="Records that the Collector gave up, refused by the backend for good; what it tries again does not count.",
-        appears="with the first such record",
+        help=(
+            "Records that the Collector dropped because the backend rejected them permanently; retried records do not "
+            "count."
+        ),
+        appears="first such record",
         needs=_A_LOG_AGENT,
     ),
     Metric(
@@ -59,7 +67,7 @@ LOG_AGENTS = group(
         kind=GAUGE,
         unit="requests",
         labels=("exporter", "data_type"),
-        help="Requests that wait in the Collector's queue on disk; it rises while the backend is away.",
+        help="Requests in the Collector's queue on disk; it rises while the backend is unreachable.",
         needs=_A_LOG_AGENT,
     ),
     source=Source.LOG_AGENT,

@@ -46,7 +46,7 @@ class Origin(Enum):
         self.labels = labels
 
 
-# Ray adds three labels that say nothing; prometheus.yml drops them, a Prometheus of somebody else's may not.
+# Ray adds three labels that say nothing; prometheus.yml drops them, another Prometheus may not.
 OTEL_SCOPE_LABELS = ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")
 
 
@@ -56,9 +56,9 @@ class Metric:
 
     `name` is the exported name: counters with `_total`, histograms without `_bucket` and `_count`. `labels` are its
     own, besides those of its origin. `since` is the first Ray version that exports this name with this kind.
-    `appears` says what makes it appear or vanish, `needs` what a plain machine with default settings lacks to see
+    `appears` says what makes it appear or expire, `needs` what a plain machine with default settings lacks to show
     it ("" when an ordinary live test triggers it). `newer_labels` and `older_labels` map a label to the first Ray
-    version that has it, or that no longer has it. `group` is the heading it stands under in docs/metrics.md; it,
+    version that has it, or that no longer has it. `group` is its heading in docs/metrics.md; it,
     `source` and `origin` are set by `group()`.
     """
 

@@ -12,8 +12,8 @@ NODES = group(
         kind=GAUGE,
         unit="percent",
         labels=(),
-        help="CPU time in use, 0 to 100.",
-        trap="As every ray_node_* it stops on all nodes while the GCS is away.",
+        help="CPU utilization, 0 to 100.",
+        trap="Like every ray_node_* it stops on all nodes while the GCS is down.",
     ),
     Metric(name="ray_node_cpu_count", kind=GAUGE, unit="cores", labels=(), help="CPUs of the node."),
     Metric(
@@ -21,7 +21,7 @@ NODES = group(
         kind=GAUGE,
         unit="bytes",
         labels=(),
-        help="Memory in use, of the container where there is a limit.",
+        help="Memory in use, of the container where it has a limit.",
     ),
     Metric(
         name="ray_node_mem_total",
@@ -30,13 +30,13 @@ NODES = group(
         labels=(),
         help="Memory of the node, or the container's limit.",
     ),
-    Metric(name="ray_node_mem_available", kind=GAUGE, unit="bytes", labels=(), help="Memory that is free to use."),
+    Metric(name="ray_node_mem_available", kind=GAUGE, unit="bytes", labels=(), help="Available memory."),
     Metric(
         name="ray_node_mem_shared_bytes",
         kind=GAUGE,
         unit="bytes",
         labels=(),
-        help="Shared memory, the object store in it.",
+        help="Shared memory, object store included.",
     ),
     Metric(
         name="ray_node_mem_used_host",
@@ -54,21 +54,21 @@ NODES = group(
         kind=GAUGE,
         unit="bytes",
         labels=(),
-        help="Disk in use under Ray's temporary directory.",
+        help="Used space on the disk that holds Ray's temporary directory.",
     ),
     Metric(
         name="ray_node_disk_free",
         kind=GAUGE,
         unit="bytes",
         labels=(),
-        help="Disk free under Ray's temporary directory.",
+        help="Free space on the disk that holds Ray's temporary directory.",
     ),
     Metric(
         name="ray_node_disk_utilization_percentage",
         kind=GAUGE,
         unit="percent",
         labels=(),
-        help="Share of that disk in use, 0 to 100.",
+        help="Utilization of the disk that holds Ray's temporary directory, 0 to 100.",
     ),
     Metric(
         name="ray_node_disk_io_read",
@@ -122,14 +122,14 @@ NODES = group(
         kind=GAUGE,
         unit="bytes per second",
         labels=(),
-        help="Bytes sent per second, loopback not counted.",
+        help="Bytes sent per second, loopback excluded.",
     ),
     Metric(
         name="ray_node_network_receive_speed",
         kind=GAUGE,
         unit="bytes per second",
         labels=(),
-        help="Bytes received per second, loopback not counted.",
+        help="Bytes received per second, loopback excluded.",
     ),
     origin=Origin.NODE,
 )
@@ -143,7 +143,7 @@ GPUS = group(
         kind=GAUGE,
         unit="percent",
         labels=_GPU_LABELS,
-        help="Time in which a GPU had work, 0 to 100.",
+        help="GPU utilization: share of time in which the GPU was busy, 0 to 100.",
         appears="nodes with a GPU",
         needs=A_GPU,
         newer_labels={"GpuUuid": "2.60"},
@@ -173,7 +173,7 @@ GPUS = group(
         kind=GAUGE,
         unit="MB",
         labels=_GPU_LABELS,
-        help="GPU memory free.",
+        help="Free GPU memory.",
         appears="nodes with a GPU",
         needs=A_GPU,
         newer_labels={"GpuUuid": "2.60"},
@@ -183,7 +183,7 @@ GPUS = group(
         kind=GAUGE,
         unit="mW",
         labels=_GPU_LABELS,
-        help="Power that a GPU draws.",
+        help="Power draw of a GPU.",
         appears="nodes with a GPU",
         needs=A_GPU,
         newer_labels={"GpuUuid": "2.60"},
@@ -204,11 +204,11 @@ GPUS = group(
 _PROCESS = ("Component", "pid")
 
 _SUM_OF_REPLICAS = (
-    "Component ray::ServeReplica:<application>:<deployment> with an empty pid holds the sum of that deployment's "
+    "Component ray::ServeReplica:<application>:<deployment> with an empty pid is the sum of that deployment's "
     "replicas on the node."
 )
 
-_NO_GPU_LABELS = "Ray declares the labels of the GPU for it and never sets them."
+_NO_GPU_LABELS = "Ray declares GPU labels for it but never sets them."
 
 PROCESSES = group(
     "Processes",
@@ -217,7 +217,7 @@ PROCESSES = group(
         kind=GAUGE,
         unit="percent",
         labels=_PROCESS,
-        help="CPU of a process, 100 is one core.",
+        help="CPU use of a process; 100 is one core.",
         trap=_SUM_OF_REPLICAS,
         since="2.40",
     ),
@@ -227,7 +227,7 @@ PROCESSES = group(
         kind=GAUGE,
         unit="bytes",
         labels=_PROCESS,
-        help="Resident memory of a process.",
+        help="Resident memory of a process (RSS).",
         trap=_SUM_OF_REPLICAS,
         since="2.60",
     ),
@@ -236,7 +236,7 @@ PROCESSES = group(
         kind=GAUGE,
         unit="bytes",
         labels=_PROCESS,
-        help="Memory that only this process holds.",
+        help="Memory unique to the process (USS).",
         trap=_SUM_OF_REPLICAS,
         since="2.60",
     ),
@@ -263,7 +263,7 @@ PROCESSES = group(
         kind=GAUGE,
         unit="percent",
         labels=("Component",),
-        help="GPU time of a process, 100 is one GPU.",
+        help="GPU time of a process; 100 is one GPU.",
         appears="processes while they use a GPU",
         needs=A_GPU,
         trap=_NO_GPU_LABELS,
@@ -288,21 +288,21 @@ OBJECTS = group(
         kind=GAUGE,
         unit="bytes",
         labels=("Location", "ObjectState"),
-        help="Memory of objects by where they are: MMAP_SHM, MMAP_DISK, SPILLED, WORKER_HEAP.",
-        trap="For WORKER_HEAP the WorkerId is the only label that tells workers apart.",
+        help="Memory of objects by location: MMAP_SHM, MMAP_DISK, SPILLED, WORKER_HEAP.",
+        trap="For WORKER_HEAP only the WorkerId label distinguishes workers.",
     ),
     Metric(
         name="ray_object_store_used_memory", kind=GAUGE, unit="bytes", labels=(), help="Object store memory in use."
     ),
     Metric(
-        name="ray_object_store_available_memory", kind=GAUGE, unit="bytes", labels=(), help="Object store memory free."
+        name="ray_object_store_available_memory", kind=GAUGE, unit="bytes", labels=(), help="Free object store memory."
     ),
     Metric(
         name="ray_object_store_fallback_memory",
         kind=GAUGE,
         unit="bytes",
         labels=(),
-        help="Objects that had to go to disk at once.",
+        help="Memory of objects that were allocated on disk because shared memory was full (fallback allocation).",
     ),
     Metric(
         name="ray_object_store_num_local_objects", kind=GAUGE, unit="objects", labels=(), help="Objects on the node."

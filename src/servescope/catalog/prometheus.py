@@ -11,10 +11,10 @@ PROMETHEUS = group(
         kind=GAUGE,
         unit="1",
         labels=(),
-        help="1 while a target can be scraped.",
-        trap="A dead Ray node leaves the discovery file.",
+        help="1 while the target can be scraped.",
+        trap="A dead Ray node leaves the service discovery file, so its series ends instead of falling to 0.",
     ),
-    Metric(name="scrape_duration_seconds", kind=GAUGE, unit="s", labels=(), help="Time of the last scrape."),
+    Metric(name="scrape_duration_seconds", kind=GAUGE, unit="s", labels=(), help="Duration of the last scrape."),
     Metric(name="scrape_samples_scraped", kind=GAUGE, unit="samples", labels=(), help="Samples in the last scrape."),
     Metric(
         name="ALERTS",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 # appears
-EVENT_DRIVEN = "event-driven: vanishes 20 s after its last change"
+EVENT_DRIVEN = "event-driven: expires 20 s after its last change"
 AUTOSCALING_ONLY = "autoscaling deployments only"
 
 # trap
-BORN_AT_1 = "Its series are born at 1, so increase() misses the first event; use promql.events."
+FIRST_NON_ZERO = "Series first appear with a non-zero value, so increase() misses the first event; use promql.events."
 BUCKET_GAP = "No bucket bound between 10 s and 60 s: quantiles of slow requests are interpolated across that gap."
 GAUGE_THAT_GROWS = "Exported as a gauge although it only grows."
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from servescope.catalog.labels import DEPLOYMENT, EVENT_LOOP, NO_REPLICA_SINCE_260, REPLICA
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, group
-from servescope.catalog.remarks import AUTOSCALING_ONLY, BORN_AT_1, EVENT_DRIVEN, GAUGE_THAT_GROWS
+from servescope.catalog.remarks import AUTOSCALING_ONLY, EVENT_DRIVEN, FIRST_NON_ZERO, GAUGE_THAT_GROWS
 
 AUTOSCALING = group(
     "Autoscaling",
@@ -13,8 +13,8 @@ AUTOSCALING = group(
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="Replicas that the controller wants.",
-        appears="every deployment, also those with a fixed num_replicas",
+        help="Target replicas: how many the controller wants now.",
+        appears="every deployment, with a fixed num_replicas too",
         since="2.54",
     ),
     Metric(
@@ -22,11 +22,11 @@ AUTOSCALING = group(
         kind=GAUGE,
         unit="replicas",
         labels=DEPLOYMENT,
-        help="The policy's decision before the bounds, after the delays.",
+        help="The autoscaling policy's decision, after the delays and before min_replicas and max_replicas.",
         appears=AUTOSCALING_ONLY,
         trap=(
-            "At max_replicas it shows the excess for one tick in upscale_delay_s (0.3 % of the time at 30 s): an "
-            "alert on desired above target never fires. Demand is total_requests / target_ongoing_requests."
+            "At max_replicas it shows the excess only for one tick in upscale_delay_s (0.3 % of the time at 30 s): an "
+            "alert on desired above target never fires. Required replicas are total_requests / target_ongoing_requests."
         ),
         since="2.54",
     ),
@@ -35,7 +35,7 @@ AUTOSCALING = group(
         kind=GAUGE,
         unit="requests",
         labels=DEPLOYMENT,
-        help="Requests that the autoscaler sees: its input.",
+        help="Requests that the autoscaler counts: its input.",
         appears=AUTOSCALING_ONLY,
         since="2.54",
     ),
@@ -44,7 +44,7 @@ AUTOSCALING = group(
         kind=GAUGE,
         unit="requests",
         labels=DEPLOYMENT,
-        help="The configured number of requests that each replica should carry.",
+        help="Configured average of ongoing requests per replica that the autoscaler aims for.",
         appears=AUTOSCALING_ONLY,
         since="2.60",
     ),
@@ -53,7 +53,7 @@ AUTOSCALING = group(
         kind=GAUGE,
         unit="ms",
         labels=(*DEPLOYMENT, "policy_scope"),
-        help="Time that the autoscaling policy took.",
+        help="Duration of the autoscaling policy.",
         appears=AUTOSCALING_ONLY,
         since="2.54",
     ),
@@ -62,7 +62,7 @@ AUTOSCALING = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Age of the callers' figures when they reach the controller.",
+        help="Age of the callers' metrics when they reach the controller.",
         appears=AUTOSCALING_ONLY,
         trap="A gauge in 2.54, with one more label.",
         since="2.60",
@@ -72,7 +72,7 @@ AUTOSCALING = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Age of the replicas' figures when they reach the controller.",
+        help="Age of the replicas' metrics when they reach the controller.",
         appears="record_autoscaling_stats defined, or RAY_SERVE_COLLECT_AUTOSCALING_METRICS_ON_HANDLE=0",
         trap="A gauge in 2.54, with one more label.",
         since="2.60",
@@ -82,7 +82,7 @@ AUTOSCALING = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=REPLICA,
-        help="Time that the user's record_autoscaling_stats took.",
+        help="Duration of the user's record_autoscaling_stats.",
         appears="record_autoscaling_stats defined",
         since="2.54",
     ),
@@ -91,9 +91,9 @@ AUTOSCALING = group(
         kind=COUNTER,
         unit="errors",
         labels=(*REPLICA, "exception_name"),
-        help="Calls of record_autoscaling_stats that raised or came too late.",
+        help="Calls of record_autoscaling_stats that raised or timed out.",
         appears="first such failure",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         since="2.54",
         needs="a record_autoscaling_stats that fails",
     ),
@@ -102,9 +102,9 @@ AUTOSCALING = group(
         kind=COUNTER,
         unit="nodes",
         labels=(),
-        help="Nodes that the controller emptied to save them.",
+        help="Nodes that the controller drained by node compaction, to remove them.",
         appears="node compaction in use",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         since="2.60",
         needs="node compaction",
     ),
@@ -117,11 +117,11 @@ LIFECYCLE = group(
         kind=COUNTER,
         unit="starts",
         labels=REPLICA,
-        help="Replicas started, one new series for each.",
+        help="Replicas started; each start is a new series.",
         appears="first start of a replica",
         trap=(
-            f"{BORN_AT_1} sum(increase()) was 0 after three starts. The replica tells it: one that dies within the "
-            "report interval is never counted (of 48 starts 2 were), so count "
+            f"{FIRST_NON_ZERO} sum(increase()) was 0 after three starts. The replica itself reports it: a replica that "
+            "dies within the report interval is never counted (of 48 starts 2 were), so count "
             "ray_serve_replica_startup_latency_ms_count."
         ),
     ),
@@ -130,7 +130,7 @@ LIFECYCLE = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Time from a replica's creation until it was ready.",
+        help="Time from a replica's creation until it is ready.",
         appears="first start",
         since="2.54",
         older_labels=NO_REPLICA_SINCE_260,
@@ -140,7 +140,7 @@ LIFECYCLE = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Time that a replica's constructor took.",
+        help="Duration of a replica's constructor.",
         appears="first start",
         since="2.54",
         older_labels=NO_REPLICA_SINCE_260,
@@ -150,7 +150,7 @@ LIFECYCLE = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Time that reconfiguring took.",
+        help="Duration of a replica's reconfiguration.",
         appears="a user_config change",
         since="2.54",
         older_labels=NO_REPLICA_SINCE_260,
@@ -160,7 +160,7 @@ LIFECYCLE = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Time from the signal to stop until the replica was gone.",
+        help="Time from the stop signal until the replica is gone.",
         appears="a replica stopped",
         since="2.54",
         older_labels=NO_REPLICA_SINCE_260,
@@ -170,7 +170,7 @@ LIFECYCLE = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=DEPLOYMENT,
-        help="Time that a health check took.",
+        help="Duration of a health check.",
         since="2.54",
         older_labels=NO_REPLICA_SINCE_260,
     ),
@@ -181,7 +181,7 @@ LIFECYCLE = group(
         labels=REPLICA,
         help="Failed health checks; a crashed replica counts as one.",
         appears="first failure",
-        trap=f"{BORN_AT_1} Without the replica label when high-cardinality tags are off.",
+        trap=f"{FIRST_NON_ZERO} Has no replica label when high-cardinality tags are off.",
         since="2.54",
     ),
 )
@@ -193,50 +193,50 @@ CONTROLLER = group(
         kind=GAUGE,
         unit="loops",
         labels=("actor_id",),
-        help="Rounds of the controller since it started; about nine a second when idle.",
-        trap=f"{GAUGE_THAT_GROWS} Use deriv(); rate() would hide nothing but Prometheus knows it as a gauge.",
+        help="Iterations of the control loop since the controller started; about nine per second when idle.",
+        trap=f"{GAUGE_THAT_GROWS} Use deriv(): rate() would work too, but Prometheus knows the metric as a gauge.",
     ),
     Metric(
         name="ray_serve_controller_control_loop_duration_s",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Time of the controller's last round.",
+        help="Duration of the last iteration of the control loop.",
     ),
     Metric(
         name="ray_serve_controller_deployment_state_update_duration_s",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Part of the round spent on deployments.",
+        help="Part of the control loop iteration spent on deployments.",
     ),
     Metric(
         name="ray_serve_controller_application_state_update_duration_s",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Part of the round spent on applications.",
+        help="Part of the control loop iteration spent on applications.",
     ),
     Metric(
         name="ray_serve_controller_proxy_state_update_duration_s",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Part of the round spent on proxies.",
+        help="Part of the control loop iteration spent on proxies.",
     ),
     Metric(
         name="ray_serve_controller_node_update_duration_s",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Part of the round spent on nodes.",
+        help="Part of the control loop iteration spent on nodes.",
     ),
     Metric(
         name="ray_serve_controller_sleep_duration_s",
         kind=GAUGE,
         unit="s",
         labels=(),
-        help="Time that the controller slept after its last round.",
+        help="Time that the controller slept after the last iteration of the control loop.",
     ),
 )
 
@@ -247,8 +247,8 @@ LOOPS = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=EVENT_LOOP,
-        help="How late an event loop gets its turn; component says whose, loop_type which.",
-        appears="after five seconds of a process's life",
+        help="Event loop lag: how late a loop runs its tasks. component is the process, loop_type the loop.",
+        appears="five seconds after a process starts",
         since="2.54",
     ),
     Metric(
@@ -256,7 +256,7 @@ LOOPS = group(
         kind=COUNTER,
         unit="iterations",
         labels=EVENT_LOOP,
-        help="A heartbeat of each event loop.",
+        help="Heartbeats of each event loop.",
         since="2.54",
     ),
     Metric(
@@ -272,11 +272,11 @@ LOOPS = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=("namespace",),
-        help="Time from a change in the controller until a client had it.",
+        help="Time from a change in the controller until a client received it.",
         appears="first update of a namespace",
         trap=(
-            "One namespace for each deployment unless RAY_SERVE_COMPACT_LONG_POLL_METRIC_TAGS=1. A new client is told "
-            "what changed up to two minutes before, and that counts as latency."
+            "One namespace for each deployment unless RAY_SERVE_COMPACT_LONG_POLL_METRIC_TAGS=1. A new client receives "
+            "changes that are up to two minutes old, and that counts as latency."
         ),
         since="2.54",
     ),
@@ -285,7 +285,7 @@ LOOPS = group(
         kind=COUNTER,
         unit="messages",
         labels=("namespace_or_state",),
-        help="Messages that the controller sent to its clients.",
+        help="Long-poll messages that the controller sent to its clients.",
         appears="first update of a namespace",
     ),
     Metric(
@@ -293,7 +293,7 @@ LOOPS = group(
         kind=GAUGE,
         unit="clients",
         labels=("namespace",),
-        help="Clients that wait for news from the controller.",
+        help="Clients that wait for an update from the controller.",
         appears=EVENT_DRIVEN,
         since="2.54",
         event_driven=True,

@@ -16,7 +16,7 @@ from servescope.catalog.labels import (
     ROUTER,
 )
 from servescope.catalog.model import COUNTER, GAUGE, HISTOGRAM, Metric, group
-from servescope.catalog.remarks import BORN_AT_1, BUCKET_GAP, EVENT_DRIVEN
+from servescope.catalog.remarks import BUCKET_GAP, EVENT_DRIVEN, FIRST_NON_ZERO
 
 REQUESTS_AT_THE_PROXY = group(
     "Requests at the proxy",
@@ -25,7 +25,7 @@ REQUESTS_AT_THE_PROXY = group(
         kind=COUNTER,
         unit="requests",
         labels=INGRESS,
-        help="HTTP requests that a proxy has answered, whatever the answer.",
+        help="HTTP requests that a proxy answered, with any status.",
         appears="first request of a route and status",
         trap=(
             'Traffic that belongs to no application has application="": probes of /-/healthz, /-/routes, unmatched '
@@ -39,7 +39,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=INGRESS_ERROR,
         help="HTTP requests answered with 4xx or 5xx.",
         appears="first such request",
-        trap="Holds every 404, 408, 422 and 499: no measure of the service's own failures.",
+        trap="Includes every 404, 408, 422 and 499: not a measure of the service's own failures.",
     ),
     Metric(
         name="ray_serve_num_deployment_http_error_requests_total",
@@ -48,7 +48,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=(*DEPLOYMENT, "error_code", "method", "route"),
         help="HTTP requests answered with 4xx or 5xx, by the ingress deployment.",
         appears="first such request",
-        trap="Holds every 4xx, like its sibling of the whole application.",
+        trap="Includes every 4xx, like ray_serve_num_http_error_requests_total.",
     ),
     Metric(
         name="ray_serve_http_request_latency_ms",
@@ -64,7 +64,7 @@ REQUESTS_AT_THE_PROXY = group(
         kind=GAUGE,
         unit="requests",
         labels=PROXY,
-        help="HTTP requests that a proxy has in hand.",
+        help="HTTP requests in flight in a proxy.",
         appears=EVENT_DRIVEN,
         trap="Absent while requests hang: with three requests stuck for 55 s it was gone after 26 s.",
         event_driven=True,
@@ -74,7 +74,7 @@ REQUESTS_AT_THE_PROXY = group(
         kind=COUNTER,
         unit="requests",
         labels=INGRESS,
-        help="gRPC requests that a proxy has answered; status_code holds the status name, route the application.",
+        help="gRPC requests that a proxy answered; status_code is the status name, route the application.",
         appears="first gRPC request",
         needs="a gRPC ingress with traffic",
     ),
@@ -85,7 +85,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=INGRESS_ERROR,
         help="gRPC requests whose status was not OK.",
         appears="first such request",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         needs="a gRPC ingress with traffic",
     ),
     Metric(
@@ -95,7 +95,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=(*DEPLOYMENT, "error_code", "method", "route"),
         help="gRPC requests whose status was not OK, by the ingress deployment.",
         appears="first such request",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         needs="a gRPC ingress with traffic",
     ),
     Metric(
@@ -113,7 +113,7 @@ REQUESTS_AT_THE_PROXY = group(
         kind=GAUGE,
         unit="requests",
         labels=PROXY,
-        help="gRPC requests that a proxy has in hand.",
+        help="gRPC requests in flight in a proxy.",
         appears=EVENT_DRIVEN,
         event_driven=True,
         needs="a gRPC ingress with traffic",
@@ -149,7 +149,7 @@ DEPLOYMENTS = group(
             "Status of each application: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, 3 NOT_STARTED, 4 DELETING, 5 "
             "DEPLOYING, 6 RUNNING."
         ),
-        trap="Outages shorter than the ten-second report interval never show.",
+        trap="Outages shorter than the ten-second report interval are not visible.",
         since="2.54",
     ),
     Metric(
@@ -161,7 +161,10 @@ DEPLOYMENTS = group(
             "Status of each deployment: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, 3 UPDATING, 4 UPSCALING, 5 "
             "DOWNSCALING, 6 HEALTHY."
         ),
-        trap="A crash that healed within three seconds stayed 6 in every scrape; look at replica starts.",
+        trap=(
+            "A replica that crashed and recovered within three seconds left the status at 6 in every scrape; look at "
+            "replica starts."
+        ),
         since="2.54",
     ),
     Metric(
@@ -169,10 +172,10 @@ DEPLOYMENTS = group(
         kind=COUNTER,
         unit="calls",
         labels=REPLICA_ROUTE,
-        help="Calls that a replica has finished without an exception.",
+        help="Calls that a replica finished without an exception.",
         appears="first such call",
         trap=(
-            "Leaves every failure out; add the error counter. An HTTPException raised by the code and a rejected "
+            "Omits every failed call; add the error counter. An HTTPException raised by the application and a rejected "
             "request count as success."
         ),
     ),
@@ -183,7 +186,10 @@ DEPLOYMENTS = group(
         labels=(*REPLICA_ROUTE, "exception_type"),
         help="Calls that ended in an exception.",
         appears="first such call",
-        trap=f"{BORN_AT_1} A failure further down shows in each caller too, as RayTaskError(...).",
+        trap=(
+            f"{FIRST_NON_ZERO} A failure in a downstream deployment is also counted in each caller, as "
+            "RayTaskError(...)."
+        ),
         newer_labels={"exception_type": "2.60"},
     ),
     Metric(
@@ -191,9 +197,9 @@ DEPLOYMENTS = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=REPLICA_ROUTE,
-        help="Time that a replica spent on a call, success or not; waiting is not in it.",
+        help="Time that a replica spent on a call, successful or not; time in the queue is excluded.",
         appears="first call",
-        trap=f"{BUCKET_GAP} The largest Serve family: 22 series for each route and replica.",
+        trap=f"{BUCKET_GAP} The largest Serve metric: 22 series for each route and replica.",
     ),
     Metric(
         name="ray_serve_deployment_max_processing_latency_ms",
@@ -209,17 +215,17 @@ DEPLOYMENTS = group(
         kind=GAUGE,
         unit="requests",
         labels=REPLICA,
-        help="Requests that a replica is working on.",
-        trap="Reported again all the time, so it stays while requests hang: use it for saturation.",
+        help="Requests that a replica is executing.",
+        trap="Reported continuously, so it remains while requests hang: use it for saturation.",
     ),
     Metric(
         name="ray_serve_replica_utilization_percent",
         kind=GAUGE,
         unit="percent",
         labels=REPLICA,
-        help="Share of a replica's capacity (max_ongoing_requests) that user code filled over 600 s.",
-        appears="first call that finished",
-        trap="A ten-minute window that counts a call only when it has finished: too slow for alerting.",
+        help="Share of a replica's capacity (max_ongoing_requests) that user code used over 600 s.",
+        appears="first finished call",
+        trap="A ten-minute window that includes a call only once it has finished: too slow for alerting.",
         since="2.60",
     ),
     Metric(
@@ -228,9 +234,11 @@ DEPLOYMENTS = group(
         unit="replicas",
         labels=REPLICA,
         help="1 for a replica that passes its health check, 0 for one that does not.",
-        trap="With RAY_SERVE_CONTROLLER_METRICS_INCLUDE_HIGH_CARDINALITY_TAGS=0 it has no replica label and holds the "
-        "number of healthy replicas: sum it by deployment, which is right in both. A dead replica's series stays for "
-        "about 34 s.",
+        trap=(
+            "With RAY_SERVE_CONTROLLER_METRICS_INCLUDE_HIGH_CARDINALITY_TAGS=0 it has no replica label and is the "
+            "number of healthy replicas: sum it by deployment, which is correct in both cases. A dead replica's series "
+            "remains for about 34 s."
+        ),
     ),
 )
 
@@ -243,14 +251,14 @@ HANDLES = group(
         labels=(*DEPLOYMENT, "handle", "route"),
         help="Calls made through a deployment handle.",
         appears="first call through a handle",
-        trap="Its handle label reads application#deployment#id, elsewhere it is the bare id.",
+        trap="Its handle label is application#deployment#id; in other metrics it is the id alone.",
     ),
     Metric(
         name="ray_serve_num_router_requests_total",
         kind=COUNTER,
         unit="calls",
         labels=(*HANDLE, "route"),
-        help="Calls that a router has taken in, from proxies and from handles.",
+        help="Calls that a router received, from proxies and from handles.",
         appears="first call",
     ),
     Metric(
@@ -258,16 +266,16 @@ HANDLES = group(
         kind=GAUGE,
         unit="requests",
         labels=HANDLE,
-        help="Requests that wait in one caller for a replica of a deployment.",
+        help="Requests queued in one caller for a replica of a deployment.",
         appears="after the first call of a caller",
-        trap="max_queued_requests holds for each caller: compare the fullest caller with it, not the sum.",
+        trap="max_queued_requests applies to each caller: compare it with the longest queue, not with the sum.",
     ),
     Metric(
         name="ray_serve_num_ongoing_requests_at_replicas",
         kind=GAUGE,
         unit="requests",
         labels=HANDLE,
-        help="Requests that one caller has handed to replicas and whose answer is outstanding.",
+        help="Requests in flight from one caller: sent to replicas and not answered.",
         appears="after the first call of a caller",
     ),
     Metric(
@@ -275,7 +283,7 @@ HANDLES = group(
         kind=GAUGE,
         unit="tasks",
         labels=(*ROUTER, "app"),
-        help="Routing tasks of a router.",
+        help="Routing tasks in a router.",
         appears=EVENT_DRIVEN,
         event_driven=True,
     ),
@@ -284,7 +292,7 @@ HANDLES = group(
         kind=GAUGE,
         unit="tasks",
         labels=(*ROUTER, "app"),
-        help="Routing tasks that wait before they try again, because every replica was full.",
+        help="Routing tasks that back off before they retry, because every replica was full.",
         appears=EVENT_DRIVEN,
         event_driven=True,
     ),
@@ -293,7 +301,7 @@ HANDLES = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=ROUTER,
-        help="Time that a request waited before a replica took it.",
+        help="Time that a request waited until a replica accepted it.",
         appears="first call",
         trap=BUCKET_GAP,
         since="2.54",
@@ -303,9 +311,9 @@ HANDLES = group(
         kind=GAUGE,
         unit="requests",
         labels=(*ROUTER, "replica_id"),
-        help="What a router believes about the requests on each replica.",
+        help="A router's estimate of the requests on each replica.",
         appears=EVENT_DRIVEN,
-        trap="Names the replica in replica_id, where others say replica.",
+        trap="The replica's label is replica_id, in other metrics replica.",
         since="2.54",
         event_driven=True,
     ),
@@ -314,7 +322,7 @@ HANDLES = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=HANDLE,
-        help="Time that a call waited for the results of other calls passed to it.",
+        help="Time that a call waited for the results of other calls passed as arguments.",
         appears="first call",
         since="2.60",
     ),
@@ -344,9 +352,9 @@ HANDLES = group(
         kind=COUNTER,
         unit="errors",
         labels=(*REPLICA, "error_type"),
-        help="Failed or late attempts to read a replica's routing statistics.",
+        help="Failed or timed-out attempts to read a replica's routing statistics.",
         appears="first such failure",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
         since="2.54",
         needs="a record_routing_stats that fails",
     ),
@@ -361,7 +369,7 @@ BATCHING = group(
         labels=BATCH,
         help="Requests in each batch.",
         appears="first batch",
-        trap="Its mean from _sum was 0.75 in a measurement, although a batch holds at least one.",
+        trap="Its mean from _sum was 0.75 in a measurement, although a batch has at least one request.",
         since="2.54",
     ),
     Metric(
@@ -369,7 +377,7 @@ BATCHING = group(
         kind=HISTOGRAM,
         unit="percent",
         labels=BATCH,
-        help="How full each batch was against max_batch_size.",
+        help="Batch size as a percentage of max_batch_size.",
         appears="first batch",
         since="2.54",
     ),
@@ -396,7 +404,7 @@ BATCHING = group(
         kind=HISTOGRAM,
         unit="ms",
         labels=BATCH,
-        help="Time that a batch took.",
+        help="Execution time of a batch.",
         appears="first batch",
         since="2.54",
     ),
@@ -419,7 +427,7 @@ MULTIPLEXING = group(
         kind=COUNTER,
         unit="calls",
         labels=REPLICA,
-        help="Calls that asked for a model.",
+        help="Calls that requested a model.",
         appears="first such call",
     ),
     Metric(
@@ -437,7 +445,7 @@ MULTIPLEXING = group(
         labels=REPLICA,
         help="Models unloaded.",
         appears="first unload",
-        trap=BORN_AT_1,
+        trap=FIRST_NON_ZERO,
     ),
     Metric(
         name="ray_serve_multiplexed_model_load_latency_ms",
@@ -460,7 +468,7 @@ MULTIPLEXING = group(
         kind=GAUGE,
         unit="models",
         labels=REPLICA,
-        help="Models on a replica.",
+        help="Models loaded on a replica.",
         appears="multiplexed deployments",
     ),
     Metric(
@@ -468,8 +476,8 @@ MULTIPLEXING = group(
         kind=GAUGE,
         unit="1",
         labels=(*REPLICA, "model_id"),
-        help="1 while a model is on a replica, 0 after it was unloaded.",
+        help="1 while a model is loaded on a replica, 0 after it was unloaded.",
         appears="multiplexed deployments",
-        trap="Keeps one series for each model ever seen while the replica lives: mind unbounded model ids.",
+        trap="Keeps one series for each model ever loaded while the replica lives: beware of unbounded model ids.",
     ),
 )

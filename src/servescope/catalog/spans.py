@@ -8,7 +8,9 @@ _SPAN = ("application", "deployment", "service_name", "span_kind", "span_name", 
 
 _EDGE = ("client", "server", "connection_type", "failed")
 
-_COUNTED_ONCE = "Every span is counted once; `exemplars` says whether its trace is kept: then the series has exemplars."
+_COUNTED_ONCE = (
+    "Every span is counted once. The label `exemplars` is whether its trace is kept; only then there are exemplars."
+)
 
 # The names of Tempo's metrics generator, which Grafana's service map asks for. Counted before anything is sampled away.
 SPANS = group(
@@ -19,7 +21,7 @@ SPANS = group(
         unit="spans",
         labels=_SPAN,
         help="Spans by service, name, kind and status; application and deployment are those of the replica.",
-        appears="with the first span",
+        appears="first span",
         trap=_COUNTED_ONCE,
         since="2.55",
     ),
@@ -28,8 +30,8 @@ SPANS = group(
         kind=HISTOGRAM,
         unit="s",
         labels=_SPAN,
-        help="Durations of spans.",
-        appears="with the first span",
+        help="Duration of spans.",
+        appears="first span",
         trap=_COUNTED_ONCE,
         since="2.55",
     ),
@@ -39,7 +41,7 @@ SPANS = group(
         unit="calls",
         labels=_EDGE,
         help="Calls from one service to another.",
-        appears="with the first call between services",
+        appears="first call between services",
         since="2.55",
     ),
     Metric(
@@ -47,8 +49,8 @@ SPANS = group(
         kind=COUNTER,
         unit="calls",
         labels=_EDGE,
-        help="Calls that failed.",
-        appears="with the first failed call",
+        help="Failed calls from one service to another.",
+        appears="first failed call",
         since="2.55",
     ),
     Metric(
@@ -56,8 +58,8 @@ SPANS = group(
         kind=HISTOGRAM,
         unit="s",
         labels=_EDGE,
-        help="Durations of calls as the service called saw them.",
-        appears="with the first call between services",
+        help="Duration of calls, measured in the service that is called.",
+        appears="first call between services",
         since="2.55",
     ),
     Metric(
@@ -65,11 +67,11 @@ SPANS = group(
         kind=HISTOGRAM,
         unit="s",
         labels=_EDGE,
-        help="Durations of calls as the caller saw them.",
-        appears="with the first call between services",
+        help="Duration of calls, measured in the caller.",
+        appears="first call between services",
         trap=(
-            "Serve's span of the caller ends when a replica has been found: this is the time of routing, not of the "
-            "call."
+            "Serve's span of the caller ends when a replica has been chosen: this is the routing time, not the "
+            "duration of the call."
         ),
         since="2.55",
     ),

@@ -1,4 +1,4 @@
-"""The dashboards: one module each, listed here in the order in which somebody on call opens them."""
+"""The dashboards: one module each, listed here in the order in which the person on call opens them."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _MODULES = (overview, deployment, capacity, slo, cluster)
 
 
 def all_dashboards(settings: Settings, *, recorded: bool = False) -> list[Dashboard]:
-    """Build every dashboard; `recorded` gives the variant that reads the series of our recording rules."""
+    """Build every dashboard; `recorded` gives the variant that reads the recorded series."""
     return [module.build(settings, recorded=recorded) for module in _MODULES]

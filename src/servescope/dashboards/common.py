@@ -37,11 +37,11 @@ _STATUS_COLORS = {
     "DOWNSCALING": PALETTE.shrinking,
 }
 
-CHANGES = "Blue is a change under way: UPDATING, or UPSCALING (dark) and DOWNSCALING (light). Red needs somebody."
+CHANGES = "Blue is a change in progress: UPDATING, or UPSCALING (dark) and DOWNSCALING (light). Red is a failure."
 
 
 def _states(codes: dict[int, str]) -> dict[int, tuple[str, str]]:
-    """Name and colour of each status code; whatever else is under way (deploying, updating) is neutral."""
+    """Name and colour of each status code; every other status (deploying, updating) is neutral."""
     return {code: (name, _STATUS_COLORS.get(name, PALETTE.neutral)) for code, name in codes.items()}
 
 
@@ -50,21 +50,21 @@ DEPLOYMENT_STATES = _states(DEPLOYMENT_STATUS)
 PROXY_STATES = _states(PROXY_STATUS)
 
 WHY = (
-    "Blue passes by itself: a delay runs (light), or replicas start. Amber: the load asks for more than max_replicas. "
-    "Red: short of replicas for two minutes. Without a place, no node takes them: too few free CPUs, GPUs or memory, "
-    "or a runtime environment that is not ready. Not coming up, they have a node: a constructor or a first health "
-    "check that fails or takes longer than that, or crashes. Green: the target is reached."
+    "Green: healthy replicas have reached the target. Blue resolves by itself: the upscale delay (light), or replicas "
+    "are starting. Amber: the required replicas exceed max_replicas. Red: replicas have been missing for two minutes. "
+    "Unschedulable: no node has the CPUs, GPUs or memory for them, or their runtime environment is not ready. Failing "
+    "to start: they are on a node, but a constructor or a first health check fails, crashes or takes too long."
 )
 WHY_STATES = {
-    capacity.AT_REST: ("steady", PALETTE.good),
+    capacity.STEADY: ("steady", PALETTE.good),
     capacity.STARTING: ("starting", PALETTE.neutral),
     capacity.DELAYED: ("upscale delay", PALETTE.shrinking),
     capacity.CAPPED: ("capped by max_replicas", PALETTE.at_risk),
-    capacity.NOT_UP: ("failing to start", PALETTE.failing),
-    capacity.UNPLACED: ("unschedulable", PALETTE.failing),
+    capacity.FAILING: ("failing to start", PALETTE.failing),
+    capacity.UNSCHEDULABLE: ("unschedulable", PALETTE.failing),
 }
 
-# The lowest codes mean trouble: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.
+# The lowest codes are failures: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.
 TROUBLE_CODE = 2
 
 ERROR_RATIO = (
@@ -121,13 +121,13 @@ def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
 
 
 def rollout_marks(settings: Settings) -> list[Annotation]:
-    """On every dashboard: what was deployed (the state exporter tells), and how long a deployment was UPDATING."""
+    """On every dashboard: what was deployed (from the state exporter), and how long a deployment was UPDATING."""
     scope = Scope(settings.cluster_label, {settings.cluster_label: '=~"$cluster"'})
     updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
     return [
         Annotation(
             name="Deploys",
-            # One mark for each application that a deploy changed: not for those that the same file left alone.
+            # One mark for each application that a deploy changed: not for the unchanged ones of the same config file.
             expr=rollouts.changed(scope, "$__interval", promql.APPLICATION),
             title="Deploy",
             text="{{application}}",
@@ -173,7 +173,7 @@ def quantile_queries(reader: Reader, buckets: Signal) -> list[Query]:
 
 
 def histogram_quantile(reader: Reader, level: float, histogram: str, *, by: promql.Labels = ()) -> str:
-    """A quantile (`level` 0 to 1) of one of Ray's histograms that nobody records, in its unit."""
+    """A quantile (`level` 0 to 1) of one of Ray's histograms that is not recorded, in its unit."""
     return promql.quantile(level, promql.total(reader.scope.rate(f"{histogram}_bucket", WINDOW), (*by, "le")))
 
 

@@ -62,8 +62,9 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Unhealthy applications",
             description=(
-                "Applications whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. An application "
-                "that failed to deploy answers 503 on its route while the proxies' own health check stays green."
+                "Number of applications whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN. Normal is 0. An "
+                "application that failed to deploy returns 503 on its route, while the proxies' own health check still "
+                "succeeds."
             ),
             unit="none",
             queries=[panels.query(_in_trouble(reader, "ray_serve_application_status", APPLICATION))],
@@ -74,8 +75,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Unhealthy deployments",
             description=(
-                "Deployments whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN now. Normal is 0. A crash that heals "
-                "within a few seconds never shows here: look at replica starts below."
+                "Number of deployments whose status is DEPLOY_FAILED, UNHEALTHY or UNKNOWN. Normal is 0. A replica "
+                "that crashes and recovers within a few seconds does not change the status: see Replica starts below."
             ),
             unit="none",
             queries=[panels.query(_in_trouble(reader, "ray_serve_deployment_status", DEPLOYMENT))],
@@ -85,7 +86,7 @@ def _health(reader: Reader) -> list[Panel]:
         ),
         panels.stat(
             "Requests",
-            description="Requests answered per second by all proxies, HTTP and gRPC, failures counted.",
+            description="Requests per second that all proxies answered, HTTP and gRPC, failed requests included.",
             unit="reqps",
             queries=[panels.query(reader.read(REQUESTS))],
             width=6,
@@ -95,8 +96,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Error ratio",
             description=(
-                "Share of requests that ended in a 5xx (back-pressure by 503 among them). 4xx and clients that went "
-                "away do not count. Amber from 0.1 %, red from 1 %."
+                "Share of requests that ended in a 5xx, back-pressure by 503 included. 4xx responses and disconnected "
+                "clients (499) are not errors. Amber from 0.1 %, red from 1 %."
             ),
             unit="percentunit",
             queries=[panels.query(common.error_ratio(reader))],
@@ -107,8 +108,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Back-pressure",
             description=(
-                "Share of requests turned away because a queue was full (503, or 429 where the deployment says so). "
-                "Anything above 0 means that callers are being refused: add replicas or raise the limits."
+                "Share of requests that Serve rejected because a queue was full (503, or 429 where the deployment is "
+                "configured so). Normal is 0. Above 0 clients are being rejected: add replicas or raise the limits."
             ),
             unit="percentunit",
             queries=[panels.query(common.outcome_ratio(reader, "shed"))],
@@ -119,8 +120,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Latency p95",
             description=(
-                "95 % of requests were answered within this time, measured at the proxy, every outcome counted. The "
-                "figure is interpolated inside one bucket, and Ray has no bucket between 10 s and 60 s."
+                "95 % of requests were answered within this time, measured at the proxy, for all outcomes. The value "
+                "is interpolated within one histogram bucket, and Ray has no bucket bound between 10 s and 60 s."
             ),
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY))],
@@ -131,8 +132,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Queued requests",
             description=(
-                "Requests that wait in proxies and handles because no replica has room. Brief waits are normal; a "
-                "figure that stays above 0 means demand exceeds what the replicas may take."
+                "Requests that wait in proxies and handles because no replica can accept them. Short waits are normal; "
+                "a value that stays above 0 means that the load exceeds the capacity of the replicas."
             ),
             unit="short",
             queries=[panels.query(reader.read(QUEUED))],
@@ -143,8 +144,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.stat(
             "Missing replicas",
             description=(
-                "Replicas that the controller wants and that are not healthy yet, in all deployments. Normal is 0 but "
-                "for the minute after a scale-up."
+                "Target replicas that are not healthy yet, summed over all deployments. Normal is 0, except for about "
+                "a minute after a scale-up."
             ),
             unit="none",
             queries=[panels.query(promql.total(_missing_replicas(reader, DEPLOYMENT)))],
@@ -155,8 +156,8 @@ def _health(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Application status",
             description=(
-                "What Serve's controller says of each application. Green is RUNNING. Outages shorter than the report "
-                "interval of ten seconds do not show."
+                "Status of each application as Serve's controller reports it. Green is RUNNING. Outages shorter than "
+                "the ten-second report interval are not visible."
             ),
             queries=[
                 panels.query(
@@ -170,7 +171,7 @@ def _health(reader: Reader) -> list[Panel]:
         ),
         panels.table(
             "Applications",
-            description="One line for each application, as it is now. Follow the name to its deployments.",
+            description="Current state of each application, one row each. Click a name to open its deployments.",
             queries=[
                 panels.query(reader.read(REQUESTS, APPLICATION)),
                 panels.query(common.error_ratio(reader, APPLICATION)),
@@ -186,7 +187,7 @@ def _health(reader: Reader) -> list[Panel]:
                 Column("Value #C", "Latency p95", unit="ms"),
                 Column("Value #D", "Replicas", unit="none"),
                 Column("Value #E", "Missing", unit="none", thresholds=common.ANY_IS_RISKY),
-                Column("Value #F", "Waiting", unit="none", thresholds=common.ANY_IS_RISKY),
+                Column("Value #F", "Queued", unit="none", thresholds=common.ANY_IS_RISKY),
             ],
             sort_by="Error ratio",
             width=14,
@@ -196,15 +197,16 @@ def _health(reader: Reader) -> list[Panel]:
 
 
 def _alerts(reader: Reader) -> Panel:
-    """Alerts of nodes and clusters name no application, so the application variable does not narrow them."""
+    """Alerts of nodes and clusters have no application label, so the application variable does not filter them."""
     by = ("severity", "alertname", "application", "deployment")
     runbook = reader.settings.runbook("${__value.text}")
     to_runbook = (Link("Open the runbook", runbook),) if "://" in runbook else ()
     return panels.table(
         "Firing alerts",
         description=(
-            "What our alert rules say now, whatever application is chosen. ServescopeWatchdog always fires: without "
-            "that line no rule is evaluated. The name is that of the runbook page."
+            "Alerts of the bundled rules that fire now, for all applications, whichever is selected. "
+            "ServescopeWatchdog always fires: if it is missing, Prometheus does not evaluate the rules. Each alert has "
+            "a runbook of the same name."
         ),
         queries=[panels.query(promql.total(reader.select("ALERTS", alertstate='="firing"'), by, "count"))],
         columns=[
@@ -227,8 +229,8 @@ def _traffic(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Requests by outcome",
             description=(
-                "Every request that the proxies answered, by how it ended. Blue is good; red (5xx) and amber "
-                "(back-pressure) are the service's doing; grey and violet are the clients'."
+                "Requests per second that the proxies answered, by outcome. Blue is success; red (5xx) and amber "
+                "(back-pressure) are failures of the service; grey and violet are caused by clients."
             ),
             unit="reqps",
             queries=common.outcome_queries(reader),
@@ -237,7 +239,7 @@ def _traffic(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Requests by application",
-            description="Requests answered per second for each application, failures counted.",
+            description="Requests per second that the proxies answered, by application, failed requests included.",
             unit="reqps",
             queries=[panels.query(reader.read(REQUESTS, APPLICATION), "{{application}}")],
             links=(common.to_deployment(),),
@@ -245,7 +247,7 @@ def _traffic(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Error ratio by application",
             description=(
-                "Share of each application's requests that ended in a 5xx. Absent while an application has no traffic."
+                "Share of each application's requests that ended in a 5xx. No data while an application has no traffic."
             ),
             unit="percentunit",
             queries=[panels.query(common.error_ratio(reader, APPLICATION), "{{application}}")],
@@ -256,8 +258,9 @@ def _traffic(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Latency",
             description=(
-                "Time from a request's arrival at the proxy to its answer. p50 is what most users feel, p99 what one "
-                "in a hundred feels. Exact only to the bucket: between 10 s and 60 s Ray has no bound."
+                "Time from a request's arrival at the proxy to the end of its answer. p50 is the median request, p99 "
+                "is exceeded by one request in a hundred. Precision is limited by the histogram buckets: Ray has no "
+                "bound between 10 s and 60 s."
             ),
             unit="ms",
             queries=common.quantile_queries(reader, REQUEST_LATENCY),
@@ -265,7 +268,7 @@ def _traffic(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Latency p95 by application",
-            description="95 % of each application's requests were answered within this time.",
+            description="95 % of each application's requests were answered within this time, measured at the proxy.",
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION), "{{application}}")],
             min=0,
@@ -274,8 +277,8 @@ def _traffic(reader: Reader) -> list[Panel]:
         panels.heatmap(
             "Latency distribution",
             description=(
-                "How many requests per second fell into each latency bucket. Two bands mean two kinds of request; a "
-                "band that climbs means that everything slows down."
+                "Requests per second in each latency bucket. Two bands mean two kinds of request; a band that rises "
+                "means that all requests slow down."
             ),
             unit="ms",
             target=panels.query(buckets),
@@ -284,9 +287,9 @@ def _traffic(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Non-success responses by status code",
             description=(
-                "Everything that was not a success: 404, 405 and 422 are the client's; 408 is Serve's request "
-                "timeout; 429 and 503 are full queues (503 also means that no replica is there); 499 is a client that "
-                "went away."
+                "Responses per second that were not a success, by application and status code. 404, 405 and 422 are "
+                "client errors; 408 is Serve's request timeout; 429 and 503 are back-pressure (503 also when no "
+                "replica is available); 499 is a client that disconnected."
             ),
             unit="reqps",
             queries=[panels.query(not_answered, "{{application}} {{status_code}}")],
@@ -295,8 +298,8 @@ def _traffic(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Unmatched and probe traffic",
             description=(
-                "Requests that belong to no application: health probes, route listings, and paths that match nothing "
-                "(404, no route in the legend). Scanners and clients with a wrong URL show here and nowhere else."
+                "Requests that belong to no application: health probes, route listings, and paths that match no route "
+                "prefix (404, no route in the legend). Scanners and clients with a wrong URL are visible only here."
             ),
             unit="reqps",
             queries=[
@@ -313,7 +316,7 @@ def _grpc(reader: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "gRPC requests by status",
-            description="Requests per second at the gRPC proxies, by status name.",
+            description="gRPC requests per second at the proxies, by application and gRPC status.",
             unit="reqps",
             queries=[
                 panels.query(
@@ -342,8 +345,8 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Deployment status",
             description=(
-                f"What Serve's controller says of each deployment. {common.CHANGES} Outages shorter than ten seconds "
-                "do not show."
+                f"Status of each deployment as Serve's controller reports it. {common.CHANGES} Outages shorter than "
+                "ten seconds are not visible."
             ),
             queries=[
                 panels.query(
@@ -359,8 +362,9 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.bar_gauge(
             "Top deployments by failed calls",
             description=(
-                "Calls that ended in an exception during the whole time range, first failures counted: the ten "
-                "deployments with the most. A failure deep down shows in each caller above it too."
+                "Calls that ended in an exception over the whole time range, first failures included: the ten "
+                "deployments with the most. A failure in a downstream deployment is also counted in each of its "
+                "callers."
             ),
             unit="short",
             queries=[panels.query(f"topk(10, {failed})", common.DEPLOYMENT_LEGEND, instant=True)],
@@ -371,7 +375,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             "Top deployments by latency (p95)",
             description=(
                 "95 % of calls took at most this long in the replica, over the whole time range: the ten slowest "
-                "deployments. A caller's time holds that of what it calls."
+                "deployments. The time of a caller includes the time of the deployments that it calls."
             ),
             unit="ms",
             queries=[panels.query(f"topk(10, {p95})", common.DEPLOYMENT_LEGEND, instant=True)],
@@ -380,7 +384,7 @@ def _deployments(reader: Reader) -> list[Panel]:
         ),
         panels.bar_gauge(
             "Top deployments by queue length",
-            description="Requests waiting for each deployment now: the ten with the most.",
+            description="Requests queued for each deployment now: the ten longest queues.",
             unit="short",
             queries=[
                 panels.query(f"topk(10, {reader.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)
@@ -391,8 +395,8 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Concurrency utilization by deployment",
             description=(
-                "Requests in progress against what the healthy replicas take at once (replicas x "
-                "max_ongoing_requests). At 100 % new requests wait. The capacity dashboard tells what to do."
+                "Requests executing on the healthy replicas as a share of their capacity (replicas x "
+                "max_ongoing_requests). At 100 % new requests queue. What to change is on the capacity dashboard."
             ),
             unit="percentunit",
             queries=[panels.query(capacity.in_flight_share(reader), common.DEPLOYMENT_LEGEND)],
@@ -412,8 +416,8 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.stat(
             "Capped by max_replicas",
             description=(
-                "Deployments whose load asks for more replicas than max_replicas allows now. Normal is 0. Raise the "
-                "ceiling, or shed load on purpose: see the capacity dashboard."
+                "Deployments whose required replicas exceed max_replicas now. Normal is 0. Raise max_replicas or shed "
+                "load: see the capacity dashboard."
             ),
             unit="none",
             queries=[panels.query(capacity.capped(reader))],
@@ -424,8 +428,7 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Calls by deployment",
             description=(
-                "Calls that replicas finished per second, failed ones counted (Ray's own request counter leaves "
-                "them out)."
+                "Calls per second that replicas finished, failed calls included (Ray's own request counter omits them)."
             ),
             unit="reqps",
             queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
@@ -433,7 +436,7 @@ def _deployments(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Queued requests by deployment",
-            description="Requests waiting in proxies and handles for a replica of each deployment.",
+            description="Requests queued in proxies and handles, by the deployment that they wait for.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
             min=0,
@@ -442,8 +445,8 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Target and healthy replicas",
             description=(
-                "All deployments together: what the controller wants (dashed) and what passes its health check. A gap "
-                "that stays means that replicas cannot be placed or do not start."
+                "Target replicas (dashed) and replicas that pass their health check, summed over all deployments. A "
+                "gap that persists means that replicas are unschedulable or fail to start."
             ),
             unit="short",
             queries=[
@@ -465,8 +468,8 @@ def _events(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Replica starts",
             description=(
-                "Replicas started in each interval, first starts counted. Expected at a deploy or a scale-up; anything "
-                "else is a replica that died and was replaced."
+                "Replicas started in each interval, first starts included. Normal during a deploy or a scale-up; any "
+                "other start replaced a replica that died."
             ),
             unit="short",
             queries=[panels.query(counted("ray_serve_replica_startup_latency_ms_count"), common.DEPLOYMENT_LEGEND)],
@@ -475,7 +478,7 @@ def _events(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Health check failures",
-            description="Failed health checks of replicas in each interval, the first one counted. Normal is 0.",
+            description="Failed replica health checks in each interval, the first one included. Normal is 0.",
             unit="short",
             queries=[panels.query(counted("ray_serve_health_check_failures_total"), common.DEPLOYMENT_LEGEND)],
             bars=True,
@@ -483,7 +486,7 @@ def _events(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Failed calls",
-            description="Calls that ended in an exception in each interval, the first one counted.",
+            description="Calls that ended in an exception in each interval, the first one included. Normal is 0.",
             unit="short",
             queries=[panels.query(counted("ray_serve_deployment_error_counter_total"), common.DEPLOYMENT_LEGEND)],
             bars=True,

@@ -16,9 +16,9 @@ from servescope.settings import Settings
 
 LEGEND = "{{slo}} {{sli}}"
 BUDGET = (Threshold(None, PALETTE.failing), Threshold(0.0, PALETTE.at_risk), Threshold(0.25, PALETTE.neutral))
-# The paces of the paging pairs over 30 days: 6 and 14.4 times what the budget allows.
+# The burn rates of the paging alerts over 30 days: 6 and 14.4.
 BURN = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.at_risk), Threshold(6, PALETTE.failing))
-ABSENT = "objectives: generate rules with `servescope rules --slo slo.yaml`, and let three minutes pass"
+ABSENT = "an SLO (generate its rules with `servescope rules --slo slo.yaml` and wait three minutes)"
 
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
@@ -44,19 +44,20 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
 
 
 def _read(cluster: str, name: str, chosen: str = ', slo=~"$slo"') -> str:
-    """A recorded figure by SLO and indicator; the worst of the clusters where several are chosen."""
+    """A recorded figure by SLO and indicator; the worst of the selected clusters."""
     assert name in RECORDED
     op = "min" if "left" in name or "exhaustion" in name else "max"
     return f'{op} by (slo, sli) ({name}{{{cluster}=~"$cluster"{chosen}}})'
 
 
 def state(cluster: str) -> Panel:
-    """Every promise in one line, whatever application is chosen: for the overview."""
+    """All objectives, one row each, for all applications: for the overview."""
     return panels.table(
         "SLO status",
         description=(
-            "One line for each service level objective: the share of its error budget that is left (below 0 is "
-            "overspent) and the pace of the last hour (1 spends the budget exactly in its window)."
+            "One row for each service level objective, for all applications: the share of its error budget that "
+            "remains (below 0 it is overspent) and the burn rate over the last hour (1 spends the budget exactly in "
+            "the SLO's window)."
         ),
         queries=[
             panels.query(_read(cluster, "serve_slo:error_budget_left:ratio", "")),
@@ -80,10 +81,10 @@ def _budget(cluster: str) -> list[Panel]:
         panels.table(
             "Objectives",
             description=(
-                "One line for each promise: the share of good requests that was promised, what is left of the error "
-                "budget (1 is untouched, below 0 is overspent), the pace of the last hour (1 spends the budget "
-                "exactly in its window) and the time until it is spent at that pace. No time means that nothing was "
-                "spent in the hour."
+                "One row for each service level objective: the target share of good requests, the remaining error "
+                "budget (1 is untouched, below 0 is overspent), the burn rate over the last hour (1 spends the budget "
+                "exactly in the SLO's window) and the time to exhaustion at that rate. No time is shown when nothing "
+                "was spent in the last hour."
             ),
             queries=[
                 panels.query(_read(cluster, "serve_slo:objective:ratio")),
@@ -109,8 +110,8 @@ def _budget(cluster: str) -> list[Panel]:
         panels.timeseries(
             "Error budget remaining",
             description=(
-                "Share of the error budget that is left in the SLO's window, which rolls: it recovers as old errors "
-                "leave. Below 0 the promise is broken."
+                "Share of the error budget that remains in the SLO's rolling window. It recovers as old errors leave "
+                "the window. Below 0 the objective is missed."
             ),
             unit="percentunit",
             queries=[panels.query(_read(cluster, "serve_slo:error_budget_left:ratio"), LEGEND)],
@@ -128,8 +129,9 @@ def _burn(cluster: str) -> list[Panel]:
         panels.timeseries(
             "Burn rate",
             description=(
-                "Pace of the last hour against what the budget allows: 1 spends it in its window exactly; over 30 days "
-                "14.4 for an hour and 6 for six hours wake somebody, 3 for a day and 1 for three days open a ticket."
+                "How fast the error budget is spent, over the last hour. 1 spends it exactly in its window. Over 30 "
+                "days, 14.4 for an hour and 6 for six hours page somebody, 3 for a day and 1 for three days open a "
+                "ticket."
             ),
             unit="none",
             queries=[panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h"), LEGEND)],
@@ -140,8 +142,8 @@ def _burn(cluster: str) -> list[Panel]:
         panels.timeseries(
             "Error ratio over 5m and 1h",
             description=(
-                "Failed, refused or slow requests by the promise: the short window shows the trouble now, the long one "
-                "what it adds up to."
+                "Share of bad requests by the objective's definition: failed, rejected or slow. The 5m window shows "
+                "what happens now, the 1h window its accumulated effect."
             ),
             unit="percentunit",
             queries=[
@@ -154,7 +156,8 @@ def _burn(cluster: str) -> list[Panel]:
         panels.timeseries(
             "Error ratio over 6h and 3d",
             description=(
-                "The windows of slow burns: a small share that nobody notices and that spends the budget all the same."
+                "Share of bad requests over the long windows. They show slow burns: a small error ratio that is easy "
+                "to miss and still spends the budget."
             ),
             unit="percentunit",
             queries=[
@@ -172,7 +175,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "Bad requests per hour",
-            description="How many requests broke the promise in the hour before each point.",
+            description="Number of requests in the hour before each point that did not meet the objective.",
             unit="short",
             queries=[panels.query(_read(cluster, "serve_slo:errors:events1h"), LEGEND)],
             min=0,
@@ -180,7 +183,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Error ratio by application",
-            description="Share of each application's requests that ended in a 5xx, promise or not.",
+            description="Share of each application's requests that ended in a 5xx, with or without an objective.",
             unit="percentunit",
             queries=[panels.query(common.error_ratio(reader, APPLICATION), "{{application}}")],
             min=0,
@@ -189,7 +192,10 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Requests by application",
-            description="Requests answered per second: with little traffic few failures are a large share.",
+            description=(
+                "Requests per second that the proxies answered. With little traffic, a few failures are a large error "
+                "ratio."
+            ),
             unit="reqps",
             queries=[panels.query(reader.read(REQUESTS, APPLICATION), "{{application}}")],
             links=(common.to_deployment(),),

@@ -81,7 +81,7 @@ class Dashboard:
             "__requires": [
                 {"id": "grafana", "name": "Grafana", "type": "grafana", "version": "10.0.0"},
                 {"id": "prometheus", "name": "Prometheus", "type": "datasource", "version": "1.0.0"},
-                # Loki and Tempo are not required: without them the rows of logs stay shut and empty.
+                # Loki and Tempo are not required: without them the rows of logs stay collapsed and empty.
                 *({"id": kind, "name": kind, "type": "panel", "version": ""} for kind in types),
             ],
             "annotations": {"list": _annotations(self.annotations)},

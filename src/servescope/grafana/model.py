@@ -92,7 +92,7 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A titled row of panels; a collapsed one asks Prometheus nothing until somebody opens it. `key` as of a panel."""
+    """A titled row of panels; a collapsed one sends no query until it is opened. `key` as of a panel."""
 
     title: str
     key: str

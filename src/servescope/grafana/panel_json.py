@@ -75,7 +75,7 @@ def panel(
     if not 1 <= width <= COLUMNS or height < 1:
         raise ServescopeError(f"panel {title!r}: {width} x {height} does not fit a grid of {COLUMNS} columns")
     if absent:
-        description = f"{description} Empty without: {absent}."
+        description = f"{description} No data without: {absent}."
     model |= {
         "description": description,
         "options": options,
@@ -116,7 +116,7 @@ def ref_id(index: int) -> str:
 
 
 def check_unit(title: str, unit: str) -> None:
-    """Refuse a unit that is not in the table: a typing error would show as a bare number."""
+    """Refuse a unit that is not in the table: a typing error would show as a number without unit."""
     if unit not in UNITS:
         raise ServescopeError(f"panel {title!r}: {unit!r} is not one of the units {', '.join(sorted(UNITS))}")
 

@@ -2,8 +2,8 @@
 
 Dashboards call this module, `log_panels` and `trace_panels`, and never grafanalib.
 
-A panel's id is made of its title, so that links to it (`viewPanel=<id>` in alerts, runbooks and bookmarks) survive what
-is put before it. Whoever changes a title keeps the first one as the key, and the links go on working:
+A panel's id is made of its title, so that links to it (`viewPanel=<id>` in alerts, runbooks and bookmarks) survive
+panels that are inserted before it. To change a title, keep the first one as the key, and the links continue to work:
 
     panels.stat("Requests per second", key="Requests", description=...)
 
@@ -110,7 +110,7 @@ def timeseries(
         for name in dashed
     ]
     options = {
-        # A legend of many series scrolls: those that matter stand on top.
+        # A legend of many series scrolls: the important ones are on top.
         "legend": {
             "calcs": ["lastNotNull", "max"],
             "displayMode": "table",
@@ -150,7 +150,7 @@ def stat(
     links: Sequence[Link] = (),
     absent: str = "",
 ) -> Panel:
-    """One figure as it is now, over the line of how it came there."""
+    """The current value, over a line of its history."""
     options = {
         "colorMode": "value",
         "graphMode": "area",

@@ -1,4 +1,4 @@
-"""Grafana's own rules for what stands in a dashboard: variables, intervals, time ranges, legends, repeats.
+"""Grafana's own rules for the contents of a dashboard: variables, intervals, time ranges, legends, repeats.
 
 The live tests, the snapshot and the preview read the very JSON that Grafana imports, so they must fill it in as
 Grafana does. Sources: Grafana's documentation of variable syntax, of the Prometheus data source's template variables,
@@ -81,7 +81,7 @@ class Selection:
     """What is chosen for one variable.
 
     `values` are the chosen values, or every option where All is chosen; `all_value` is the variable's own text for All
-    where All is chosen and the variable has one; `multi` tells whether several could be chosen.
+    where All is chosen and the variable has one; `multi` is whether several can be selected.
     """
 
     values: tuple[str, ...]
@@ -105,7 +105,7 @@ class Selection:
         if name == "text":
             return self.text
         if self.everything and self.all_value:
-            return self.all_value  # Grafana puts a custom All value in as it stands
+            return self.all_value  # Grafana inserts a custom All value unchanged
         return _FORMATS[name](self.values)
 
     @property
@@ -282,7 +282,7 @@ def legend(form: str, metric: Mapping[str, str], expression: str) -> str:
 
 @dataclass(frozen=True)
 class PlacedPanel:
-    """A row or a panel where it stands, and the value of each variable that it repeats by."""
+    """A row or a panel in its place, and the value of each variable that it repeats by."""
 
     model: dict[str, Any]
     chosen: Mapping[str, str]

@@ -51,8 +51,8 @@ class Unit:
 UNITS = {
     unit.id: unit
     for unit in (
-        Unit(id="none", words="a bare number", steps=_PLAIN, hover_suffix=""),
-        Unit(id="short", words="a count, large ones shortened (1.2 K)", steps=_COUNT, hover_suffix=""),
+        Unit(id="none", words="a number without unit", steps=_PLAIN, hover_suffix=""),
+        Unit(id="short", words="a count, abbreviated (1.2 K)", steps=_COUNT, hover_suffix=""),
         Unit(id="reqps", words="requests per second", steps=_rate("req/s"), hover_suffix=" req/s"),
         Unit(id="ops", words="operations per second", steps=_rate("ops/s"), hover_suffix=" ops/s"),
         Unit(id="ms", words="milliseconds", steps=_TIME_MS, hover_format=".5~r", hover_suffix=" ms"),
@@ -62,7 +62,7 @@ UNITS = {
         # d3's `p` multiplies by 100 and writes the sign itself.
         Unit(
             id="percentunit",
-            words="a share, shown as percent",
+            words="a ratio, shown in percent",
             steps=((0.01, "%"),),
             hover_format=".3~p",
             hover_suffix="",

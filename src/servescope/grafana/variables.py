@@ -24,17 +24,17 @@ def _source_variable(name: str, kind: str, title: str) -> Variable:
 
 
 def logs_variable() -> Variable:
-    """The choice of a Loki; the rows of logs ask it when they are opened."""
+    """The Loki data source; the rows of logs query it when they are opened."""
     return _source_variable("logs", "loki", "Logs")
 
 
 def traces_variable() -> Variable:
-    """The choice of a Tempo, for the rows of traces and links to them."""
+    """The Tempo data source, for the rows of traces and links to them."""
     return _source_variable("traces", "tempo", "Traces")
 
 
 def text_variable(name: str, title: str) -> Variable:
-    """A box to type into, empty at first."""
+    """A text box, empty at first."""
     model = _variable_frame(gl.Template(name=name, type="textbox", query="", label=title))
     for key in ("datasource", "allValue", "includeAll", "multi"):
         del model[key]

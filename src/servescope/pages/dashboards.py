@@ -13,13 +13,13 @@ from servescope.promql.layout import lay_out
 from servescope.rules.alert import Alert, Group
 
 _KINDS = {
-    "timeseries": "Lines over time",
-    "stat": "One figure, now",
-    "bargauge": "Bars, now",
-    "table": "Table, now",
-    "heatmap": "Heatmap over time",
-    "state-timeline": "Bands of states over time",
-    "logs": "Lines of logs, the newest first",
+    "timeseries": "Time series",
+    "stat": "Stat, current value",
+    "bargauge": "Bar gauge, current values",
+    "table": "Table, current values",
+    "heatmap": "Heatmap",
+    "state-timeline": "State timeline",
+    "logs": "Log lines, newest first",
     "text": "Text",
 }
 _LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
@@ -38,7 +38,7 @@ def pages(boards: Sequence[Dashboard], groups: Sequence[Group]) -> dict[Path, st
 
 
 def page(board: Dashboard, alerts: Mapping[tuple[str, str], Sequence[Alert]]) -> str:
-    """One dashboard's page: its question, its picture, and how to read each panel, row by row."""
+    """One dashboard's page: its question, its screenshot, and how to read each panel, row by row."""
     variables = [variable.model["label"] for variable in board.variables]
     marks = [annotation.name for annotation in board.annotations]
     lines = [
@@ -49,8 +49,8 @@ def page(board: Dashboard, alerts: Mapping[tuple[str, str], Sequence[Alert]]) ->
         f"[![{board.title}](../pictures/{board.uid}.png)](../pictures/{board.uid}.png)",
         "",
         f"Import [`{board.uid}.json`](../../dashboards/{board.uid}.json), or the "
-        f"[variant](../../dashboards/recorded/{board.uid}.json) that reads our recording rules. Choose by: "
-        f"{', '.join(variables)}.{f' Marked on every graph: {_listed(marks)}.' if marks else ''}",
+        f"[variant](../../dashboards/recorded/{board.uid}.json) that reads recorded series. Variables: "
+        f"{', '.join(variables)}.{f' Annotations on every graph: {_listed(marks)}.' if marks else ''}",
         "",
         "Rows: " + ", ".join(f"*{row.title}*" for row in board.rows) + ".",
     ]
@@ -66,8 +66,8 @@ def _index(boards: Sequence[Dashboard]) -> str:
     lines = [
         "# Dashboards",
         "",
-        "How to read each of them, generated from `src/servescope/dashboards` with the default settings. They stand in "
-        "the order in which somebody on call opens them.",
+        "How to read each panel, generated from `src/servescope/dashboards` with the default settings. The dashboards "
+        "are listed in the order in which the person on call opens them.",
         "",
         "| dashboard | question it answers | panels |",
         "|---|---|---|",
@@ -75,14 +75,15 @@ def _index(boards: Sequence[Dashboard]) -> str:
     lines += [f"| [{board.title}]({board.uid}.md) | {board.description} | {len(board.panels)} |" for board in boards]
     lines += [
         "",
-        "Colours mean one thing each: red is failing, amber at risk, green good, blue neutral. A gap in a line is a "
-        "gap in the data: nothing is drawn across it. A panel that a plain machine cannot fill says what it needs.",
+        "Colours have one meaning each: red is failing, amber at risk, green good, blue neutral. A gap in a line is a "
+        "gap in the data: points across it are not connected. A panel that needs more than a default installation "
+        "says what.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def _row_note(row: Row) -> list[str]:
-    return ["", "Collapsed: it asks Prometheus nothing until somebody opens it."] if row.collapsed else []
+    return ["", "Collapsed: it sends no query until it is opened."] if row.collapsed else []
 
 
 def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
@@ -94,7 +95,7 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     if panel.description:
         lines += ["", panel.description]
     if panel.absent:
-        lines += ["", f"**Empty without** {panel.absent}."]
+        lines += ["", f"**No data without** {panel.absent}."]
     states = _states(panel)
     if states:
         lines += ["", f"States: {states}."]
@@ -103,7 +104,7 @@ def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
         lines += ["", f"Columns: {', '.join(columns.values())}."]
     if alerts:
         links = [f"[{alert.name}](../runbooks/{alert.name}.md) ({alert.severity})" for alert in alerts]
-        lines += ["", f"Alerts that lead here: {', '.join(links)}."]
+        lines += ["", f"Alerts that link here: {', '.join(links)}."]
     return lines + _queries(panel)
 
 

@@ -8,7 +8,7 @@ from servescope.catalog import METRICS
 from servescope.catalog.model import Metric
 from servescope.pages.markdown import table
 
-_HEADINGS = ("metric", "kind", "unit", "labels", "since", "what it tells")
+_HEADINGS = ("metric", "kind", "unit", "labels", "since", "description")
 
 _INTRO = """\
 # Metrics
@@ -17,20 +17,21 @@ Every metric that servescope knows, generated from `src/servescope/catalog/`. Me
 2.54.1, 2.40.0 and 2.9.3. A live test fails when a real Serve exports a Serve metric that is not here, or no longer
 exports one that is.
 
-Three traps hold for all of them:
+Three traps apply to all of them:
 
-- **Histogram sums are made up.** Ray's node agent rebuilds each histogram from the middles of its buckets, so
-  `rate(x_sum) / rate(x_count)` is no average. `_bucket` and `_count` are exact.
+- **Histogram sums are inaccurate.** Ray's node agent rebuilds each histogram from the midpoints of its buckets, so
+  `rate(x_sum) / rate(x_count)` is not an average. `_bucket` and `_count` are exact.
 - **Gauges expire** 20 s after their last update. Those marked *event-driven* are updated only when something changes:
   they are absent when nothing happens, and also while requests hang.
-- **Counters are born at 1.** A counter that nothing has increased does not exist, and its first sample is already 1 or
-  more, so `increase()` and `rate()` miss the first event. Counters of dead replicas stay until the node's agent
-  restarts.
+- **Counter series first appear with a non-zero value.** Before its first event a series does not exist, and its first
+  sample is already 1 or more, so `increase()` and `rate()` miss the first event. Counters of dead replicas remain until
+  the node's agent restarts.
 
 *Labels* are those of the metric itself. Serve's metrics also carry `SessionName`, `NodeAddress`, `Version`, `Component`
 and `WorkerId`, node metrics `ip`, `IsHeadNode` and `RayNodeType`, and all of them what Prometheus adds. *Since* is the
-first Ray version with this name and kind. `servescope_...` come from our own state exporter
-([capacity.md](capacity.md)), which reads Serve's REST API. *Needs* says what a plain machine lacks to show it.
+first Ray version with this name and kind. `servescope_...` metrics come from the state exporter
+([capacity.md](capacity.md)), which reads Serve's REST API. *Needs* is what a plain machine with default
+settings lacks to show it.
 """
 
 
@@ -43,15 +44,15 @@ def render() -> str:
 
 
 def _cells(metric: Metric) -> tuple[str, ...]:
-    told = [metric.help]
+    notes = [metric.help]
     if metric.appears != "always":
-        told.append(f"*Appears:* {metric.appears}.")
+        notes.append(f"*Appears:* {metric.appears}.")
     if metric.trap:
-        told.append(f"*Trap:* {metric.trap}")
+        notes.append(f"*Trap:* {metric.trap}")
     if metric.needs:
-        told.append(f"*Needs:* {metric.needs}.")
+        notes.append(f"*Needs:* {metric.needs}.")
     labels = [f"`{label}`" for label in metric.labels]
     labels += [f"`{label}` (since {version})" for label, version in metric.newer_labels.items()]
     labels += [f"`{label}` (before {version})" for label, version in metric.older_labels.items()]
     own = [label for label in labels if label.strip("`") not in metric.newer_labels]
-    return (f"`{metric.name}`", metric.kind.value, metric.unit, ", ".join(own), metric.since, " ".join(told))
+    return (f"`{metric.name}`", metric.kind.value, metric.unit, ", ".join(own), metric.since, " ".join(notes))

@@ -1,7 +1,7 @@
-"""How a kind of question is asked in PromQL: the builders, and what stands on them.
+"""PromQL: the builders of expressions, and what is built with them.
 
 `from servescope import promql` gives the builders; recorded figures are in `signals`, limits in `capacity`, prices in
-`cost`, deploys in `rollouts`, what may not ship in `lint`.
+`cost`, deploys in `rollouts`, rules for expressions in `lint`.
 """
 
 from servescope.promql.builders import (

@@ -1,8 +1,8 @@
 """Builders for the PromQL that recurs, over the metric catalogue.
 
 Every function returns text. Names and labels are looked up in the catalogue when the text is built, so a typing error
-fails `make generate` with one line instead of drawing an empty panel. Why each form is what it is stands in its
-docstring; `lint.py` refuses the forms that lie.
+fails `make generate` with one line instead of drawing an empty panel. Each docstring gives the reason for
+its form; `lint.py` rejects the forms that give wrong results.
 
 A *window* is a PromQL duration ("5m") or one of Grafana's macros ("$__rate_interval"). A *by* is a tuple of labels.
 """
@@ -133,7 +133,7 @@ def ingress_buckets(scope: Scope, window: str) -> str:
 def deployment_requests(scope: Scope, window: str) -> str:
     """Calls per second that replicas have finished, with a label `outcome` of "ok" or "error".
 
-    Ray's request counter counts successes only; failures stand in the error counter alone. The added label keeps the
+    Ray's request counter counts successes only; failures are in the error counter alone. The added label keeps the
     two apart in the union, also on Ray versions where their labels are the same. A scope with a matcher on `outcome`
     (`="ok"` or `="error"`) gives that half alone, since no stored series carries the label.
     """
@@ -169,17 +169,17 @@ def quantile(level: float, buckets: str) -> str:
 
 
 def replica_gap(wanted: str, healthy: str) -> str:
-    """Replicas that are wanted and not healthy, never below 0; the whole target where no replica is there at all."""
+    """Target replicas that are not healthy, never below 0; the whole target where there is no replica at all."""
     return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
 
 
 def increase(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_interval", **extra: str) -> str:
-    """increase() that also counts a series' first sample: Ray's counters are born at 1 and never start at 0.
+    """increase() that also counts a series' first sample: Ray's counter series first appear with a non-zero value.
 
     PromQL's own needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
     events when a node leaves or a scrape fails, because the sum drops and comes back. Here a series that was not there
     at the start of the window counts with its full value, but only where its target was being scraped then: a
-    Prometheus that has just started does not take all of the past for news. A counter that restarted counts nothing.
+    Prometheus that has just started does not count all of the past as new. A counter that restarted counts nothing.
 
     Both ends read the last sample within `hold`, at least four scrapes, so that a failed scrape at either end loses
     nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
@@ -199,14 +199,14 @@ def events(scope: Scope, counter: str, by: Labels, *, window: str, hold: str = "
 def over_range(events_in_a_step: str) -> str:
     """sum_over_time() over the graph's whole time range, of an expression that counts the events of one `$__interval`.
 
-    Steps do not overlap, so their sum is exact. `events` over `$__range` itself would know nothing about series born
-    in the range while Prometheus is younger than the range: it cannot tell their past from news.
+    Steps do not overlap, so their sum is exact. `events` over `$__range` itself would miss series that first
+    appeared in the range while Prometheus is younger than the range: it cannot distinguish their past from new events.
     """
     return f"sum_over_time(({events_in_a_step})[$__range:$__interval])"
 
 
 def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
-    """`or 0` for what is alive: a counter of failures has no series before the first one.
+    """`or 0` for what exists: a counter of failures has no series before the first one.
 
     Zero for each application or deployment that reports its status, where the expression has no result.
     """

@@ -1,6 +1,6 @@
-"""Figures that hold Ray's metrics against the configured limits, which only the state exporter knows.
+"""Figures that compare Ray's metrics with the configured limits, which only the state exporter exports.
 
-They are read as they stand, never recorded: a limit is one series for each deployment, and cheap.
+They are read directly, never recorded: a limit is one series for each deployment, and cheap.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from servescope import promql
 from servescope.promql import DEPLOYMENT, Labels
 from servescope.promql.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
 
-# target_ongoing_requests should be about half of max_ongoing_requests; what lies outside of these is told as advice.
+# target_ongoing_requests should be about half of max_ongoing_requests; outside of these the dashboard gives advice.
 TARGET_FAR_BELOW_LIMIT, TARGET_NEAR_LIMIT = 0.3, 0.7
 
-# The state of a deployment's scaling: at rest or why it is not, as codes that rise with the need for somebody to act.
-AT_REST, STARTING, DELAYED, CAPPED, NOT_UP, UNPLACED = range(6)
+# The autoscaling state of a deployment, as codes that rise with the need to act.
+STEADY, STARTING, DELAYED, CAPPED, FAILING, UNSCHEDULABLE = range(6)
 
 
 def limit(reader: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
@@ -22,12 +22,12 @@ def limit(reader: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
 
 
 def queue_limit(reader: Reader) -> str:
-    """max_queued_requests where there is a limit; -1 stands for none."""
+    """max_queued_requests where there is a limit; -1 is none."""
     return f"({limit(reader, 'max_queued_requests')} >= 0)"
 
 
 def most_replicas(reader: Reader) -> str:
-    """The ceiling of each deployment: max_replicas where it scales, num_replicas where it is fixed."""
+    """The maximum of each deployment: max_replicas where it scales, num_replicas where it is fixed."""
     return f"({limit(reader, 'max_replicas')} or {limit(reader, 'configured_replicas')})"
 
 
@@ -58,7 +58,7 @@ def queue_share(reader: Reader) -> str:
 def demand(reader: Reader) -> str:
     """How many replicas the load asks for: the autoscaler's input by its goal for one replica.
 
-    Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s, so at the ceiling it looks calm.
+    Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s; at max_replicas it looks steady.
     The goal is the exporter's figure, which every Ray has, or Ray's own (since 2.60) where there is no exporter.
     """
     seen = promql.total(reader.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
@@ -78,7 +78,7 @@ def capped(reader: Reader) -> str:
 
 
 def autoscaling_state(reader: Reader) -> str:
-    """For each deployment one of the codes above, the worst that applies: at rest, or why it is not."""
+    """For each deployment one of the codes above, the worst that applies."""
     target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
     gap = promql.replica_gap(target, reader.read(REPLICAS, DEPLOYMENT))
     existed = f"last_over_time(({target})[1m:15s] offset 2m)"
@@ -87,12 +87,12 @@ def autoscaling_state(reader: Reader) -> str:
     # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
     unplaced = promql.total(reader.select("servescope_deployment_unplaced_replicas"), DEPLOYMENT, "max")
     causes = (
-        (UNPLACED, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
-        (NOT_UP, short),
+        (UNSCHEDULABLE, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
+        (FAILING, short),
         (CAPPED, f"{demand(reader)} > {limit(reader, 'max_replicas')}"),
         (DELAYED, f"ceil({demand(reader)}) > {target}"),
         (STARTING, f"{gap} > 0"),
-        (AT_REST, target),
+        (STEADY, target),
     )
     return " or ".join(f"({code} + 0 * ({cause}))" for code, cause in causes)
 

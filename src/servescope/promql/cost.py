@@ -35,7 +35,7 @@ def mean_idle_seconds(reader: Reader) -> str:
 
 
 def spot_share(reader: Reader) -> str:
-    """Share of each deployment's replicas on spot nodes, 0 to 1, among those on nodes that tell how they are paid."""
+    """Share of each deployment's replicas on spot nodes, 0 to 1, among those on nodes with a known market type."""
     known = promql.total(reader.select("servescope_deployment_market_replicas", market_type='!="unknown"'), DEPLOYMENT)
     spot = promql.total(reader.select("servescope_deployment_market_replicas", market_type='="spot"'), DEPLOYMENT)
     return promql.ratio(spot, known)

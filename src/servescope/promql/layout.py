@@ -109,7 +109,7 @@ class _Chain:
 
 @dataclass(frozen=True)
 class _Operand:
-    """A node with the comments that stand above it, or above the operator before it."""
+    """A node with the comments above it, or above the operator before it."""
 
     node: _Atom | _Group | _Signed | _Chain
     comments: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ def _bare(operand: _Operand) -> _Operand:
 
 
 def _single(operand: _Operand) -> _Operand:
-    """An operand without parentheses that hold a single thing: no operator stands in them."""
+    """An operand without parentheses that hold a single thing, without an operator."""
     bare = _bare(operand)
     return operand if isinstance(bare.node, (_Chain, _Signed)) else bare
 
@@ -236,7 +236,7 @@ class _Parser:
         return f"({', '.join(names)})"
 
     def operand(self) -> _Operand:
-        """What stands between two operators, with all comments in it that stand in no argument of its own."""
+        """The text between two operators, with all comments in it that are in no argument of its own."""
         outer, self.comments = self.comments, []
         node: _Atom | _Group | _Signed
         if self.ahead.text in ("+", "-"):
@@ -323,7 +323,7 @@ class _Parser:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a node is written: the indentation, and what stands before and after it on its first and last line."""
+    """Where a node is written: the indentation, and the text before and after it on its first and last line."""
 
     indent: str = ""
     before: str = ""
@@ -340,7 +340,7 @@ class _Place:
 
 
 def _flat(operand: _Operand) -> str | None:
-    """The operand on one line; None where a comment stands in it."""
+    """The operand on one line; None where it contains a comment."""
     if operand.comments:
         return None
     node = operand.node
@@ -382,7 +382,7 @@ def _code(operand: _Operand, place: _Place) -> list[str]:
 def _chain(chain: _Chain, place: _Place) -> list[str]:
     """Each operand on lines of its own, but for numbers, which stay beside what they are compared or multiplied with.
 
-    What stands before the chain takes a line of its own, so that the operators are further in than it.
+    The text before the chain takes a line of its own, so that the operators are further in than it.
     """
     first, rest = chain.operands[0], list(zip(chain.operators, chain.operands[1:], strict=True))
     factor = bound = ""

@@ -58,7 +58,7 @@ class Vocabulary:
         return Vocabulary(settings.cluster_label, recorded)
 
     def labels(self, sample: str) -> frozenset[str]:
-        """The labels that series of this name may carry; "" stands for a selector without a name.
+        """The labels that series of this name may carry; "" is a selector without a name.
 
         Raises:
             ServescopeError: nothing of that name is in the catalogue or recorded by our rules.
@@ -108,7 +108,7 @@ def expand_macros(expression: str, value: str) -> str:
 def _check_once(expression: str, macro_value: str, vocabulary: Vocabulary, *, legend: str) -> Iterator[Finding]:
     expanded = expand_macros(expression, macro_value)
     if _VARIABLE.search(_QUOTED.sub('""', expanded)):
-        yield Finding("variable", f"a variable stands outside a quoted label value: {expression}")
+        yield Finding("variable", f"a variable is outside a quoted label value: {expression}")
         return
     try:
         tree = parser.parse(expanded)
@@ -148,7 +148,7 @@ def _children(node: Any) -> Iterator[Any]:
 
 
 def _selectors(node: Any, above: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-    """Every vector selector with all that stands above it: (root, ..., selector)."""
+    """Every vector selector with its ancestors: (root, ..., selector)."""
     path = (*above, node)
     if isinstance(node, parser.VectorSelector):
         yield path

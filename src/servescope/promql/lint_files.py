@@ -84,7 +84,7 @@ class Expression:
 
 @dataclass
 class Contents:
-    """What stands in one file: its expressions, the series that it records, and how many could not be filled in."""
+    """The contents of one file: its expressions, the series that it records, and how many could not be filled in."""
 
     expressions: list[Expression] = field(default_factory=list)
     recorded: set[str] = field(default_factory=set)
@@ -307,7 +307,7 @@ class _Dashboard:
 
 
 def _value(variable: Mapping[str, Any]) -> str:
-    """What a variable stands for: what was chosen when the dashboard was saved, or its first value; "" for none."""
+    """A variable's value: what was selected when the dashboard was saved, or its first value; "" for none."""
     current = variable.get("current")
     chosen = current.get("value") if isinstance(current, Mapping) else None
     values = [str(value) for value in (chosen if isinstance(chosen, list) else [chosen]) if value]

@@ -14,7 +14,7 @@ def changed(scope: Scope, window: str, by: Labels, *, hold: str = "") -> str:
     """1 where a deployment's fingerprint was not there a window ago: a change of its configuration or its code.
 
     An exporter that has just started knows no past, so what it sees first is no change. With `hold` the last sample
-    counts for so long: a rule must bear a scrape that failed.
+    counts for so long: a rule must tolerate a failed scrape.
     """
 
     def at(metric: str, offset: str = "") -> str:

@@ -31,7 +31,7 @@ class Signal:
     op: str = "sum"
 
     def name(self, settings: Settings) -> str:
-        """The name of the recorded series; that of a rate tells its window: `serve_route:requests:rate1m`."""
+        """The name of the recorded series; that of a rate contains its window: `serve_route:requests:rate1m`."""
         return self.record + (settings.rate_window if self.record.endswith(":rate") else "")
 
 
@@ -84,56 +84,56 @@ REQUESTS = Signal(
     record="serve_route:requests:rate",
     labels=("application", "route", "method", "status_code"),
     unit="requests per second",
-    help="Requests that the proxies have answered, HTTP and gRPC, every outcome.",
+    help="Requests that the proxies answered, HTTP and gRPC, all outcomes.",
     inner=promql.ingress_requests,
 )
 REQUEST_LATENCY = Signal(
     record="serve_route:request_latency_ms_bucket:rate",
     labels=("application", "route", "le"),
     unit="ms",
-    help="Buckets of the time from a request's arrival at the proxy to its answer, every outcome.",
+    help="Latency buckets: time from a request's arrival at the proxy to the end of its answer, all outcomes.",
     inner=promql.ingress_buckets,
 )
 DEPLOYMENT_REQUESTS = Signal(
     record="serve_deployment:requests:rate",
     labels=(*DEPLOYMENT, "outcome"),
     unit="requests per second",
-    help="Calls that replicas have finished, with outcome ok or error.",
+    help="Calls that replicas finished, with outcome ok or error.",
     inner=promql.deployment_requests,
 )
 PROCESSING_LATENCY = Signal(
     record="serve_deployment:processing_latency_ms_bucket:rate",
     labels=(*DEPLOYMENT, "le"),
     unit="ms",
-    help="Buckets of the time that replicas spent on a call, success or not.",
+    help="Processing time buckets: time that replicas spent on a call, successful or not.",
     inner=_buckets("ray_serve_deployment_processing_latency_ms"),
 )
 ROUTER_WAIT = Signal(
     record="serve_deployment:router_wait_ms_bucket:rate",
     labels=(*DEPLOYMENT, "le"),
     unit="ms",
-    help="Buckets of the time that requests waited before a replica took them.",
+    help="Router wait buckets: time that requests waited until a replica accepted them.",
     inner=_buckets("ray_serve_request_router_fulfillment_time_ms"),
 )
 QUEUED = Signal(
     record="serve_deployment:queued_requests:sum",
     labels=DEPLOYMENT,
     unit="requests",
-    help="Requests waiting in the handles and proxies that call this deployment.",
+    help="Requests queued in the handles and proxies that call this deployment.",
     inner=_gauge("ray_serve_deployment_queued_queries"),
 )
 RUNNING = Signal(
     record="serve_deployment:running_requests:sum",
     labels=DEPLOYMENT,
     unit="requests",
-    help="Requests that replicas are working on.",
+    help="Requests that replicas are executing.",
     inner=_gauge("ray_serve_replica_processing_queries"),
 )
 SUBMITTED = Signal(
     record="serve_deployment:submitted_requests:sum",
     labels=DEPLOYMENT,
     unit="requests",
-    help="Requests that callers have handed to replicas and whose answer is outstanding.",
+    help="Requests in flight: sent to replicas by callers and not answered.",
     inner=_gauge("ray_serve_num_ongoing_requests_at_replicas"),
 )
 REPLICAS = Signal(
@@ -147,7 +147,7 @@ TARGET_REPLICAS = Signal(
     record="serve_deployment:replicas_target:max",
     labels=DEPLOYMENT,
     unit="replicas",
-    help="Replicas that the controller wants, fixed or autoscaled.",
+    help="Target replicas: how many the controller wants, fixed or autoscaled.",
     inner=_gauge("ray_serve_autoscaling_target_replicas"),
     op="max",
 )
@@ -155,21 +155,21 @@ REPLICA_CPU = Signal(
     record="serve_deployment:cpu_cores:sum",
     labels=DEPLOYMENT,
     unit="cores",
-    help="CPU cores that the deployment's replica processes use.",
+    help="CPU cores in use by the deployment's replica processes.",
     inner=lambda scope, window: f"{promql.replica_processes(scope, 'ray_component_cpu_percentage')} / 100",
 )
 REPLICA_MEMORY = Signal(
     record="serve_deployment:memory_rss_bytes:sum",
     labels=DEPLOYMENT,
     unit="bytes",
-    help="Resident memory of the deployment's replica processes; pages that they share count once for each.",
+    help="Resident memory of the deployment's replica processes; shared pages count once per process.",
     inner=lambda scope, window: promql.replica_processes(scope, "ray_component_rss_bytes"),
 )
 NODE_CPU = Signal(
     record="ray_node:cpu_utilization:ratio",
     labels=("instance",),
     unit="ratio",
-    help="Share of the node's CPU time in use, 0 to 1.",
+    help="CPU utilization of the node, 0 to 1.",
     inner=lambda scope, window: f"{scope.select('ray_node_cpu_utilization')} / 100",
     op="max",
 )
@@ -177,7 +177,7 @@ NODE_MEMORY = Signal(
     record="ray_node:memory_utilization:ratio",
     labels=("instance",),
     unit="ratio",
-    help="Share of the node's (or its container's) memory in use, 0 to 1.",
+    help="Memory utilization of the node (or of its container), 0 to 1.",
     inner=lambda scope, window: f"{scope.select('ray_node_mem_used')} / {scope.select('ray_node_mem_total')}",
     op="max",
 )
@@ -185,7 +185,7 @@ NODE_DISK = Signal(
     record="ray_node:disk_utilization:ratio",
     labels=("instance",),
     unit="ratio",
-    help="Share of the disk that holds Ray's temporary directory in use, 0 to 1.",
+    help="Utilization of the disk that holds Ray's temporary directory, 0 to 1.",
     inner=lambda scope, window: f"{scope.select('ray_node_disk_utilization_percentage')} / 100",
     op="max",
 )

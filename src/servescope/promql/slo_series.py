@@ -9,12 +9,12 @@ LABELS = ("slo", "sli", "application", "deployment", "route")
 # Everything that the rules record, with what it is; the dashboard and the lint read from here.
 RECORDED = {
     "serve_slo:requests:events1m": "requests of one minute",
-    "serve_slo:errors:events1m": "requests of one minute that broke the promise",
+    "serve_slo:errors:events1m": "requests of one minute that did not meet the objective",
     "serve_slo:requests:events1h": "requests of the last hour",
-    "serve_slo:errors:events1h": "requests of the last hour that broke the promise",
+    "serve_slo:errors:events1h": "requests of the last hour that did not meet the objective",
     **{f"serve_slo:error_ratio:ratio{w}": f"share of bad requests over {w}" for w in (*RATIO_WINDOWS, "30d")},
-    "serve_slo:objective:ratio": "the promised share of good requests",
-    "serve_slo:error_budget_left:ratio": "share of the error budget that is left, below 0 when it is overspent",
-    "serve_slo:burn_rate:ratio1h": "pace of the last hour: 1 spends the whole budget in the window exactly",
-    "serve_slo:time_to_exhaustion:seconds": "time until the budget is spent, at the pace of the last hour",
+    "serve_slo:objective:ratio": "the objective: target share of good requests",
+    "serve_slo:error_budget_left:ratio": "share of the error budget that remains, below 0 when it is overspent",
+    "serve_slo:burn_rate:ratio1h": "burn rate over the last hour: 1 spends the whole budget in the window exactly",
+    "serve_slo:time_to_exhaustion:seconds": "time until the budget is spent, at the burn rate of the last hour",
 }

@@ -12,7 +12,7 @@ from servescope.settings import Settings
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
     reader = common.reader(settings, recorded, "application", "deployment")
-    everything = common.reader(settings, recorded)  # the cluster is there for all of its deployments
+    everything = common.reader(settings, recorded)  # all deployments share the cluster
     return layout.dashboard(
         uid="servescope-capacity",
         title="Ray Serve / Capacity",
@@ -23,7 +23,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Autoscaling", room.autoscaling(reader)),
             panels.row("Configuration", advice.settings_tables(reader)),
             panels.row("Hours and cost", spending.hours_and_cost(reader, settings)),
-            panels.row("The cluster", limits.cluster(reader, settings)),
+            panels.row("Cluster resources", limits.cluster(reader, settings)),
             panels.row("GPUs", limits.gpus(reader, everything, settings), collapsed=True),
         ],
         variables=common.standard_variables(settings, "application", "deployment"),

@@ -1,4 +1,4 @@
-"""Are the settings right? Tables that say which to change."""
+"""Tables that show which settings to change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, R
 
 
 def settings_tables(reader: Reader) -> list[Panel]:
-    """Targets, limits and delays against what was measured."""
+    """Targets, limits and delays compared with measurements."""
     share = f"({capacity.limit(reader, 'target_ongoing_requests')} / {capacity.limit(reader, 'max_ongoing_requests')})"
     started = promql.events(
         reader.scope, "ray_serve_replica_startup_latency_ms_bucket", (*DEPLOYMENT, "le"), window="$__interval"
@@ -33,16 +33,18 @@ def settings_tables(reader: Reader) -> list[Panel]:
         panels.table(
             "target_ongoing_requests against max_ongoing_requests",
             description=(
-                "The target should be about half of the limit, so that a burst finds room while the next replica "
-                "starts: between 30 % and 70 %; above, RayServeTargetNearLimit tells. Measure the limit itself: it is "
-                "where more requests at once bring no more throughput."
+                "target_ongoing_requests as a share of max_ongoing_requests, with advice. Normal is about half, "
+                "between 30 % and 70 %, so that a burst has room while the next replica starts; above, "
+                "RayServeTargetNearLimit fires. Choose the limit by a load test: it is the concurrency above which "
+                "throughput no longer grows."
             ),
             queries=[
                 panels.query(
                     " or ".join(
                         (
                             advice(
-                                f"> {high}", "Lower the target to half of the limit: queues grow before replicas do."
+                                f"> {high}",
+                                "Lower the target to half of the limit: queues grow before replicas do.",
                             ),
                             advice(f"< {low}", "Lower the limit: a replica may get far more than it is planned for."),
                             advice(f">= {low} <= {high}", "Fine: a burst finds room while the next replica starts."),
@@ -65,10 +67,10 @@ def settings_tables(reader: Reader) -> list[Panel]:
         panels.table(
             "Autoscaling delays and startup times",
             description=(
-                "Seconds. A replica is of use one delay and one start after the load rose: what arrives until then "
-                "must fit into the queues. Where the start takes longer than the upscale delay, scale earlier: a "
-                "lower target, or a higher min_replicas. Start: 95 % of the starts in the time range took at most "
-                "this long."
+                "A new replica helps only one upscale delay plus one startup after the load rose: until then requests "
+                "must fit into the queues. If the startup takes longer than the upscale delay, scale up earlier: a "
+                "lower target_ongoing_requests or a higher min_replicas. Start is the p95 of replica starts in the "
+                "time range."
             ),
             queries=[
                 panels.query(capacity.limit(reader, "upscale_delay_seconds")),
@@ -87,11 +89,11 @@ def settings_tables(reader: Reader) -> list[Panel]:
             sort_by="Start (p95)",
         ),
         panels.timeseries(
-            "Time in the replica by Little's law",
+            "Mean processing time (Little's law)",
             description=(
-                "Requests in progress divided by calls finished per second is the mean time in the replica (solid), "
-                "whatever the buckets say. Far above the measured p95 (dashed) requests hang that have not finished "
-                "yet; far below the median the load comes in bursts that the reports miss."
+                "Mean time in the replica (solid), computed as executing requests divided by calls finished per "
+                "second, so independent of histogram buckets; and the measured p95 (dashed). Mean far above the p95: "
+                "requests hang and have not finished. Mean far below the median: bursts that fall between two reports."
             ),
             unit="ms",
             queries=[
@@ -105,8 +107,8 @@ def settings_tables(reader: Reader) -> list[Panel]:
         panels.table(
             "Peak load per replica (24h)",
             description=(
-                "To size the next deployment: calls per second and requests at once that one replica carried at its "
-                "best in the last 24 hours, and the limit. Requests at once are those of the busiest replica."
+                "Highest load that one replica carried in the last 24 hours, for sizing: calls per second, concurrent "
+                "requests on the busiest replica, and max_ongoing_requests."
             ),
             queries=[
                 panels.query(f"max_over_time(({calls} / {healthy})[1d:1m])"),

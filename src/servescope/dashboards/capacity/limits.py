@@ -1,4 +1,4 @@
-"""What the cluster can reach, against what the deployments may ask of it."""
+"""Capacity of the cluster, and what the deployments reserve of it now and at max_replicas."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from servescope.promql import capacity
 from servescope.promql.signals import Reader
 from servescope.settings import Settings
 
-REACH = "can reach (reachable_cpus and reachable_gpus in the settings; else what its nodes have now)"
+REACH = "can have (reachable_cpus and reachable_gpus in the settings; without them, what its nodes have now)"
 
 
 def at_ceiling(reader: Reader, resource: str) -> str:
-    """CPUs or GPUs that the deployments would reserve with every replica that they are allowed."""
+    """CPUs or GPUs that the deployments would reserve at max_replicas."""
     return capacity.reserved(reader, resource, capacity.most_replicas(reader))
 
 
 def reachable(reader: Reader, settings: Settings, resource: str) -> str:
-    """What the cluster can reach: as the settings say, since Ray tells no upper bound, or else what it has now."""
+    """Maximum capacity of the cluster: from the settings, since Ray exports no upper bound, or else what it has now."""
     most = settings.reachable_cpus if resource == "CPU" else settings.reachable_gpus
     return f"vector({most:g})" if most else promql.total(reader.select("ray_resources", Name=f'="{resource}"'))
 
@@ -31,8 +31,8 @@ def _against(reader: Reader, settings: Settings, name: str, *, width: int, absen
     return panels.timeseries(
         f"{name}s: reserved, at max_replicas, cluster total",
         description=(
-            f"{name}s that the chosen deployments reserve now, that they would reserve with every replica they are "
-            f"allowed, and that the cluster {REACH} (dashed). What other Ray programs reserve does not count."
+            f"{name}s that the selected deployments reserve now, that they would reserve at max_replicas, and that the "
+            f"cluster {REACH} (dashed). Resources of other Ray programs are not included."
         ),
         unit="short",
         queries=[
@@ -49,15 +49,15 @@ def _against(reader: Reader, settings: Settings, name: str, *, width: int, absen
 
 
 def cluster(reader: Reader, settings: Settings) -> list[Panel]:
-    """CPUs and markets of the cluster."""
+    """CPUs and market types of the cluster."""
     return [
         _against(reader, settings, "CPU", width=12),
         panels.timeseries(
             "Replicas by market",
             description=(
-                "Replicas of the chosen deployments by how their nodes are paid for, from the node label "
-                "ray.io/market-type. Spot nodes may go at two minutes' notice: what must not fail with them needs "
-                "replicas elsewhere. Unknown: the node has no such label; set RAY_NODE_MARKET_TYPE where it starts."
+                "Replicas of the selected deployments by market type of their nodes (node label ray.io/market-type). "
+                "Spot nodes can be reclaimed at two minutes' notice: keep replicas of critical deployments on other "
+                "nodes. unknown: the node has no such label; set RAY_NODE_MARKET_TYPE when it starts."
             ),
             unit="short",
             queries=[
@@ -81,8 +81,8 @@ def gpus(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
         panels.stat(
             "GPU demand at max_replicas",
             description=(
-                "GPUs that all deployments, chosen or not, would reserve with every replica that they are allowed, "
-                f"against those that the cluster {REACH}. Above 100 % the last ones would never start."
+                "GPUs that all deployments, selected or not, would reserve at max_replicas, as a share of those that "
+                f"the cluster {REACH}. Above 100 % the last replicas would be unschedulable."
             ),
             unit="percentunit",
             queries=[panels.query(f"{asked} / ({reachable(reader, settings, 'GPU')} > 0)")],

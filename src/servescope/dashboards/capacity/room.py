@@ -1,4 +1,4 @@
-"""How much room is left: load against limits, and what the autoscaler makes of it."""
+"""Headroom: load compared with limits, and the autoscaler's decisions."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from servescope.settings import Settings
 
 
 def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
-    """The figures of now, and a line for each deployment."""
+    """Current values, and a row for each deployment."""
     return [
         panels.stat(
             "Busiest deployment",
             description=(
-                "Requests in progress against what its healthy replicas take at once (replicas x "
-                "max_ongoing_requests), for the deployment nearest to its limit. At 100 % new requests wait."
+                "Concurrency utilization of the deployment nearest to its limit: requests executing on its healthy "
+                "replicas as a share of replicas x max_ongoing_requests. At 100 % new requests queue."
             ),
             unit="percentunit",
             queries=[panels.query(promql.total(capacity.in_flight_share(reader), (), "max"))],
             thresholds=common.UTILIZATION,
         ),
         panels.stat(
-            "Fullest queue",
+            "Max queue utilization",
             description=(
-                "Requests waiting at one caller against max_queued_requests, for the queue nearest to its limit. At "
-                "100 % that caller's requests are turned away. Deployments without a limit do not count."
+                "Highest queue utilization: requests queued in one caller as a share of max_queued_requests. At 100 % "
+                "that caller's requests are rejected. Deployments without a limit are not included."
             ),
             unit="percentunit",
             queries=[panels.query(promql.total(capacity.queue_share(reader), (), "max"))],
@@ -38,7 +38,7 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
         ),
         panels.stat(
             "Capped by max_replicas",
-            description="Deployments whose load asks for more replicas than max_replicas allows. Normal is 0.",
+            description="Number of deployments whose required replicas exceed max_replicas. Normal is 0.",
             unit="none",
             queries=[panels.query(capacity.capped(reader))],
             thresholds=common.ANY_IS_RISKY,
@@ -46,14 +46,15 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
         panels.stat(
             "Replicas failing to start",
             description=(
-                "Deployments that have been short of replicas for two minutes: nowhere to place them, or a constructor "
-                "that fails or takes longer than that; Autoscaling state below tells which. Normal is 0."
+                "Number of deployments that have been missing replicas for two minutes: the replicas are "
+                "unschedulable, or their constructor fails or takes longer than that. Autoscaling state below shows "
+                "which. Normal is 0."
             ),
             unit="none",
             queries=[
                 panels.query(
                     capacity.count(
-                        f"{capacity.autoscaling_state(reader)} >= {capacity.NOT_UP}",
+                        f"{capacity.autoscaling_state(reader)} >= {capacity.FAILING}",
                         capacity.limit(reader, "target_replicas"),
                     )
                 )
@@ -63,9 +64,8 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
         panels.stat(
             "CPU demand at max_replicas",
             description=(
-                "CPUs that all deployments, chosen or not, would reserve with every replica that max_replicas (or "
-                f"num_replicas) allows, against those that the cluster {REACH}. Above 100 % the last ones would "
-                "never start."
+                "CPUs that all deployments, selected or not, would reserve at max_replicas (or num_replicas), as a "
+                f"share of those that the cluster {REACH}. Above 100 % the last replicas would be unschedulable."
             ),
             unit="percentunit",
             queries=[
@@ -79,8 +79,8 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
         panels.table(
             "Deployments",
             description=(
-                "One line for each deployment, as it is now. Demand is the number of replicas that the load asks for; "
-                "empty for a fixed num_replicas, which nothing scales."
+                "Current capacity of each deployment, one row each. Demand is the number of required replicas; it is "
+                "empty for a fixed num_replicas, which is not autoscaled."
             ),
             queries=[
                 panels.query(capacity.in_flight_share(reader)),
@@ -97,7 +97,7 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
                 Column("deployment", "Deployment", links=(common.ROW_TO_DEPLOYMENT,)),
                 Column("Value #A", "In flight", unit="percentunit", thresholds=common.UTILIZATION),
                 Column("Value #B", "Queue", unit="percentunit", thresholds=common.UTILIZATION),
-                Column("Value #C", "Waiting", unit="none"),
+                Column("Value #C", "Queued", unit="none"),
                 Column("Value #D", "Replicas", unit="none"),
                 Column("Value #E", "Target", unit="none"),
                 Column("Value #F", "Demand", unit="none", decimals=1),
@@ -111,17 +111,18 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
 
 
 def load(reader: Reader) -> list[Panel]:
-    """Shares of the limits over time."""
+    """Utilization of the limits over time."""
     link = (common.SERIES_TO_DEPLOYMENT,)
-    # A load that falls or stands still never gets there, and what lies a day ahead is no forecast any more.
+    # A load that falls or is constant never reaches it, and beyond a day the extrapolation means nothing.
     growth = f"(deriv(({capacity.demand(reader)})[10m:30s]) > 0)"
     left = f"(clamp_min({capacity.limit(reader, 'max_replicas')} - {capacity.demand(reader)}, 0) / {growth}) < 86400"
     return [
         panels.timeseries(
             "Concurrency utilization",
             description=(
-                "Requests in progress against replicas x max_ongoing_requests. Above 80 % bursts have to wait; "
-                "autoscaling keeps it near target_ongoing_requests / max_ongoing_requests."
+                "Requests executing on the healthy replicas as a share of their capacity (replicas x "
+                "max_ongoing_requests). Above 80 % bursts queue; autoscaling keeps it near target_ongoing_requests / "
+                "max_ongoing_requests."
             ),
             unit="percentunit",
             queries=[panels.query(capacity.in_flight_share(reader), DEPLOYMENT_LEGEND)],
@@ -132,8 +133,8 @@ def load(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Queue utilization",
             description=(
-                "The fullest caller's queue against max_queued_requests, which holds for each caller. At 100 % "
-                "requests are turned away with 503 or 429. Without a limit (-1) there is no line."
+                "Longest queue of a single caller as a share of max_queued_requests, which applies to each caller on "
+                "its own. At 100 % requests are rejected with 503 or 429. Not shown without a limit (-1)."
             ),
             unit="percentunit",
             queries=[panels.query(capacity.queue_share(reader), DEPLOYMENT_LEGEND)],
@@ -144,8 +145,8 @@ def load(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Time to max_replicas",
             description=(
-                "How long until the load asks for more than max_replicas, if it goes on growing as in the last ten "
-                "minutes. No line means that it does not grow, or that the ceiling is more than a day away."
+                "Time until the required replicas exceed max_replicas, if the load keeps growing as in the last ten "
+                "minutes. No data means that the load does not grow, or that the limit is more than a day away."
             ),
             unit="s",
             queries=[panels.query(left, DEPLOYMENT_LEGEND)],
@@ -156,7 +157,7 @@ def load(reader: Reader) -> list[Panel]:
 
 
 def autoscaling(reader: Reader) -> list[Panel]:
-    """Demand, target, floor and ceiling."""
+    """Required replicas, target, min_replicas and max_replicas."""
     target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
     return [
         panels.state_timeline(
@@ -169,7 +170,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Required replicas and max_replicas",
             description=(
-                "Replicas that the load asks for (total requests / target_ongoing_requests) and max_replicas (dashed)."
+                "Required replicas (total requests / target_ongoing_requests) and max_replicas (dashed). Normal is "
+                "below the limit."
             ),
             unit="short",
             queries=[
@@ -183,8 +185,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Target and min_replicas",
             description=(
-                "Replicas that the controller wants and min_replicas (dashed), where there is autoscaling. A target "
-                "that never leaves the floor pays for itself only if starting a replica takes too long."
+                "Target replicas and min_replicas (dashed) of autoscaled deployments. A target that stays at "
+                "min_replicas is worth its cost only if starting a replica takes too long."
             ),
             unit="short",
             queries=[
@@ -198,10 +200,10 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.table(
             "Idle time between peaks",
             description=(
-                "Pause: how long the load asked for no more than min_replicas, for each peak of the time range. A "
-                "delay a little shorter than the pause is the worst of both: replicas wait through most of it, and "
-                "every peak pays for their start again, which shows as changes of the target. Raise downscale_delay_s "
-                "above the pause, or set it far below."
+                "Idle time is the mean time per peak, over the time range, in which the load required no more than "
+                "min_replicas. A downscale delay slightly below the idle time is the worst case: replicas stay idle "
+                "through most of it, and still start again for every peak, which is visible as changes of the target. "
+                "Set downscale_delay_s above the idle time or far below it."
             ),
             queries=[
                 panels.query(cost.mean_idle_seconds(reader)),

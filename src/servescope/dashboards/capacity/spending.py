@@ -1,4 +1,4 @@
-"""Hours and money by deployment and application."""
+"""Hours and cost by deployment and application."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servescope.settings import Settings
 
 
 def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
-    """Hours reserved, idle shares, floods, and money where the settings have prices."""
+    """Hours reserved, idle replicas, traffic surges, and cost where the settings have prices."""
     replicas = capacity.reserved_replicas(reader)
     cpus, gpus = (capacity.reserved(reader, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
     processing = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
@@ -25,10 +25,10 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
         panels.table(
             "Resource hours by deployment",
             description=(
-                "Over the time range: hours for which replicas existed, and the CPU and GPU hours that they reserved, "
-                "starts and shutdowns included. Idle is the share of replicas that had nothing in progress, of those "
-                "that report their load: a replica that starts or stops does not, and counts in the hours only. On "
-                "spot is the share on spot nodes, where nodes tell."
+                "Replica hours in the time range, and the CPU and GPU hours that they reserved, startup and shutdown "
+                "included. Idle is the share of replicas without executing requests, among those that report their "
+                "load: starting and stopping replicas do not, and count only in the hours. On spot is the share on "
+                "spot nodes, where the market type is known."
             ),
             queries=[
                 panels.query(cost.hours(replicas)),
@@ -51,8 +51,8 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
         panels.table(
             "Traffic surge: replica-hours above baseline (1h)",
             description=(
-                "Replica hours of the last hour above the median of the last day, and the most that max_replicas would "
-                "have allowed: what one hour of unwanted traffic can cost at worst."
+                "Replica hours of the last hour above the median of the last day, and the maximum that max_replicas "
+                "would have allowed: the worst-case cost of one hour of unwanted traffic."
             ),
             queries=[
                 panels.query(cost.surge_replica_hours(reader)),
@@ -71,9 +71,9 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
         panels.timeseries(
             "Idle replicas",
             description=(
-                "Share of each deployment's replicas that have nothing in progress, of those that report their load: "
-                "a replica that starts or stops does not. Always high means that min_replicas or num_replicas is "
-                "above what the load needs."
+                "Share of each deployment's replicas without executing requests, among those that report their load: "
+                "starting and stopping replicas do not. Constantly high means that min_replicas or num_replicas is "
+                "above what the load requires."
             ),
             unit="percentunit",
             queries=[panels.query(idle, DEPLOYMENT_LEGEND)],
@@ -82,7 +82,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
         ),
         panels.timeseries(
             "CPUs reserved",
-            description="CPUs that the replicas of each deployment reserve, whether they use them or not.",
+            description="CPUs that the replicas of each deployment reserve, used or not.",
             unit="short",
             queries=[panels.query(cpus, DEPLOYMENT_LEGEND)],
             stack=True,
@@ -90,8 +90,8 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
         panels.timeseries(
             "CPU seconds per 1,000 calls",
             description=(
-                "CPU time reserved for a thousand calls: the price of a request before anybody names one. It rises "
-                "when replicas stand idle."
+                "CPU time reserved for 1,000 calls: the cost of a call, independent of prices. It rises when replicas "
+                "are idle."
             ),
             unit="s",
             queries=[panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
@@ -107,9 +107,9 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
         panels.table(
             "Cost by deployment",
             description=(
-                f"Over the time range, at {settings.price_per_gpu_hour:g} for a GPU hour and "
-                f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is that of now. Flood: the last hour above "
-                "the usual level, and the most that max_replicas would have allowed."
+                f"Cost in the time range, at {settings.price_per_gpu_hour:g} for a GPU hour and "
+                f"{settings.price_per_cpu_hour:g} for a CPU hour; the rate is the current one. Surge: the last hour "
+                "above the baseline, and the maximum that max_replicas would have allowed."
             ),
             queries=[
                 panels.query(cost.hours(an_hour)),
@@ -132,7 +132,7 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
         ),
         panels.table(
             "Cost by application",
-            description="Over the time range; the rate is that of now.",
+            description="Cost in the time range; the rate is the current one.",
             queries=[
                 panels.query(promql.total(cost.hours(an_hour), APPLICATION)),
                 panels.query(promql.total(an_hour, APPLICATION)),
@@ -146,8 +146,8 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
             width=8,
         ),
         panels.timeseries(
-            "Cost of an hour by application",
-            description="What the replicas that each application has now cost in an hour.",
+            "Cost per hour by application",
+            description="Cost per hour of the replicas that each application has now.",
             unit="none",
             queries=[panels.query(promql.total(an_hour, APPLICATION), "{{application}}")],
             width=24,

@@ -13,7 +13,7 @@ from servescope.settings import Settings
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
     reader = common.reader(settings, recorded, "instance")
-    # Serve's controller and the GCS live on one node; choosing nodes must not hide them.
+    # Serve's controller and the GCS run on one node; selecting nodes must not hide them.
     whole = common.reader(settings, recorded)
     return layout.dashboard(
         uid="servescope-cluster",

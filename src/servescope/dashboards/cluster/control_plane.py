@@ -1,4 +1,4 @@
-"""What keeps Serve going: controller, proxies, GCS, HAProxy."""
+"""The control plane: controller, proxies, GCS, HAProxy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEEDS_HAPROXY = "HAProxy mode (RAY_SERVE_ENABLE_HA_PROXY=1)"
 
 
 def controller(reader: Reader) -> list[Panel]:
-    """Serve's controller: its loop and its news to proxies and handles."""
+    """Serve's controller: its control loop and its long-poll updates to proxies and handles."""
 
     def part(name: str) -> str:
         return promql.total(reader.select(f"ray_serve_controller_{name}_duration_s"), (), "max")
@@ -32,15 +32,19 @@ def controller(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Control loop duration",
             description=(
-                "How long one round of the controller takes. Above a second, scaling and health checks come late."
+                "Duration of one iteration of the controller's control loop. Above a second, scaling and health checks "
+                "are late."
             ),
             unit="s",
-            queries=[panels.query(part("control_loop"), "whole round")],
+            queries=[panels.query(part("control_loop"), "total")],
             min=0,
         ),
         panels.timeseries(
             "Control loop duration by part",
-            description="Where the round goes: deployments and applications grow with the number of replicas.",
+            description=(
+                "Where an iteration of the control loop spends its time. Deployments and applications grow with the "
+                "number of replicas."
+            ),
             unit="s",
             queries=[
                 panels.query(part("deployment_state_update"), "deployments"),
@@ -52,7 +56,10 @@ def controller(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Control loops per second",
-            description="Rounds per second. Near 0 the controller is stuck.",
+            description=(
+                "Iterations of the controller's control loop per second. Around 9 when idle; near 0 the controller is "
+                "stalled."
+            ),
             unit="ops",
             queries=[
                 panels.query(
@@ -69,8 +76,8 @@ def controller(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Long-poll update latency p95",
             description=(
-                "How long routes, replicas and configuration take from the controller to proxies and handles. A late "
-                "message means requests sent to replicas that are gone."
+                "Time until an update of routes, replicas or configuration reaches proxies and handles from the "
+                "controller. While it is late, requests are sent to replicas that no longer exist."
             ),
             unit="ms",
             queries=[panels.query(histogram_quantile(reader, 0.95, "ray_serve_long_poll_latency_ms"), "p95")],
@@ -78,7 +85,9 @@ def controller(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Long-poll pending clients",
-            description="Proxies and handles that listen to the controller: the most in the interval.",
+            description=(
+                "Highest number of proxies and handles in the interval that waited for an update from the controller."
+            ),
             unit="short",
             queries=[panels.query(promql.total(pending), "clients")],
             min=0,
@@ -86,7 +95,7 @@ def controller(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Event loop lag p99",
             description=(
-                "How late the event loops of controller and proxies get their turn. Hundreds of milliseconds in a "
+                "How late the event loops of controller and proxies run their tasks. Hundreds of milliseconds in a "
                 "proxy delay every request on that node."
             ),
             unit="ms",
@@ -105,7 +114,9 @@ def proxies(reader: Reader) -> list[Panel]:
     return [
         panels.state_timeline(
             "Proxy status",
-            description="Status of the proxy on each node. DRAINING is normal while a node is being removed.",
+            description=(
+                "Status of the proxy on each node. Normal is HEALTHY; DRAINING is normal while a node is being removed."
+            ),
             queries=[
                 panels.query(
                     promql.total(reader.select("ray_serve_proxy_status"), ("node_ip_address",), "min"),
@@ -118,8 +129,8 @@ def proxies(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Requests by proxy",
             description=(
-                "Requests answered per second on each node. Uneven lines mean that the load balancer in front is "
-                "uneven."
+                "Requests per second that the proxy on each node answered. Uneven lines mean that the load balancer in "
+                "front is uneven."
             ),
             unit="reqps",
             queries=[panels.query(requests, "{{instance}}")],
@@ -128,8 +139,9 @@ def proxies(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Requests in flight at the proxies",
             description=(
-                "The most HTTP requests that each proxy had in hand in the interval. Ray drops this series when the "
-                "figure does not change for 20 s, even with requests in hand: see the deployments for what is stuck."
+                "Highest number of HTTP requests in each proxy in the interval, accepted and not yet answered. Ray "
+                "drops this series when the value does not change for 20 s, even with requests in flight: use the "
+                "deployment dashboard to find stuck requests."
             ),
             unit="short",
             queries=[panels.query(promql.total(ongoing, ("node_ip_address",)), "{{node_ip_address}}")],
@@ -138,7 +150,7 @@ def proxies(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Proxy memory",
             description=(
-                "Resident memory of the proxy on each node. Growth without end is a leak or ever longer queues."
+                "Resident memory of the proxy on each node. Unlimited growth is a memory leak or a growing queue."
             ),
             unit="bytes",
             queries=[panels.query(promql.total(process, NODE), "{{instance}}")],
@@ -146,7 +158,7 @@ def proxies(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Proxy shutdown time p95",
-            description="How long proxies took to drain and stop, over the whole time range.",
+            description="Time that proxies took to drain and stop, p95 over the whole time range.",
             unit="ms",
             queries=[panels.query(promql.quantile(0.95, promql.over_range(stopped)), "p95")],
             min=0,
@@ -163,7 +175,9 @@ def gcs(reader: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "Worker crashes",
-            description="Worker processes that died without being asked to, in each interval, the first one counted.",
+            description=(
+                "Worker processes that exited unexpectedly in each interval, the first one included. Normal is 0."
+            ),
             unit="short",
             queries=[
                 panels.query(
@@ -175,7 +189,7 @@ def gcs(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "OOM-killed workers",
-            description="Workers that Ray's memory monitor killed, by kind, in each interval.",
+            description="Workers that Ray's memory monitor killed in each interval, by type. Normal is 0.",
             unit="short",
             queries=[
                 panels.query(
@@ -190,7 +204,7 @@ def gcs(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Node failures",
-            description="Nodes that the GCS declared dead, in each interval.",
+            description="Nodes that the GCS declared dead in each interval. Normal is 0.",
             unit="short",
             queries=[
                 panels.query(promql.events(reader.scope, "ray_node_failure_total", (), window="$__interval"), "nodes")
@@ -201,8 +215,8 @@ def gcs(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Node health check p95",
             description=(
-                "How long the GCS waits for each node to answer its health check. At the failure threshold it "
-                "declares the node dead."
+                "How long each node takes to answer the GCS health check. At the failure threshold the GCS declares "
+                "the node dead."
             ),
             unit="ms",
             queries=[panels.query(histogram_quantile(reader, 0.95, "ray_health_check_rpc_latency_ms"), "p95")],
@@ -210,7 +224,7 @@ def gcs(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "GCS storage operations",
-            description="Reads and writes of the GCS per second.",
+            description="Storage operations (reads and writes) of the GCS per second.",
             unit="ops",
             queries=[panels.query(storage, "{{Operation}}")],
             min=0,
@@ -218,8 +232,8 @@ def gcs(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "GCS and raylet event loop lag",
             description=(
-                "The worst delay of the event loops in GCS and raylet. Seconds here mean that the whole cluster is "
-                "slow to react."
+                "Highest lag of the event loops in GCS and raylet. Seconds here mean that the whole cluster responds "
+                "slowly."
             ),
             unit="ms",
             queries=[panels.query(lag, "{{Component}}")],
@@ -229,11 +243,13 @@ def gcs(reader: Reader) -> list[Panel]:
 
 
 def haproxy(reader: Reader) -> list[Panel]:
-    """HAProxy, where it stands before the proxies."""
+    """HAProxy, where it runs in front of the proxies."""
     return [
         panels.timeseries(
             "HAProxy processes",
-            description="Processes on each node: one, and one more for each reload that still drains.",
+            description=(
+                "HAProxy processes on each node: normally one, plus one for each reload whose old process still drains."
+            ),
             unit="short",
             queries=[
                 panels.query(
@@ -245,7 +261,7 @@ def haproxy(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "HAProxy backend mismatches",
-            description="Replicas that HAProxy and the controller disagree about. Normal is 0.",
+            description="Replicas that differ between HAProxy's backends and the controller. Normal is 0.",
             unit="short",
             queries=[
                 panels.query(
@@ -257,7 +273,7 @@ def haproxy(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "HAProxy update time p95",
-            description="From the controller's news to the finished reload.",
+            description="Time from an update by the controller to the completed reload of HAProxy.",
             unit="s",
             queries=[panels.query(histogram_quantile(reader, 0.95, "ray_serve_haproxy_update_latency_s"), "p95")],
             min=0,

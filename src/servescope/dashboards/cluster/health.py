@@ -1,4 +1,4 @@
-"""The first and the last question: is anything wrong now, and can the figures be believed?"""
+"""The first row, cluster health now, and the last, the health of the monitoring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from servescope.promql.signals import NODE_DISK, NODE_MEMORY, Reader
 
 
 def now(reader: Reader) -> list[Panel]:
-    """The figures of now."""
+    """Current values."""
     proxies = reader.select("ray_serve_proxy_status")
     healthy = next(code for code, (name, _) in common.PROXY_STATES.items() if name == "HEALTHY")
     loops = promql.total(f"deriv({reader.select('ray_serve_controller_num_control_loops')}[{WINDOW}])", (), "max")
@@ -22,8 +22,8 @@ def now(reader: Reader) -> list[Panel]:
         panels.stat(
             "Nodes",
             description=(
-                "Nodes that report figures now. A node that died is missing here half a minute later; it also leaves "
-                "Ray's discovery file, so its target does not even count as down."
+                "Nodes that export metrics now. A dead node disappears within half a minute; it also leaves Ray's "
+                "service discovery file, so its target is not even reported as down."
             ),
             unit="none",
             queries=[panels.query(promql.total(reader.select("ray_node_cpu_count"), (), "count"))],
@@ -39,8 +39,8 @@ def now(reader: Reader) -> list[Panel]:
         panels.stat(
             "Control loops",
             description=(
-                "Rounds of Serve's controller per second. Around 9 when it idles; near 0 it is stuck, and nothing is "
-                "deployed, scaled or replaced."
+                "Iterations of the controller's control loop per second. Around 9 when idle; near 0 the controller is "
+                "stalled, and nothing is deployed, scaled or replaced."
             ),
             unit="ops",
             queries=[panels.query(loops)],
@@ -49,26 +49,26 @@ def now(reader: Reader) -> list[Panel]:
         panels.stat(
             "Unschedulable tasks",
             description=(
-                "Tasks and actors that no node can take now, replicas of Serve among them. Above 0 for more than a "
-                "minute means that the cluster is too small or that somebody asks for what no node has."
+                "Tasks and actors, Serve replicas included, that no node has the resources for now. Above 0 for more "
+                "than a minute means that the cluster is too small, or that a request exceeds what any node has."
             ),
             unit="none",
             queries=[panels.query(waiting)],
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
-            "Fullest disk",
+            "Max disk utilization",
             description=(
-                "The fullest disk that holds Ray's temporary directory. Ray never deletes the logs of old sessions and "
-                "stops placing objects at 95 %."
+                "Highest utilization of a disk that holds Ray's temporary directory. Ray never deletes logs of old "
+                "sessions and stops storing objects at 95 %."
             ),
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_DISK))],
             thresholds=common.UTILIZATION,
         ),
         panels.stat(
-            "Fullest memory",
-            description="The node with the least memory left. Ray's memory monitor kills workers at 95 %.",
+            "Max memory utilization",
+            description="Highest memory utilization of a node. Ray's memory monitor kills workers at 95 %.",
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_MEMORY))],
             thresholds=common.UTILIZATION,
@@ -77,14 +77,14 @@ def now(reader: Reader) -> list[Panel]:
 
 
 def scrapes(reader: Reader) -> list[Panel]:
-    """Whether Prometheus gets what the panels show."""
+    """Whether Prometheus scrapes what the panels show."""
     ray = {"job": '=~"ray.*"'}
     return [
         panels.timeseries(
             "Scrape targets up",
             description=(
-                "1 while Prometheus can scrape a target of the Ray job. A dead node leaves the discovery file and "
-                "ends its line instead of falling to 0."
+                "1 while Prometheus can scrape a target of the Ray job. The series of a dead node ends instead of "
+                "falling to 0, because the node leaves the service discovery file."
             ),
             unit="short",
             queries=[panels.query(promql.total(reader.select("up", **ray), NODE, "min"), "{{instance}}")],
@@ -93,7 +93,7 @@ def scrapes(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Scrape duration",
-            description="How long each scrape takes. Near the scrape timeout figures start to miss.",
+            description="Duration of each scrape. Near the scrape timeout, samples are lost.",
             unit="s",
             queries=[
                 panels.query(promql.total(reader.select("scrape_duration_seconds", **ray), NODE, "max"), "{{instance}}")
@@ -103,8 +103,8 @@ def scrapes(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Series per target",
             description=(
-                "Samples in each scrape. Ray never drops the series of dead replicas, so this grows with every restart "
-                "until the node's agent restarts."
+                "Samples in each scrape. Ray never drops the series of dead replicas, so this grows with every replica "
+                "restart until the node's agent restarts."
             ),
             unit="short",
             queries=[

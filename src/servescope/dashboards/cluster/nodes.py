@@ -1,4 +1,4 @@
-"""The nodes: what they use, what Ray hands out of them, their GPUs."""
+"""The nodes: utilization, resource allocation and GPUs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def use(reader: Reader) -> list[Panel]:
     return [
         panels.table(
             "Node details",
-            description="One line for each node that reports.",
+            description="Current resource use, one row for each node that exports metrics.",
             queries=[
                 panels.query(head),
                 panels.query(reader.read(NODE_CPU, NODE)),
@@ -45,7 +45,7 @@ def use(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "CPU",
-            description="Share of each node's CPU time in use.",
+            description="CPU utilization of each node.",
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_CPU, NODE), "{{instance}}")],
             width=12,
@@ -56,8 +56,8 @@ def use(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Memory",
             description=(
-                "Share of each node's memory in use (of the container's limit where there is one). At 95 % Ray kills "
-                "workers."
+                "Memory utilization of each node (of the container limit where there is one). Ray kills workers at 95 "
+                "%."
             ),
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_MEMORY, NODE), "{{instance}}")],
@@ -67,7 +67,10 @@ def use(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Disk",
-            description="Share of the disk under Ray's temporary directory in use.",
+            description=(
+                "Utilization of the disk that holds Ray's temporary directory, by node. Ray stops storing objects at "
+                "95 %."
+            ),
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_DISK, NODE), "{{instance}}")],
             min=0,
@@ -77,8 +80,8 @@ def use(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Object store",
             description=(
-                "Shared memory held by objects, and objects spilled to disk because it was full. Large requests, "
-                "answers and weights pass through here; spilling makes them slow."
+                "Shared memory in use by objects, and objects spilled to disk because the memory was full. Large "
+                "requests, responses and model weights pass through it; spilling slows them down."
             ),
             unit="bytes",
             queries=[panels.query(shared, "{{instance}} memory"), panels.query(spilled, "{{instance}} spilled")],
@@ -87,7 +90,7 @@ def use(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Network",
-            description="Bytes per second in and out of each node, loopback not counted.",
+            description="Bytes per second received and sent by each node, loopback excluded.",
             unit="Bps",
             queries=[
                 panels.query(
@@ -101,7 +104,7 @@ def use(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Disk traffic",
-            description="Bytes per second read from and written to the node's disks.",
+            description="Bytes per second read from and written to the disks of each node.",
             unit="Bps",
             queries=[
                 panels.query(
@@ -117,7 +120,7 @@ def use(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Ray system processes",
             description=(
-                "CPU of raylet, GCS, agents, proxies and the controller, apart from replicas. 100 % is one core."
+                "CPU use of raylet, GCS, agents, proxies and the controller, replicas excluded. 100 % is one core."
             ),
             unit="percent",
             queries=[panels.query(promql.total(own, ("program",)), "{{program}}")],
@@ -126,25 +129,25 @@ def use(reader: Reader) -> list[Panel]:
     ]
 
 
-def _handed_out(reader: Reader, resource: str) -> str:
+def _allocated(reader: Reader, resource: str) -> str:
     used = promql.total(reader.select("ray_resources", Name=f'="{resource}"', State='="USED"'))
     return promql.ratio(used, promql.total(reader.select("ray_resources", Name=f'="{resource}"')))
 
 
 def resources(reader: Reader) -> list[Panel]:
-    """Logical resources, and what waits for them."""
+    """Logical resources, and what is unschedulable."""
     actors = promql.total(reader.select("ray_actors", Source='="gcs"', Name='=~"ServeReplica:.*"'), ("State",))
     return [
         panels.timeseries(
             "CPU and memory allocated",
             description=(
-                "Share of the cluster's logical CPUs and memory that Ray promised to replicas and tasks. It says "
-                "nothing about how busy they are; at 100 % the next replica waits."
+                "Share of the cluster's logical CPUs and memory that Ray has allocated to replicas and tasks. It does "
+                "not show how busy they are; at 100 % the next replica is unschedulable."
             ),
             unit="percentunit",
             queries=[
-                panels.query(_handed_out(reader, "CPU"), "CPU"),
-                panels.query(_handed_out(reader, "memory"), "memory"),
+                panels.query(_allocated(reader, "CPU"), "CPU"),
+                panels.query(_allocated(reader, "memory"), "memory"),
             ],
             min=0,
             max=1,
@@ -152,8 +155,8 @@ def resources(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Unschedulable tasks by reason",
             description=(
-                "Why tasks and actors wait: for resources (the cluster is full), infeasible (no node can ever take "
-                "them), for a worker process to start, for memory."
+                "Tasks and actors that wait, by reason: resources (the cluster is full), infeasible (no node can ever "
+                "fit them), a worker process that has to start, memory."
             ),
             unit="short",
             queries=[
@@ -166,7 +169,8 @@ def resources(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Replica actors by state",
             description=(
-                "Serve's replicas as Ray's actors. PENDING_CREATION that stays means that they cannot be placed."
+                "Serve's replica actors by state. A PENDING_CREATION that persists means that replicas are "
+                "unschedulable."
             ),
             unit="short",
             queries=[panels.query(actors, "{{State}}")],
@@ -174,7 +178,7 @@ def resources(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Autoscaler nodes",
-            description="Nodes that run and that the cluster autoscaler is starting.",
+            description="Nodes that run, and nodes that the cluster autoscaler is starting.",
             unit="short",
             queries=[
                 panels.query(promql.total(reader.select("autoscaler_active_nodes")), "running"),
@@ -185,7 +189,7 @@ def resources(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Node launch failures",
-            description="Nodes that the cluster autoscaler lost recently, by type.",
+            description="Nodes that recently failed, as the cluster autoscaler reports them, by type. Normal is 0.",
             unit="short",
             queries=[
                 panels.query(
@@ -193,7 +197,7 @@ def resources(reader: Reader) -> list[Panel]:
                 )
             ],
             min=0,
-            absent="a node that the autoscaler lost",
+            absent="a node that failed under the autoscaler",
             width=12,
         ),
     ]
@@ -208,9 +212,9 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "GPUs allocated",
-            description="Share of the cluster's GPUs promised to replicas.",
+            description="Share of the cluster's GPUs that are allocated to replicas and tasks.",
             unit="percentunit",
-            queries=[panels.query(_handed_out(whole, "GPU"), "GPU")],
+            queries=[panels.query(_allocated(whole, "GPU"), "GPU")],
             width=24,
             min=0,
             max=1,
@@ -219,8 +223,8 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
         panels.timeseries(
             "GPU utilization",
             description=(
-                "Share of time in which each GPU had work. Low while replicas wait in line means that the CPU side or "
-                "the batching holds it back."
+                "Share of time in which each GPU was busy. Low while requests queue means that the CPU side or the "
+                "batching is the bottleneck."
             ),
             unit="percent",
             queries=[panels.query(promql.total(reader.select("ray_node_gpus_utilization"), by, "max"), legend)],
@@ -231,7 +235,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "GPU memory",
-            description="Share of each GPU's memory in use.",
+            description="Memory utilization of each GPU.",
             unit="percentunit",
             queries=[panels.query(f"{memory} / ({memory} + {free})", legend)],
             width=6,
@@ -242,7 +246,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "GPU temperature",
-            description="Temperature of each GPU; data centre cards slow down in the eighties.",
+            description="Temperature of each GPU. Data centre cards throttle between 80 and 90 °C.",
             unit="celsius",
             queries=[panels.query(promql.total(reader.select("ray_node_gpu_temperature_celsius"), by, "max"), legend)],
             width=6,
@@ -250,7 +254,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "GPU power",
-            description="Power that each GPU draws.",
+            description="Power draw of each GPU.",
             unit="watt",
             queries=[
                 panels.query(

@@ -37,7 +37,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             *common.standard_variables(settings, "application", "deployment", "route", "replica"),
             variables.logs_variable(),
             variables.traces_variable(),
-            variables.text_variable("request_id", "Request id"),
+            variables.text_variable("request_id", "Request ID"),
         ],
         annotations=common.rollout_marks(settings),
         settings=settings,

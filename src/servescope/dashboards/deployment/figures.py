@@ -18,5 +18,5 @@ def failed_ratio(reader: Reader, by: promql.Labels = ()) -> str:
 
 
 def counted(reader: Reader, counter: str, by: promql.Labels = DEPLOYMENT) -> str:
-    """Events in each interval of the graph; zero for a living deployment without any."""
+    """Events in each interval of the graph; zero for an existing deployment without any."""
     return promql.or_zero(promql.events(reader.scope, counter, by, window="$__interval"), reader.scope)

@@ -1,4 +1,4 @@
-"""What Serve does for models: dynamic batching and multiplexing."""
+"""Dynamic batching and model multiplexing."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def batching(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Batch size",
             description=(
-                "Requests in a batch, median and p95, from buckets that double in width. Ones throughout mean that the "
-                "batch wait is too short for the load, or that nothing calls concurrently."
+                "Requests per batch, median and p95, estimated from buckets that double in width. A constant 1 means "
+                "that the batch wait timeout is too short for the load, or that calls are not concurrent."
             ),
             unit="short",
             queries=[
@@ -39,7 +39,8 @@ def batching(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Batch utilization",
             description=(
-                "How full batches are against max_batch_size (median). Always full means that a larger batch may pay."
+                "Median batch size as a share of max_batch_size. Constantly near 100 % means that a larger "
+                "max_batch_size may raise throughput."
             ),
             unit="percent",
             queries=[panels.query(quantile(0.5, "ray_serve_batch_utilization_percent"), legend)],
@@ -56,8 +57,8 @@ def batching(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Batch wait and execution p95",
             description=(
-                "How long requests wait for their batch to fill, and how long it then takes. Waiting much longer than "
-                "executing means that batch_wait_timeout_s is too generous."
+                "How long requests wait for their batch to fill, and how long the batch then takes to execute. A wait "
+                "much longer than the execution means that batch_wait_timeout_s is too long."
             ),
             unit="ms",
             queries=[
@@ -70,8 +71,8 @@ def batching(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Batch queue",
             description=(
-                "The most requests that waited for a batch in the interval, all replicas together. Ray drops this "
-                "series while nothing changes."
+                "Highest number of requests that waited for a batch in the interval, summed over all replicas. Ray "
+                "drops this series while nothing changes."
             ),
             unit="short",
             queries=[panels.query(promql.total(queue, by), legend)],
@@ -82,7 +83,7 @@ def batching(reader: Reader) -> list[Panel]:
 
 
 def multiplexing(reader: Reader) -> list[Panel]:
-    """Models loaded, asked for and thrown out."""
+    """Models loaded, requested and unloaded."""
     asked = promql.total(
         reader.scope.rate("ray_serve_multiplexed_get_model_requests_counter_total", WINDOW), DEPLOYMENT
     )
@@ -94,8 +95,8 @@ def multiplexing(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Model cache hits",
             description=(
-                "Share of calls whose model was already on the replica. Low means that models are loaded over and "
-                "over: raise max_num_models_per_replica or add replicas."
+                "Share of calls whose model was already loaded on the replica. Low means that models are loaded "
+                "repeatedly: raise max_num_models_per_replica or add replicas."
             ),
             unit="percentunit",
             queries=[panels.query(f"1 - {promql.ratio(loaded, asked)}", DEPLOYMENT_LEGEND)],
@@ -104,7 +105,7 @@ def multiplexing(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Models loaded per replica",
-            description="Models that each replica holds.",
+            description="Number of multiplexed models loaded on each replica.",
             unit="short",
             queries=[
                 panels.query(
@@ -115,7 +116,7 @@ def multiplexing(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Model load and unload time p95",
-            description="How long it takes to bring a model onto a replica, and to take one off.",
+            description="Time to load a model onto a replica, and to unload it.",
             unit="ms",
             queries=[
                 panels.query(
@@ -131,7 +132,7 @@ def multiplexing(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Model loads and unloads",
-            description="Models loaded and unloaded per second. Both high and equal is thrashing.",
+            description="Models loaded and unloaded per second. Both high and about equal is cache thrashing.",
             unit="ops",
             queries=[
                 panels.query(loaded, f"{DEPLOYMENT_LEGEND} loads"),
@@ -147,7 +148,7 @@ def multiplexing(reader: Reader) -> list[Panel]:
         ),
         panels.bar_gauge(
             "Replicas holding each model",
-            description="On how many replicas each model is loaded now, the twenty most spread ones.",
+            description="Number of replicas on which each model is loaded now: the twenty models on the most replicas.",
             unit="short",
             queries=[panels.query(f"topk(20, {models})", "{{deployment}} {{model_id}}", instant=True)],
             width=12,

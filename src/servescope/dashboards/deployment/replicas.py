@@ -1,4 +1,4 @@
-"""Who answers: how many replicas and why, their starts and failures, and each of them."""
+"""Replicas: how many and why, their starts and failures, and each of them."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from servescope.promql.signals import (
 
 
 def autoscaling(reader: Reader) -> list[Panel]:
-    """Replicas wanted and healthy, and what the autoscaler sees."""
+    """Target and healthy replicas, and the autoscaler's input."""
     scales = promql.total(reader.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
     per_replica = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
     return [
         panels.timeseries(
             "Target and healthy replicas",
-            description="What the controller wants (dashed) and what passes its health check, by deployment.",
+            description="Target replicas (dashed) and replicas that pass their health check, by deployment.",
             unit="short",
             queries=[
                 panels.query(reader.read(REPLICAS, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} healthy"),
-                panels.query(reader.read(TARGET_REPLICAS, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} wanted"),
+                panels.query(reader.read(TARGET_REPLICAS, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} target"),
             ],
             min=0,
-            dashed=("/wanted$/",),
+            dashed=("/target$/",),
         ),
         panels.timeseries(
             "Missing replicas by deployment",
             description=(
-                "Wanted and not healthy. A spike at a scale-up is normal; a plateau means that they cannot be placed "
-                "or do not come up."
+                "Target replicas that are not healthy. A spike at a scale-up is normal; a plateau means that replicas "
+                "are unschedulable or fail to start."
             ),
             unit="short",
             queries=[
@@ -54,10 +54,10 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Required and target replicas",
             description=(
-                "The autoscaler's input: requests seen divided by target_ongoing_requests, which is how many replicas "
-                "the load asks for, and the healthy replicas (both solid); the target that it decided on, "
-                "min_replicas and max_replicas (dashed). Demand above a target that does not move means max_replicas, "
-                "a delay, or a custom policy; healthy below the target means that replicas start, or do not come up."
+                "Required replicas (requests that the autoscaler counts, divided by target_ongoing_requests) and "
+                "healthy replicas (both solid); target replicas, min_replicas and max_replicas (dashed). Required "
+                "replicas above a target that does not change mean max_replicas, a delay, or a custom policy; healthy "
+                "replicas below the target are starting or fail to start."
             ),
             unit="short",
             queries=[
@@ -80,7 +80,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Concurrency utilization",
             description=(
-                "Requests in progress against what the healthy replicas take at once (replicas x max_ongoing_requests)."
+                "Requests executing on the healthy replicas as a share of their capacity (replicas x "
+                "max_ongoing_requests). At 100 % new requests queue."
             ),
             unit="percentunit",
             queries=[panels.query(capacity.in_flight_share(reader), DEPLOYMENT_LEGEND)],
@@ -90,9 +91,9 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Executing requests per replica",
             description=(
-                "The busiest and the average replica. The autoscaler steers the average towards "
-                "target_ongoing_requests; max_ongoing_requests is the limit (both dashed). A busiest replica far "
-                "above the average means uneven routing."
+                "Requests on the busiest and on the average replica. The autoscaler keeps the average near "
+                "target_ongoing_requests; max_ongoing_requests is the limit (both dashed). A busiest replica far above "
+                "the average means uneven load balancing."
             ),
             unit="short",
             queries=[
@@ -110,9 +111,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Replica utilization",
             description=(
-                "Share of the replicas' capacity (max_ongoing_requests) that user code filled over the last ten "
-                "minutes. Slow by design and blind to calls that have not finished: good for sizing, not for "
-                "alerting. Since 2.60."
+                "Share of the replicas' capacity (max_ongoing_requests) that user code used over the last ten minutes. "
+                "It changes slowly and ignores unfinished calls: use it for sizing, not for alerting. Since Ray 2.60."
             ),
             unit="percent",
             queries=[
@@ -126,8 +126,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Autoscaling delay",
             description=(
-                "How old the figures are when they reach the controller (p95), and how long the policy takes. Seconds "
-                "here mean that the controller is too busy to scale in time."
+                "Age of the autoscaling metrics when they reach the controller (p95), and the duration of the "
+                "autoscaling policy. Seconds here mean that the controller is too busy to scale in time."
             ),
             unit="ms",
             queries=[
@@ -157,8 +157,8 @@ def lifecycle(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Replica starts",
             description=(
-                "Replicas started in each interval. Expected at a deploy or a scale-up; anything else replaced a "
-                "dead one."
+                "Replicas started in each interval. Normal during a deploy or a scale-up; any other start replaced a "
+                "replica that died."
             ),
             unit="short",
             queries=[panels.query(counted(reader, "ray_serve_replica_startup_latency_ms_count"), DEPLOYMENT_LEGEND)],
@@ -166,7 +166,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Health check failures",
-            description="Failed health checks in each interval, the first one counted. Normal is 0.",
+            description="Failed health checks in each interval, the first one included. Normal is 0.",
             unit="short",
             queries=[panels.query(counted(reader, "ray_serve_health_check_failures_total"), DEPLOYMENT_LEGEND)],
             bars=True,
@@ -174,8 +174,9 @@ def lifecycle(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Log-derived events",
             description=(
-                "Crashed and unhealthy replicas, scaling, and back-pressure by the deployment that dropped the call, "
-                "counted by the log agent in each interval: a second witness for what the other panels show."
+                "Crashed and unhealthy replicas, scale-ups and scale-downs, and back-pressure by the deployment that "
+                "dropped the call, as the log agent counted them in each interval. An independent check of the panels "
+                "that read Ray's metrics."
             ),
             unit="short",
             queries=[
@@ -192,7 +193,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Health check time p95",
             description=(
-                "How long check_health takes. Near health_check_timeout_s replicas are killed although they work."
+                "Duration of check_health. Near health_check_timeout_s healthy replicas are killed by the timeout."
             ),
             unit="ms",
             queries=[
@@ -206,9 +207,9 @@ def lifecycle(reader: Reader) -> list[Panel]:
         panels.table(
             "Startup and shutdown times (p95)",
             description=(
-                "Over the whole time range: from creation to ready, the constructor's part of it, reconfiguring after "
-                "a user_config change, and shutting down. Empty cells did not happen in the range. A start slower "
-                "than upscale_delay_s means that scaling lags behind the load."
+                "p95 over the whole time range: creation to ready, the constructor's part of it, reconfiguration after "
+                "a user_config change, and shutdown. An empty cell means that it did not happen in the range. A "
+                "startup slower than upscale_delay_s means that scale-ups lag behind the load."
             ),
             queries=[
                 panels.query(startup("ray_serve_replica_startup_latency_ms")),
@@ -230,7 +231,8 @@ def lifecycle(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Deployment status",
             description=(
-                "What the controller says of the deployment. Green is HEALTHY, blue a change under way, red a failure."
+                "Status of the deployment as Serve's controller reports it. Green is HEALTHY, blue a change in "
+                "progress, red a failure."
             ),
             queries=[
                 panels.query(
@@ -245,7 +247,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
 
 
 def changes(reader: Reader) -> list[Panel]:
-    """The last change of each deployment, before against after."""
+    """The last change of each deployment, before and after."""
     window = replace(reader, window="10m")
     failed, p95 = failed_ratio(window, DEPLOYMENT), window.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
     before, after = rollouts.before_last_change, rollouts.after_last_change
@@ -253,9 +255,9 @@ def changes(reader: Reader) -> list[Panel]:
         panels.table(
             "Last change, before and after",
             description=(
-                "Deployments whose configuration or code changed in the time range, when it last did, and ten minutes "
-                "before against ten minutes after. After is empty until the ten minutes are over. A rollout that takes "
-                "longer leaves old replicas in the second figure."
+                "Deployments whose configuration or code changed in the time range, the time of the last change, and "
+                "their metrics ten minutes before and ten minutes after. The columns for after are empty until the ten "
+                "minutes have passed. In a rollout that takes longer, they still include old replicas."
             ),
             queries=[
                 panels.query(f"1000 * {rollouts.last_change(reader.scope)}"),
@@ -288,7 +290,9 @@ def each_replica(reader: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "Calls by replica",
-            description="Calls finished per second by each replica. Replicas of one deployment should be alike.",
+            description=(
+                "Calls per second that each replica finished. Replicas of one deployment should be about equal."
+            ),
             unit="reqps",
             queries=[
                 panels.query(promql.total(promql.deployment_requests(each.scope, WINDOW), REPLICA), REPLICA_LEGEND)
@@ -296,7 +300,10 @@ def each_replica(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Processing time p95 by replica",
-            description="One replica far above its siblings sits on a bad node or holds a bad state: restart that one.",
+            description=(
+                "95 % of each replica's calls took at most this long. If one replica is far above the others, its node "
+                "or its state is bad: restart that replica."
+            ),
             unit="ms",
             queries=[panels.query(promql.quantile(0.95, promql.total(buckets, (*REPLICA, "le"))), REPLICA_LEGEND)],
             min=0,
@@ -304,7 +311,8 @@ def each_replica(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Failed calls by replica",
             description=(
-                "Calls that raised in each interval, the first one counted; replicas without failures have no line."
+                "Calls that raised an exception in each interval, the first one included. Replicas without failures "
+                "are not shown."
             ),
             unit="short",
             queries=[panels.query(failed, REPLICA_LEGEND)],
@@ -313,7 +321,8 @@ def each_replica(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Executing requests by replica",
             description=(
-                "Requests that each replica works on. Stuck at its limit with no calls finishing means that it hangs."
+                "Requests that each replica executes now. A replica that stays at max_ongoing_requests and finishes no "
+                "calls hangs."
             ),
             unit="short",
             queries=[
@@ -328,8 +337,8 @@ def each_replica(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Health by replica",
             description=(
-                "1 while the replica passes its health check. A dead replica's line ends about half a minute after its "
-                "death. Needs Ray's default metric tags."
+                "1 while the replica passes its health check. The series of a dead replica ends about half a minute "
+                "after its death. Needs Ray's default metric tags."
             ),
             queries=[
                 panels.query(

@@ -1,4 +1,4 @@
-"""What is asked of the deployment: calls, their outcome, their time, and who waits."""
+"""Calls to the deployment: rate, outcome, processing time and queues."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from servescope.promql.signals import (
 
 
 def now(reader: Reader) -> list[Panel]:
-    """The figures of now."""
+    """Current values."""
     missing = promql.total(
         promql.replica_gap(reader.read(TARGET_REPLICAS, DEPLOYMENT), reader.read(REPLICAS, DEPLOYMENT))
     )
     return [
         panels.stat(
             "Calls",
-            description="Calls that the replicas finish per second, failed ones counted.",
+            description="Calls per second that the replicas finished, failed calls included.",
             unit="reqps",
             queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS))],
             thresholds=(Threshold(None, PALETTE.neutral),),
@@ -40,8 +40,8 @@ def now(reader: Reader) -> list[Panel]:
         panels.stat(
             "Error ratio",
             description=(
-                "Share of calls that ended in an exception. HTTP errors raised on purpose (HTTPException) and "
-                "rejected requests are no exceptions to Serve; see the overview for those."
+                "Share of calls that ended in an exception. Serve does not count an HTTPException raised by the "
+                "application or a rejected request as an exception: see the overview for those."
             ),
             unit="percentunit",
             queries=[panels.query(failed_ratio(reader))],
@@ -49,28 +49,30 @@ def now(reader: Reader) -> list[Panel]:
         ),
         panels.stat(
             "Processing time p95",
-            description="95 % of calls took at most this long in the replica, waiting not included.",
+            description="95 % of calls took at most this long in the replica, time in the queue excluded.",
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY))],
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
             "Queued",
-            description="Requests that wait in proxies and handles for a replica with room.",
+            description="Requests that wait in proxies and handles until a replica accepts them. Normal is near 0.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED))],
             thresholds=common.ANY_IS_RISKY,
         ),
         panels.stat(
             "Executing",
-            description="Requests that the replicas are working on now.",
+            description="Requests that the replicas are executing now.",
             unit="short",
             queries=[panels.query(reader.read(RUNNING))],
             thresholds=(Threshold(None, PALETTE.neutral),),
         ),
         panels.stat(
             "Missing replicas",
-            description="Replicas wanted and not healthy. Normal is 0 but for the minute after a scale-up.",
+            description=(
+                "Target replicas that are not healthy. Normal is 0, except for about a minute after a scale-up."
+            ),
             unit="none",
             queries=[panels.query(missing)],
             thresholds=common.ANY_IS_RISKY,
@@ -88,7 +90,7 @@ def calls(reader: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "Calls by outcome",
-            description="Calls finished per second: those that returned (blue) and those that raised (red).",
+            description="Calls finished per second: successful (blue) and ended in an exception (red).",
             unit="reqps",
             queries=[
                 panels.query(reader.read(DEPLOYMENT_REQUESTS, (), outcome='="ok"'), "ok"),
@@ -100,13 +102,15 @@ def calls(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "Calls by deployment",
-            description="Calls finished per second for each deployment, failed ones counted.",
+            description="Calls finished per second by each deployment, failed calls included.",
             unit="reqps",
             queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), DEPLOYMENT_LEGEND)],
         ),
         panels.timeseries(
             "Error ratio by deployment",
-            description="Share of each deployment's calls that ended in an exception. Absent while nobody calls it.",
+            description=(
+                "Share of each deployment's calls that ended in an exception. No data while a deployment gets no calls."
+            ),
             unit="percentunit",
             queries=[panels.query(failed_ratio(reader, DEPLOYMENT), DEPLOYMENT_LEGEND)],
             min=0,
@@ -115,9 +119,9 @@ def calls(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Failed calls by exception",
             description=(
-                "Exceptions in each interval, the first of a kind counted. RayTaskError(X) means that a deployment "
-                "further down raised X; CancelledError is a client or a timeout that gave up. Ray before 2.60 does "
-                "not name them."
+                "Exceptions in each interval by type, the first of a type included. RayTaskError(X) means that a "
+                "downstream deployment raised X; CancelledError means a client that disconnected or a timeout. Ray "
+                "before 2.60 does not export the type."
             ),
             unit="short",
             queries=[panels.query(failures, "{{deployment}} {{exception_type}}")],
@@ -126,7 +130,7 @@ def calls(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Calls by route",
             description=(
-                "Calls finished per second by the route that the client asked for, also in deployments further down."
+                "Calls finished per second by the route of the client's request, in downstream deployments too."
             ),
             unit="reqps",
             queries=[
@@ -139,8 +143,8 @@ def calls(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Handle calls by deployment",
             description=(
-                "Calls that other deployments and the proxies made per second, by the deployment called. More calls "
-                "asked for than finished means that they pile up or are rejected."
+                "Calls per second that other deployments and the proxies sent, by the deployment called. More calls "
+                "sent than finished means that they queue up or are rejected."
             ),
             unit="reqps",
             queries=[
@@ -165,7 +169,8 @@ def latency(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Processing time",
             description=(
-                "Time that replicas spend on a call, failed ones included, waiting not. Exact only to the bucket."
+                "Time that replicas spend on a call, failed calls included, time in the queue excluded. Precision is "
+                "limited by the histogram buckets."
             ),
             unit="ms",
             queries=common.quantile_queries(reader, PROCESSING_LATENCY),
@@ -174,8 +179,9 @@ def latency(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Processing time p95 by deployment",
             description=(
-                "95 % of each deployment's calls took at most this long in the replica. A caller's time holds the "
-                "time of what it calls: the culprit is the lowest deployment that moved."
+                "95 % of each deployment's calls took at most this long in the replica. The time of a caller includes "
+                "the time of the deployments that it calls: the cause is the furthest downstream deployment that "
+                "slowed down."
             ),
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
@@ -183,22 +189,25 @@ def latency(reader: Reader) -> list[Panel]:
         ),
         panels.heatmap(
             "Processing time distribution",
-            description="How many calls per second fell into each bucket.",
+            description=(
+                "Calls per second in each bucket of processing time. Two bands mean two kinds of call; a band that "
+                "rises means that all calls slow down."
+            ),
             unit="ms",
             target=panels.query(reader.read(PROCESSING_LATENCY, ("le",))),
             width=8,
         ),
         panels.timeseries(
             "Processing time p95 by route",
-            description="95 % of calls for each route took at most this long, by deployment.",
+            description="95 % of calls took at most this long in the replica, by deployment and route.",
             unit="ms",
             queries=[panels.query(promql.quantile(0.95, by_route), "{{deployment}} {{route}}")],
             width=12,
             min=0,
         ),
         panels.timeseries(
-            "Longest call",
-            description="The longest call of the last minute, exact, not from buckets. Ray has it since 2.60.",
+            "Maximum processing time",
+            description="Longest call of the last minute, exact and not estimated from buckets. Since Ray 2.60.",
             unit="ms",
             queries=[panels.query(longest, DEPLOYMENT_LEGEND)],
             width=12,
@@ -208,13 +217,13 @@ def latency(reader: Reader) -> list[Panel]:
 
 
 def queue(reader: Reader) -> list[Panel]:
-    """Waiting requests and routing."""
+    """Queued requests and routing."""
     routing = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks", WINDOW)
     backing_off = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
     return [
         panels.timeseries(
             "Queued requests",
-            description="Requests that wait in proxies and handles, by the deployment that they wait for.",
+            description="Requests queued in proxies and handles, by the deployment that they wait for.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), DEPLOYMENT_LEGEND)],
             min=0,
@@ -222,8 +231,9 @@ def queue(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Longest queue of a single caller",
             description=(
-                "max_queued_requests (dashed, where there is one) is a limit for each caller (each proxy and each "
-                "handle), so this is the one to hold against it: at the limit that caller's requests are turned away."
+                "Requests queued in the caller (a proxy or a handle) that has the most, and max_queued_requests where "
+                "it is set (dashed). The limit applies to each caller on its own: at the limit that caller's requests "
+                "are rejected."
             ),
             unit="short",
             queries=[
@@ -236,8 +246,8 @@ def queue(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Router wait",
             description=(
-                "Time from the routing of a request until a replica took it. Near 0 is normal; it grows when all "
-                "replicas are at max_ongoing_requests."
+                "Time from the start of routing until a replica accepted the request. Normal is near 0; it grows when "
+                "all replicas are at max_ongoing_requests."
             ),
             unit="ms",
             queries=common.quantile_queries(reader, ROUTER_WAIT),
@@ -246,8 +256,8 @@ def queue(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Requests in flight (sent / executing)",
             description=(
-                "Handed to replicas by callers (grey) and worked on by replicas (blue). A lasting difference means "
-                "that answers are on their way or replicas are stuck."
+                "Requests that callers sent to replicas (grey) and that replicas execute (blue). A persistent "
+                "difference means that responses are in transit or replicas are stuck."
             ),
             unit="short",
             queries=[
@@ -260,9 +270,8 @@ def queue(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Routing tasks",
             description=(
-                "The most routing tasks that callers had at once in the interval, and how many of them were backing "
-                "off because every replica was full. Ray drops these series when nothing changes, also while requests "
-                "hang."
+                "Highest number of concurrent routing tasks in the interval, and how many of them backed off because "
+                "every replica was full. Ray drops these series when nothing changes, also while requests hang."
             ),
             unit="short",
             queries=[
@@ -274,8 +283,8 @@ def queue(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Argument resolution time p95",
             description=(
-                "Time that calls spent waiting for the results of other calls passed to them, before they were "
-                "routed. Ray has it since 2.60."
+                "Time that calls waited, before routing, for the results of other calls passed as arguments. Since Ray "
+                "2.60."
             ),
             unit="ms",
             queries=[

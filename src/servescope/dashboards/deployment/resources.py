@@ -23,7 +23,7 @@ def processes(reader: Reader) -> list[Panel]:
     return [
         panels.timeseries(
             "CPU",
-            description="CPU cores that the replica processes use, all replicas of the deployment together.",
+            description="CPU cores in use by the replica processes, summed over all replicas of the deployment.",
             unit="short",
             queries=[panels.query(reader.read(REPLICA_CPU, DEPLOYMENT), DEPLOYMENT_LEGEND)],
             min=0,
@@ -31,7 +31,8 @@ def processes(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Memory",
             description=(
-                "Resident memory of the replica processes, all replicas together; shared pages count once for each."
+                "Resident memory of the replica processes, summed over all replicas; shared pages count once per "
+                "process."
             ),
             unit="bytes",
             queries=[panels.query(reader.read(REPLICA_MEMORY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
@@ -40,9 +41,8 @@ def processes(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Event loop lag p99",
             description=(
-                "How late the event loop of the replica gets its turn; user_code is the one that runs your async "
-                "methods. Tens of milliseconds mean that something blocks it: move that work to a thread or a sync "
-                "method."
+                "How late the replica's event loop runs its tasks; user_code is the loop that runs your async methods. "
+                "Tens of milliseconds mean that something blocks the loop: move that work to a thread or a sync method."
             ),
             unit="ms",
             queries=[panels.query(promql.quantile(0.99, lag), f"{DEPLOYMENT_LEGEND} {{{{loop_type}}}}")],
@@ -56,11 +56,11 @@ def _replica_gpu(reader: Reader, gauge: str) -> str:
 
 
 def gpus(reader: Reader) -> list[Panel]:
-    """GPUs as the replica processes use them."""
+    """GPU use of the replica processes."""
     return [
         panels.timeseries(
             "GPU utilization",
-            description="GPU time used by the replica processes, all replicas together; 100 % is one full GPU.",
+            description="GPU time in use by the replica processes, summed over all replicas; 100 % is one full GPU.",
             unit="percent",
             queries=[panels.query(_replica_gpu(reader, "ray_component_gpu_percentage"), DEPLOYMENT_LEGEND)],
             width=12,
@@ -69,7 +69,7 @@ def gpus(reader: Reader) -> list[Panel]:
         ),
         panels.timeseries(
             "GPU memory",
-            description="GPU memory held by the replica processes, all replicas together.",
+            description="GPU memory in use by the replica processes, summed over all replicas.",
             unit="decmbytes",
             queries=[panels.query(_replica_gpu(reader, "ray_component_gpu_memory_mb"), DEPLOYMENT_LEGEND)],
             width=12,

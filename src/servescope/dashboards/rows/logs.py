@@ -1,5 +1,5 @@
-"""The rows of logs: what Loki holds of a deployment, of a request, and of Ray itself. Collapsed, so that nothing is
-asked where there is no Loki; the fields are those of `fluentbit/ray.lua` and `otel/logs.yaml`.
+"""The rows of logs: lines in Loki of a deployment, of a request, and of Ray itself. Collapsed, so that they send no
+query where there is no Loki; the fields are those of `fluentbit/ray.lua` and `otel/logs.yaml`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CLUSTER = 'job="ray", cluster=~"$cluster"'
 DEPLOYMENT = f'{CLUSTER}, application=~"$application", deployment=~"$deployment"'
 TROUBLE = 'level=~"WARNING|ERROR|CRITICAL|FATAL"'
 
-# Ids, addresses and figures differ from line to line; without them the first lines of one kind are alike.
+# IDs, addresses and numbers differ from line to line; without them the first lines of one kind are the same.
 _VARYING = (
     ("(?s)\\n.*", ""),
     ("[0-9a-f]{8}[0-9a-f-]{20,}", "<id>"),
@@ -25,7 +25,7 @@ _VARYING = (
 
 
 def _pattern() -> str:
-    """A stage that puts the line's kind into the label `text`; regexReplaceAll takes pattern, text, replacement."""
+    """A stage that puts the message pattern into the label `text`; regexReplaceAll takes pattern, text, replacement."""
     call = "(trunc 300 __line__)"
     for varying, name in _VARYING:
         call = f'(regexReplaceAll "{varying}" {call} "{name}")'
@@ -55,9 +55,9 @@ def _explore(datasource: str, query: dict[str, str], *, start: str, end: str) ->
     return f"/explore?schemaVersion=1&orgId=1&panes={text}"
 
 
-# From a panel to the logs of that window, and from a line to its trace.
+# From a panel to the logs of its time range, and from a line to its trace.
 TO_LOGS = Link(
-    "Logs of this window",
+    "Logs of this time range",
     _explore(
         "logs",
         {"expr": '{job="ray", application=~"${application:regex}", deployment=~"${deployment:regex}"}'},
@@ -66,11 +66,11 @@ TO_LOGS = Link(
     ),
 )
 _TO_TRACE = Link(
-    "The trace of this request",
+    "Trace of this request",
     _explore("traces", {"queryType": "traceql", "query": "${__value.raw}"}, start="${__from}", end="${__to}"),
 )
 _TO_REQUEST = Link(
-    "All lines of this request",
+    "All log lines of this request",
     "/d/servescope-deployment?${cluster:queryparam}&${application:queryparam}&${deployment:queryparam}"
     "&var-request_id=${__value.raw}&${__url_time_range}",
 )
@@ -79,13 +79,13 @@ _TO_REQUEST = Link(
 def deployment_rows() -> list[Row]:
     """For servescope-deployment: one request across proxy and replicas, and the deployment's lines."""
     return [
-        panels.row("Logs of one request", _request(), collapsed=True),
+        panels.row("Logs by request ID", _request(), collapsed=True),
         panels.row("Logs", _deployment(), collapsed=True),
     ]
 
 
 def cluster_row() -> Row:
-    """For servescope-cluster: what Ray itself says, by level and component."""
+    """For servescope-cluster: the log lines of Ray itself, by level and component."""
     every = f"{{{CLUSTER}}}"
     trouble = f"{{{CLUSTER}, {TROUBLE}}}"
     ray_itself = f'{{{CLUSTER}, {TROUBLE}, component!~"serve_replica|worker"}}'
@@ -94,7 +94,7 @@ def cluster_row() -> Row:
         [
             _by(
                 "Log lines by level",
-                description="Lines written in each interval.",
+                description="Log lines of the deployment in each interval, by level.",
                 selector=every,
                 label="level",
                 colors=LEVEL_COLORS,
@@ -102,8 +102,8 @@ def cluster_row() -> Row:
             _by(
                 "Warnings and errors by component",
                 description=(
-                    "Who complains: raylet, gcs_server and dashboard are Ray's own; serve_controller decides, "
-                    "serve_proxy and serve_replica serve."
+                    "Warnings and errors in each interval, by component. raylet, gcs_server and dashboard are Ray's "
+                    "own; serve_controller deploys and scales; serve_proxy and serve_replica handle requests."
                 ),
                 selector=trouble,
                 label="component",
@@ -111,7 +111,7 @@ def cluster_row() -> Row:
             _patterns(ray_itself, ("component",)),
             log_panels.logs(
                 "Ray system warnings and errors",
-                description="Everything but replicas and their prints, the newest first.",
+                description="Warnings and errors of all components except replicas and workers, newest first.",
                 expr=ray_itself,
                 height=14,
             ),
@@ -133,7 +133,9 @@ def _patterns(selector: str, by: tuple[str, ...]) -> Panel:
     columns = [Column(label, label.capitalize()) for label in (*by, "level")]
     return log_panels.log_table(
         "Error patterns",
-        description="Warnings and errors of the time range, alike but for ids and figures, the most frequent first.",
+        description=(
+            "Warnings and errors of the time range, grouped by message without IDs and numbers, most frequent first."
+        ),
         queries=[panels.query(expr, instant=True)],
         columns=[*columns, Column("text", "Pattern"), Column("Value #A", "Log lines", unit="short", decimals=0)],
         sort_by="Log lines",
@@ -146,19 +148,19 @@ def _request() -> list[Panel]:
     request = f'{{{CLUSTER}}} | request_id!="" | request_id="$request_id"'
     return [
         log_panels.logs(
-            "Log lines of one request",
+            "Log lines by request ID",
             description=(
-                "Everything that proxy and replicas wrote about the request whose id stands in the box Request id "
-                "above (the x-request-id of its answer), in all deployments. Empty while the box is."
+                "All log lines of proxies and replicas for the request ID typed into the box above (the x-request-id "
+                "header of the response), across deployments. Empty while the box is empty."
             ),
             expr=request,
             height=10,
         ),
         log_panels.log_lines_table(
-            "Requests that failed or were slow",
+            "Failed and slow requests",
             description=(
-                "Access lines with a 5xx, 429, 499 or an error, or over one second. A click on an id shows all its "
-                "lines; one on a trace id shows the trace."
+                "Access log lines with a 5xx, 429, 499 or an error, or slower than one second. Click a request ID to "
+                "see all its log lines, or a trace ID to open its trace."
             ),
             expr=(
                 f'{{{CLUSTER}, application=~"$application|", component=~"serve_proxy|serve_replica"}} '
@@ -183,7 +185,7 @@ def _deployment() -> list[Panel]:
     return [
         _by(
             "Log lines by level",
-            description="Lines of the deployment in each interval.",
+            description="Log lines written in each interval, by level.",
             selector=selector,
             label="level",
             colors=LEVEL_COLORS,
@@ -191,8 +193,8 @@ def _deployment() -> list[Panel]:
         log_panels.log_timeseries(
             "Log events by type",
             description=(
-                "Back-pressure by the deployment that dropped the call, crashed and unhealthy replicas, scaling: "
-                "counted from the lines themselves, beside what Ray's metrics say."
+                "Back-pressure by the deployment that dropped the call, crashed and unhealthy replicas, scale-ups and "
+                "scale-downs, counted from the log lines themselves. Compare with Ray's metrics."
             ),
             queries=[
                 panels.query(
@@ -204,7 +206,7 @@ def _deployment() -> list[Panel]:
         _patterns(f"{{{DEPLOYMENT}, {TROUBLE}}}", ("deployment",)),
         log_panels.logs(
             "Log lines",
-            description="The deployment's lines, the controller's decisions about it among them, the newest first.",
+            description="Log lines of the deployment, with the controller's decisions about it, newest first.",
             expr=selector,
             height=14,
         ),

@@ -1,5 +1,5 @@
-"""The row of traces: what the Collector counts of all spans, with exemplars that open a trace, and what Tempo holds of
-a deployment. Collapsed, so that nothing is asked where there is neither.
+"""The row of traces: metrics of all spans from the Collector, with exemplars that open a trace, and the traces of a
+deployment in Tempo. Collapsed, so that it sends no query where there is neither.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from servescope.promql import Scope
 from servescope.promql.signals import Reader
 
 EDGE = "traces_service_graph_request"
-ABSENT = "spans: servescope.tracing in Serve and the Collector (docs/tracing.md)"
+ABSENT = "spans (servescope.tracing in Serve and the Collector, docs/tracing.md)"
 
 # The replica's span of a request; the proxy and the router have spans of their own.
 HANDLED = {"span_kind": '="SPAN_KIND_SERVER"', "span_name": '=~"replica_handle_request.*"'}
@@ -21,7 +21,7 @@ DEPLOYMENT = 'resource.serve.application=~"${application:regex}" && resource.ser
 def row(reader: Reader, window: str) -> Row:
     """For servescope-deployment."""
     handled = reader.scope.narrowed(**HANDLED)
-    # Its labels are services; which of them belong to this dashboard's application, a name cannot tell.
+    # Its labels are services; their names do not say which belong to this dashboard's application.
     graph = Scope(reader.settings.cluster_label, {reader.settings.cluster_label: '=~"$cluster"'})
     made = promql.total(graph.rate(f"{EDGE}_total", window), ("client", "server"))
     failed = promql.total(graph.rate(f"{EDGE}_failed_total", window), ("client", "server"))
@@ -34,9 +34,9 @@ def row(reader: Reader, window: str) -> Row:
             panels.timeseries(
                 "Span duration with exemplars",
                 description=(
-                    "p95 and p50 of the replicas' spans. Each dot is an exemplar, one request: a click opens its "
-                    "trace. Spans are counted before the Collector samples; only requests whose trace is kept give a "
-                    "dot."
+                    "p95 and p50 of the replicas' spans. Each dot is an exemplar, one request: click it to open its "
+                    "trace. Spans are counted before the Collector samples; only requests whose trace is kept have an "
+                    "exemplar."
                 ),
                 unit="s",
                 queries=[
@@ -49,8 +49,8 @@ def row(reader: Reader, window: str) -> Row:
             panels.timeseries(
                 "Spans by status",
                 description=(
-                    "Requests that replicas handled, by the status of their span: ERROR is an exception or a 5xx. The "
-                    "sum agrees with Calls by outcome above."
+                    "Requests that replicas handled per second, by span status: ERROR is an exception or a 5xx. The "
+                    "sum equals Calls by outcome above."
                 ),
                 unit="reqps",
                 queries=[panels.query(calls, "{{deployment}} {{status_code}}")],
@@ -59,26 +59,27 @@ def row(reader: Reader, window: str) -> Row:
             ),
             trace_panels.trace_table(
                 "Failed traces",
-                description="The latest traces with a failed span of this deployment.",
+                description="Latest traces that contain a failed span of this deployment.",
                 traceql=f"{{ {DEPLOYMENT} && status = error }}",
             ),
             trace_panels.trace_table(
                 "Slow traces",
-                description="Traces in which this deployment took over a second.",
+                description="Latest traces in which this deployment took longer than one second.",
                 traceql=f"{{ {DEPLOYMENT} && kind = server && duration > 1s }}",
             ),
             trace_panels.trace_table(
                 "Traces",
                 description=(
-                    "The latest traces through this deployment: all that failed or were slow, and a share of the rest."
+                    "Latest traces through this deployment: all failed and slow ones, and a sample of the others."
                 ),
                 traceql=f"{{ {DEPLOYMENT} && kind = server }}",
             ),
             panels.table(
                 "Calls between services",
                 description=(
-                    "Who calls whom: serve-proxy and the deployments. The time is that of the called. Grafana "
-                    "draws the same as a map in Explore, tab Service Graph of the Tempo."
+                    "Service graph as a table: calls from one service (serve-proxy or a deployment) to another. The "
+                    "duration is measured in the service that is called. Grafana draws the same graph in Explore, tab "
+                    "Service Graph of the Tempo data source."
                 ),
                 queries=[
                     panels.query(made, instant=True),
