@@ -1,12 +1,14 @@
-"""Entry point of the `servescope` command: every failure a user can mend is one line on stderr and exit code 1."""
+"""Entry point of the `servescope` command: an error that a user can fix is one line on stderr and exit code 1."""
 
 from __future__ import annotations
 
 import sys
 
+from servescope import __version__
 from servescope.errors import ServescopeError
 
-# The extra in pyproject.toml that holds all that a command imports; several hold typer, so the module does not tell.
+WHEEL = f"servescope-{__version__}-py3-none-any.whl"  # of a release; no package index has it
+# The extra in pyproject.toml with all that a command imports. Several have typer, so the module does not identify it.
 EXTRAS = {
     "dashboards": "generate",
     "rules": "generate",
@@ -32,9 +34,10 @@ def main() -> None:
         if not error.name or error.name.startswith("servescope"):
             raise
         command = next((argument for argument in sys.argv[1:] if argument in EXTRAS), "generate")
+        extra = EXTRAS[command]
         print(
-            f"servescope: the Python package {error.name} is missing; install the extra that holds it: "
-            f"pip install 'servescope[{EXTRAS[command]}]'",
+            f"servescope: the Python package {error.name} is missing; install the extra {extra}: "
+            f"pip install '.[{extra}]' in a clone, or pip install './{WHEEL}[{extra}]'",
             file=sys.stderr,
         )
         raise SystemExit(1) from None

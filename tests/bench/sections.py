@@ -16,8 +16,8 @@ from servescope.files import write_all
 PAGE = Path("docs/benchmarks.md")
 INTRODUCTION = """# Benchmarks
 
-Every figure here was measured by `make bench`, which writes this page; each section says on what machine.
-`make bench BENCHES=exporter` measures one section anew.
+`make bench` measures every figure and writes this page; each section names the machine.
+`make bench BENCHES=exporter` repeats one section.
 """
 
 

@@ -87,12 +87,12 @@ class Measure:
     of: Callable[[Sample], float]
 
 
-THROUGHPUT = Measure(f"requests/s, {AT_ONCE} at once", ".0f", lambda sample: sample.per_second)
-CPU = Measure("CPU of a request, proxy and replica (ms)", ".2f", lambda sample: sample.serve_cpu_ms)
+THROUGHPUT = Measure(f"requests/s, {AT_ONCE} concurrent", ".0f", lambda sample: sample.per_second)
+CPU = Measure("CPU per request, proxy and replica (ms)", ".2f", lambda sample: sample.serve_cpu_ms)
 P50 = Measure("p50, one at a time (ms)", ".2f", lambda sample: sample.p50_ms)
 P99 = Measure("p99, one at a time (ms)", ".2f", lambda sample: sample.p99_ms)
 MEASURES = (THROUGHPUT, CPU, P50, P99)
-COLLECTOR_CPU = Measure("CPU of a request, Collector (ms)", ".2f", lambda sample: sample.collector_cpu_ms)
+COLLECTOR_CPU = Measure("CPU per request, Collector (ms)", ".2f", lambda sample: sample.collector_cpu_ms)
 
 
 class Place:
@@ -196,7 +196,7 @@ def rounds(places: dict[Way, Place], client: LoadClient, collector: Collector) -
 def outage(place: Place, client: LoadClient, collector: Collector) -> dict[str, list[Load]]:
     """One request after the other, first with the Collector there, then for a minute after SIGKILL."""
     found = {}
-    for name, seconds in (("there", BEFORE_S), ("killed", OUTAGE_S)):
+    for name, seconds in (("running", BEFORE_S), ("killed", OUTAGE_S)):
         if name == "killed":
             collector.stop(signal.SIGKILL)
         end = time.monotonic() + seconds
@@ -220,8 +220,8 @@ def change(found: dict[Way, list[Sample]], pair: tuple[Way, Way], of: Callable[[
 def verdict(cost: Median, limit: float) -> str:
     """Whether a cost is within its limit; what lies on both sides of it, this run does not tell apart."""
     if cost.high <= limit:
-        return "kept"
-    return "not kept" if cost.low > limit else f"no difference found, {cost.shown('+.1%')}"
+        return "met"
+    return "not met" if cost.low > limit else f"no difference found, {cost.shown('+.1%')}"
 
 
 def costs(found: dict[Way, list[Sample]], pair: tuple[Way, Way]) -> dict[Measure, Median]:
@@ -242,7 +242,7 @@ def section(
 ) -> str:
     """The section of docs/benchmarks.md."""
     ways = sections.table(
-        ("", *(of.title for of in (*MEASURES, COLLECTOR_CPU)), "spans of a request"),
+        ("", *(of.title for of in (*MEASURES, COLLECTOR_CPU)), "spans per request"),
         [
             (
                 way.name,
@@ -255,12 +255,12 @@ def section(
     pairs = sections.table(
         ("", *(of.title for of in MEASURES)),
         [
-            (f"{a.name}, against: {b.name}", *(change(found, (a, b), of.of).shown("+.1%") for of in MEASURES))
+            (f"{a.name}, compared with: {b.name}", *(change(found, (a, b), of.of).shown("+.1%") for of in MEASURES))
             for a, b in PAIRS
         ],
     )
     outages = sections.table(
-        ("Collector", "p50 (ms)", "p99 (ms)", "longest (ms)", "requests"),
+        ("Collector", "p50 (ms)", "p99 (ms)", "max (ms)", "requests"),
         [
             (
                 name,
@@ -274,24 +274,24 @@ def section(
     )
     return f"""## Tracing
 
-A deployment that does nothing, behind one proxy. A Ray for each way stands there all the time, and each of {ROUNDS}
-rounds measures all of them in an order of its own: {WINDOW_S:g} s with {AT_ONCE} requests at once, then {WINDOW_S:g} s
-one after the other. The load client and the Collector (the configuration that ships: it samples 10 %; decisions after
-1 s, traces into files) run on the same cores, the Collector at nice 19, below Ray's workers, as `make demo` runs it.
-Medians, with the interval of 95 % that the sign test gives.
+A no-op deployment behind one proxy. One Ray per variant runs all the time, and each of {ROUNDS} rounds measures all
+of them in random order: {WINDOW_S:g} s with {AT_ONCE} concurrent requests, then {WINDOW_S:g} s with one at a time. The
+load client and the Collector (the default configuration: it samples 10 %; decisions after 1 s, traces into files) run
+on the same cores, the Collector at nice 19, below Ray's workers, as `make demo` runs it. Medians, with the 95 %
+confidence interval of the sign test.
 
 {about}
 
 {ways}
 
-The same, round by round, as the change from the second to the first:
+Change from the second variant to the first, round by round:
 
 {pairs}
 
-Promised: servescope as shipped costs at most what Serve's own exporter costs when it records as much.
+Target: servescope as shipped costs at most as much as Serve's own exporter when both record everything.
 {verdicts(found, (OURS_ALL, SERVE_ALL), 0)}.
 
-The Collector killed with SIGKILL for {OUTAGE_S} s, servescope as shipped, one request after the other in pieces of
+The Collector killed with SIGKILL for {OUTAGE_S} s, servescope as shipped, one request at a time in windows of
 {WINDOW_S:g} s; every request was answered:
 
 {outages}

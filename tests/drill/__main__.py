@@ -1,6 +1,6 @@
 """`make drill`: break a live Serve in every way of faults.py, and hold what Alertmanager was told against it.
 
-FAULTS=a,b runs a part (the page goes to .servescope/drill/), RUNS=3 repeats. Exits with 1 on a missed or false alarm.
+FAULTS=a,b runs a part (the page goes to .servescope/drill/), RUNS=3 repeats. Exits with 1 on a missed or false alert.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _summary(results: Sequence[Result]) -> int:
     out.print(f"median time to detect: {'-' if median is None else f'{median:.0f} s'}")
     complaints = [f"{trial.fault.name}: {alert} did not fire" for trial in trials for alert in trial.missed]
     complaints += [f"{trial.fault.name}: {line} did not end" for trial in trials for line in trial.unresolved]
-    complaints += [f"false alarm: {line}" for result in results for line in result.false_alarms]
+    complaints += [f"false positive: {line}" for result in results for line in result.false_alarms]
     for complaint in complaints:
         print(f"drill: {complaint}", file=sys.stderr)
     return 1 if complaints else 0

@@ -1,8 +1,8 @@
-"""The faults of the drill: what breaks, how it heals, and which alerts must, may and must not tell of it.
+"""The faults of the drill: what breaks, how it recovers, and which alerts must, may and must not fire.
 
 A fault claims the alerts in `must` and `may`: those that name an application when it is one of its own (or any, when
 `everywhere`), those that name none for the whole cluster. An alert that fires and that no fault of its world claims is
-a false alarm. Times are those of the drill, seconds; divide the real ones by `pace.SCALE`.
+a false positive. Times are those of the drill, seconds; divide the real ones by `pace.SCALE`.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ FAULTS = (
     ),
     Fault(
         name="hours-at-max",
-        how="load that needs all the replicas that there may be, for more than two hours",
+        how="load that needs max_replicas for more than two hours",
         breaks=flooded("hours-at-max", 6),
         must=(Expect("RayServeAtMaxReplicas", 1100),),
         may=("RayServeCappedByMaxReplicas",),
@@ -252,14 +252,14 @@ FAULTS = (
     ),
     Fault(
         name="lost-route",
-        how="deploy a configuration that has forgotten an application",
+        how="deploy a configuration that no longer lists an application",
         breaks=lose_route,
         must=(Expect("RayServeRoutesGone", 90),),
         apps=app("lost-route"),
     ),
     Fault(
         name="slow-model",
-        how="each request takes six seconds; the deployment gives its replicas two to finish",
+        how="each request takes six seconds; graceful_shutdown_timeout_s is two seconds",
         breaks=switched("slow", "slow-model"),
         must=(Expect("RayServeLatencyHigh", 120), Expect("RayServeSlowerThanGracefulShutdown", 200)),
         may=("RayServeSlowerAfterDeploy",),
@@ -268,7 +268,7 @@ FAULTS = (
     ),
     Fault(
         name="bad-replica",
-        how="one of three replicas fails every second request, and takes half a second longer",
+        how="one of three replicas fails every second request and takes half a second longer",
         breaks=switched("one-bad", "bad-replica"),
         must=(Expect("RayServeReplicaErrorOutlier", 150), Expect("RayServeReplicaLatencyOutlier", 240)),
         may=(*FAILING, "RayServeSlowerAfterDeploy"),
@@ -276,7 +276,7 @@ FAULTS = (
     ),
     Fault(
         name="hung-requests",
-        how="no request ever ends",
+        how="requests hang and never finish",
         breaks=switched("hang", "hung-requests"),
         must=(Expect("RayServeRequestsHung", 150),),
         apps=app("hung-requests", rate=0.5, max_ongoing=1000),
@@ -297,14 +297,14 @@ FAULTS = (
     ),
     Fault(
         name="kill-replica",
-        how="kill -9 one of two replicas, once; Serve replaces it, and nobody need be told",
+        how="kill -9 one of two replicas, once; Serve replaces it, and no alert may fire",
         breaks=kill_replica,
         apps=app("kill-replica", replicas=2, rate=3),
         watch_s=60,
     ),
     Fault(
         name="slow-start",
-        how="a constructor that takes more than a minute",
+        how="deploy a version whose constructor takes more than a minute",
         breaks=released("slow-start", "slow"),
         must=(Expect("RayServeReplicaSlowStart", 150),),
         may=("RayServeReplicasMissing",),
@@ -314,7 +314,7 @@ FAULTS = (
     ),
     Fault(
         name="crash-loop",
-        how="each request ends the process that handles it (os._exit)",
+        how="each request crashes the replica that handles it (os._exit)",
         breaks=switched("exit", "crash-loop"),
         must=(Expect("RayServeReplicaCrashLooping", 150), Expect("RayServeHealthCheckFailing", 150)),
         may=WITHOUT_REPLICAS,
@@ -325,7 +325,7 @@ FAULTS = (
     ),
     Fault(
         name="blocked-loop",
-        how="the handler sleeps two seconds without await",
+        how="the handler blocks the event loop for two seconds",
         breaks=switched("block", "blocked-loop"),
         must=(Expect("RayServeEventLoopLag", 120, {"component": "replica", "loop_type": "user_code"}),),
         may=(*SLOW, "RayServeRouterWaitHigh", "RayServeQueueGrowing"),
@@ -335,7 +335,7 @@ FAULTS = (
     ),
     Fault(
         name="burst",
-        how="12 requests per second to a deployment that finishes four, with ten places in its queue",
+        how="12 requests per second to a deployment that handles four, with max_queued_requests 10",
         breaks=flooded("burst", 12),
         must=(
             Expect("RayServeUnavailable", 60),
@@ -349,7 +349,7 @@ FAULTS = (
     ),
     Fault(
         name="no-resources",
-        how="deploy a version that asks for a resource that no node has",
+        how="deploy a version that requires a resource that no node has",
         breaks=released("no-resources", "", resources={"nowhere": 1}),
         must=(
             Expect("RayServeReplicasNotPlaced", 120),
@@ -377,7 +377,7 @@ FAULTS = (
     ),
     Fault(
         name="bad-rollout",
-        how="deploy a version that is slow and fails now and then",
+        how="deploy a version that is slow and fails sometimes",
         breaks=released("bad-rollout", "worse"),
         must=(Expect("RayServeErrorsAfterDeploy", 120), Expect("RayServeSlowerAfterDeploy", 180)),
         # Its one replica is replaced: requests wait until the new one is there.
@@ -388,7 +388,7 @@ FAULTS = (
     ),
     Fault(
         name="exit-at-start",
-        how="kill -9 the only replica; from now on each new one ends while it starts",
+        how="kill -9 the only replica; each new one crashes while it starts",
         breaks=exit_at_start,
         must=(Expect("RayServeNoReplicas", 90), Expect("RayServeApplicationUnhealthy", 90)),
         may=(*WITHOUT_REPLICAS, "RayServeReplicaCrashLooping", "RayServeReplicasNotPlaced"),
@@ -398,7 +398,7 @@ FAULTS = (
     ),
     Fault(
         name="beyond-max-replicas",
-        how="6.5 slow requests per second to a deployment whose two replicas, the most it may have, finish four",
+        how="6.5 slow requests per second to a deployment at max_replicas 2, which handles four",
         breaks=overwhelmed("beyond-max-replicas", 6.5),
         must=(
             Expect("RayServeQueueGrowing", 240),
@@ -419,7 +419,7 @@ FAULTS = (
     ),
     Fault(
         name="flapping-load",
-        how="load that comes and goes, and an autoscaler without patience",
+        how="load that alternates, and an autoscaler with delays of half a second",
         breaks=swing,
         must=(Expect("RayServeScaleFlapping", 200),),
         may=("RayServeRouterWaitHigh", "RayServeReplicasMissing"),
@@ -451,14 +451,14 @@ FAULTS = (
     ),
     Fault(
         name="stop-exporter",
-        how="kill -9 servescope's exporter",
+        how="kill -9 the state exporter",
         breaks=stop_exporter,
         must=(Expect("ServescopeExporterDown", 75),),
         phase=5,
     ),
     Fault(
         name="kill-proxy",
-        how="kill -9 the second node's proxy, and take its port before it comes back",
+        how="kill -9 the second node's proxy, and occupy its port before it restarts",
         breaks=kill_proxy,
         must=(Expect("RayServeProxyUnhealthy", 90), Expect("RayServeProbeFailing", 60)),
         may=("RayServeProxyMissing",),
@@ -477,7 +477,7 @@ FAULTS = (
     ),
     Fault(
         name="kill-node",
-        how="kill -9 everything on the second node",
+        how="kill -9 all processes of the second node",
         breaks=kill_node,
         must=(Expect("RayClusterNodeLost", 90),),
         may=(
@@ -495,7 +495,7 @@ FAULTS = (
     ),
     Fault(
         name="kill-controller",
-        how="kill -9 the controller each time that it comes back",
+        how="kill -9 the controller each time it restarts",
         breaks=kill_controller,
         must=(Expect("RayServeControllerStalled", 60),),
         # The proxy that has just been killed comes back without routes while there is no controller to tell them.
@@ -504,7 +504,7 @@ FAULTS = (
     ),
     Fault(
         name="kill-head",
-        how="kill -9 everything on the head, whose state is nowhere else",
+        how="kill -9 all processes of the head, without an external Redis",
         breaks=kill_head,
         must=(
             Expect("RayClusterHeadGone", 45),
@@ -527,7 +527,7 @@ FAULTS = (
     ),
     Fault(
         name="empty-head",
-        how="a new head comes up, and nobody has deployed the applications again",
+        how="start a new head, and deploy no application to it",
         breaks=start_empty_head,
         must=(Expect("RayServeHealthzFailing", 150),),
         may=("RayServeProbeFailing", "RayServeRoutesGone", *WITHOUT_CONTROLLER),
@@ -536,7 +536,7 @@ FAULTS = (
     ),
     Fault(
         name="bad-configuration",
-        how="a target too near to the limit, a queue without limit, buckets without the alert's bound",
+        how="target_ongoing_requests close to the limit, no max_queued_requests, no bucket at the latency threshold",
         breaks=lambda world: lambda: None,
         must=(
             Expect("RayServeTargetNearLimit", 180),
@@ -555,7 +555,7 @@ FAULTS = (
     ),
     Fault(
         name="oom-kill",
-        how="a task takes memory until Ray's memory monitor ends it",
+        how="a task allocates memory until Ray's memory monitor kills it",
         breaks=switched("hog", "oom-kill"),
         must=(Expect("RayClusterOomKills", 120),),
         # With the task Ray ends what else it chooses: it has taken the controller, and a proxy.
@@ -566,7 +566,7 @@ FAULTS = (
     ),
     Fault(
         name="spill",
-        how="a replica keeps more objects than the object store holds",
+        how="a replica keeps more objects than fit into the object store",
         breaks=switched("keep", "spill"),
         must=(Expect("RayClusterObjectStoreSpilling", 180),),
         apps=app("spill"),
@@ -575,7 +575,7 @@ FAULTS = (
     ),
     Fault(
         name="kill-head-ft",
-        how="kill -9 everything on the head, whose state is in Redis, and start it again",
+        how="kill -9 all processes of the head, with its state in Redis, and restart it",
         breaks=kill_head_for_a_while,
         must=(
             Expect("RayClusterGcsGone", 60),

@@ -12,7 +12,7 @@ from tests.drill.judge import ALWAYS, Trial, median_detection_s
 
 @dataclass(kw_only=True)
 class Result:
-    """One run: its trials, its false alarms, how Prometheus kept up, by world, and the machine."""
+    """One run: its trials, its false positives, the load on Prometheus by cluster, and the machine."""
 
     trials: list[Trial] = field(default_factory=list)
     false_alarms: list[str] = field(default_factory=list)
@@ -22,7 +22,7 @@ class Result:
 
     @property
     def good(self) -> bool:
-        """Whether every expected alert came, nothing else did, and what should end by itself ended."""
+        """Whether every expected alert came, nothing else did, and what should resolve by itself resolved."""
         return not self.false_alarms and not any(trial.missed or trial.unresolved for trial in self.trials)
 
 
@@ -35,28 +35,28 @@ def page(results: Sequence[Result], command: str, whole: bool) -> str:
     wrong = sum(len(result.false_alarms) for result in results)
     interval = pace.SETTINGS.scrape_interval_s / pace.SCALE
     lines = [
-        "# The drill",
+        "# Fault injection (the drill)",
         "",
-        f"Written by `{command}`{'' if whole else ', a part of the drill'}; do not edit. A live Ray Serve on two nodes "
-        "is broken in each of these ways, while a real Prometheus with the very rules of `alerts/` and a real "
-        "Alertmanager watch. Every duration (ranges, offsets, `for`, scrape and evaluation interval, staleness, Ray's "
-        f"report intervals) is divided by {pace.SCALE:g}, so Prometheus scrapes every {interval:g} s and five minutes "
-        f"are {300 / pace.SCALE:g} s; the expressions are the same, and so are the thresholds, except that a start "
+        f"Written by `{command}`{'' if whole else ', a part of the drill'}; do not edit. A fault injection test: each "
+        "of these faults is injected into a live Ray Serve on two nodes, monitored by a Prometheus with the rules of "
+        "`alerts/` and an Alertmanager. Every duration (ranges, offsets, `for`, scrape and evaluation interval, "
+        f"staleness, Ray's report intervals) is divided by {pace.SCALE:g}, so Prometheus scrapes every {interval:g} s "
+        f"and five minutes are {300 / pace.SCALE:g} s. Expressions and thresholds are unchanged, except that a start "
         f"counts as slow from {pace.SETTINGS.slow_start_ms / 1000:g} s on. Times are seconds of the drill, from the "
-        "fault to the alert at Alertmanager; multiply by the factor for the real ones.",
+        "fault to the alert at Alertmanager; multiply them by the factor for real ones.",
         "",
         f"Runs: {len(results)}, {' and '.join(f'{result.minutes:.0f}' for result in results)} minutes. Expected alerts "
-        f"seen: {expected - missed} of {expected}. False alarms: {wrong}. Median time to detect: "
+        f"fired: {expected - missed} of {expected}. False positives: {wrong}. Median time to detect: "
         f"{'-' if median is None else f'{median:.0f} s'}.",
         "",
         *(f"- run {i}: {result.machine}" for i, result in enumerate(results, 1)),
         "",
-        "| fault | what really breaks | expected | seen after, s | in time | may also fire, and did |",
+        "| fault | injected fault | expected alert | fired after, s | in time | also fired, as allowed |",
         "|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(trial.fault.name for trial in trials):
         lines += _rows([trial for trial in trials if trial.fault.name == name])
-    lines += ["", "## False alarms", ""]
+    lines += ["", "## False positives", ""]
     lines += [f"- run {i}: {line}" for i, result in enumerate(results, 1) for line in result.false_alarms] or ["None."]
     lines += ["", "## Not resolved", ""]
     lines += [
@@ -64,16 +64,16 @@ def page(results: Sequence[Result], command: str, whole: bool) -> str:
         for i, result in enumerate(results, 1)
         for trial in result.trials
         for line in trial.unresolved
-    ] or ["Nothing: what should end by itself once healed did."]
-    lines += ["", "## Did Prometheus keep up?", "", "| run | world | figure | value |", "|---|---|---|---|"]
+    ] or ["None: every alert that should resolve after recovery did."]
+    lines += ["", "## Load on Prometheus", "", "| run | cluster | figure | value |", "|---|---|---|---|"]
     lines += [
         f"| {i} | {name} | {figure} | {value:.3g} |"
         for i, result in enumerate(results, 1)
         for name, figures in result.figures.items()
         for figure, value in figures.items()
     ]
-    lines += ["", "## Alerts without a drill", "", "A promtool test carries each of these.", ""]
-    lines += ["| alert | why none is possible here |", "|---|---|"]
+    lines += ["", "## Alerts without a drill", "", "Each of these has a promtool test instead.", ""]
+    lines += ["| alert | why it has no drill |", "|---|---|"]
     lines += [f"| {a.name} | {a.no_drill} |" for a in alerts.all_alerts(pace.SETTINGS) if a.no_drill]
     return "\n".join(lines) + "\n"
 
@@ -82,7 +82,7 @@ def _rows(trials: Sequence[Trial]) -> list[str]:
     fault = trials[0].fault
     also = sorted({alert for trial in trials for alert in trial.also})
     if not fault.must:
-        return [f"| {fault.name} | {fault.how} | none | | {'yes' if not also else ''} | {', '.join(also)} |"]
+        return [f"| `{fault.name}` | {fault.how} | none | | {'yes' if not also else ''} | {', '.join(also)} |"]
     rows = []
     for i, expect in enumerate(fault.must):
         times = [trial.detected.get(expect.alert) for trial in trials]
@@ -90,7 +90,7 @@ def _rows(trials: Sequence[Trial]) -> list[str]:
         if expect.alert in ALWAYS:
             shown = "always fires"
         in_time = "yes" if None not in times else "**no**"
-        first = (fault.name, fault.how) if i == 0 else ("", "")
+        first = (f"`{fault.name}`", fault.how) if i == 0 else ("", "")
         rows.append(
             f"| {first[0]} | {first[1]} | {expect.alert} (within {expect.within_s:g}) | {shown} | {in_time} | "
             f"{', '.join(also) if i == 0 else ''} |"

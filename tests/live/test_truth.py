@@ -119,16 +119,15 @@ def truth(run, truth_load) -> Iterator[Truth]:
 def publish(rows: list[Row]) -> None:
     """Print the table, and write it where TRUTH_TABLE says."""
     lines = [
-        "# The panels against the client's own count",
+        "# Validation: panels compared with the client's own count",
         "",
-        "Written by `make truth`: a seeded client keeps its own count while a real Ray Serve answers it and a real "
-        "Prometheus",
-        "scrapes Ray; then each panel's own expression is asked. Rates, ratios and quantiles are means over three "
-        "minutes of steady",
-        "load; a latency may differ by the width of Ray's bucket, so the table gives the bucket. Failed calls are "
-        "those that the",
-        "deployment itself has counted. `make test-live` holds the same figures on every run and fails where they "
-        "part.",
+        "Written by `make truth`. A seeded client counts its own requests while a live Ray Serve answers "
+        "them and a Prometheus scrapes",
+        "Ray; then the query of each panel is evaluated. Rates, ratios and quantiles are means over three "
+        "minutes of constant load. A",
+        "latency may differ by the width of Ray's bucket, so the table shows the bucket. Failed calls are "
+        "compared with the deployment's",
+        "own count. `make test-live` compares the same figures in every run and fails where they differ.",
         "",
         "| panel | figure | client | Prometheus | difference |",
         "|---|---|---:|---:|---:|",
@@ -208,7 +207,7 @@ def test_counters_equal_the_clients_count(truth):
     )
     said = {(s["metric"]["route"], s["metric"]["status_code"]): float(s["value"][1]) for s in found}
     for (route, status), count in sorted(client.items()):
-        truth.add("counters at rest", f"{route} {status}", count, said.get((route, status), 0), ".0f")
+        truth.add("counters after the load", f"{route} {status}", count, said.get((route, status), 0), ".0f")
     assert said == dict(client)
 
 
@@ -379,8 +378,8 @@ def test_queue_in_flight_and_replicas_while_requests_are_held(truth):
 
     check("Held, two full queues", accepted - 1, "Queued requests", "Held")
     check("Held, one caller", HOLD_QUEUE, "Longest queue of a single caller", "Held")
-    check("Held, hanging for 60 s", 1, "In progress", "Held")
-    check("Grow, hanging for 60 s", 3, "In progress", "Grow")
+    check("Held, hanging for 60 s", 1, "Executing", "Held")
+    check("Grow, hanging for 60 s", 3, "Executing", "Grow")
     check("Grow, healthy after the scale-up", 3, "Target and healthy replicas", "Grow", climbs=True)
     check("Grow, wanted after the scale-up", 3, "Target and healthy replicas", "Grow", 1, climbs=True)
 
@@ -389,7 +388,7 @@ def test_requests_turned_away_are_counted(truth):
     turned_away = sum(a.status == 503 for a in truth.load.held)
     found = truth.prometheus.query('sum(ray_serve_num_http_requests_total{application="held", status_code="503"})')
     said = float(found[0]["value"][1])
-    truth.add("counters at rest", "/held/hold 503 (queue full)", turned_away, said, ".0f")
+    truth.add("counters after the load", "/held/hold 503 (queue full)", turned_away, said, ".0f")
     assert said == turned_away > 0
 
 

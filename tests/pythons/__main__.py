@@ -35,14 +35,14 @@ from tests.pythons.finder import Interpreter
 from tests.pythons.table import FAILED, NOT_RUN, OK, Outcome
 
 INSTALL_S = 600.0
-PAGE = """# Which Python
+PAGE = """# Supported Pythons
 
-Written by `make compatibility`: the wheel, installed as a user would install it, on every supported Python with every
-extra, each into an environment of its own, with the newest packages that the extra allows on that day. Then each
-command has to give what [tests/pythons/checks.py](../tests/pythons/checks.py) says: generated files byte for byte as
-committed; a canned figure in the snapshot and among the exporter's metrics; an application that goes on where no
-Collector answers; without an extra, one line that names what to install. `make test-pythons` does the same and writes
-nothing; CI runs it.
+Written by `make compatibility`. It installs the wheel as a user does, on every supported Python with every extra, each
+in a new virtual environment, with the newest packages that the extra allows on that day. Then it runs each command and
+checks the result ([tests/pythons/checks.py](../tests/pythons/checks.py)): generated files are byte for byte as
+committed, snapshot and exporter show a known figure, an application keeps running when no Collector answers, and
+without an extra one line names what to install. `make test-pythons` does the same without writing this page; CI runs
+it.
 
 {day}, servescope {version}, {system}, {uv}.
 
@@ -50,7 +50,7 @@ nothing; CI runs it.
 
 {notes}
 
-Packages that the extras name, as they were installed: {packages}.
+Installed versions of the packages that the extras name: {packages}.
 """
 
 

@@ -166,7 +166,7 @@ def no_extra(place: Place, words: Sequence[str]) -> None:
     result = place.run(*words)
     if not result.returncode:
         raise Failed("exit code 0 without the packages of any extra")
-    if result.stderr.count("\n") != 1 or "pip install 'servescope[" not in result.stderr:
+    if result.stderr.count("\n") != 1 or "pip install '.[" not in result.stderr:
         raise Failed(f"not one line that names an extra: {last_line(result.stderr)}")
 
 

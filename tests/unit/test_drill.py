@@ -105,9 +105,9 @@ def test_the_page_tells_what_was_missed() -> None:
     result = Result(trials=[trial], false_alarms=["RayClusterOomKills{} after 3 s"], machine="2 cores")
     text = page([result], "make drill", whole=False)
     assert not result.good
-    assert "| f | breaks | RayServeNoReplicas (within 30) | 12 | yes |" in text
+    assert "| `f` | breaks | RayServeNoReplicas (within 30) | 12 | yes |" in text
     assert "RayServeRouteFailing (within 30) | missed | **no** |" in text
-    assert "Expected alerts seen: 1 of 2. False alarms: 1. Median time to detect: 12 s." in text
+    assert "Expected alerts fired: 1 of 2. False positives: 1. Median time to detect: 12 s." in text
     assert "- run 1: RayClusterOomKills{} after 3 s" in text
     assert "- run 1: 2 cores" in text
 

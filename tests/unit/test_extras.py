@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from demo import ROOT
+from servescope import __version__
 from servescope.__main__ import EXTRAS
 from servescope.cli import commands
 from tests.support.project import PROJECT
@@ -125,8 +126,8 @@ def test_without_it_one_line_names_it(command, module, extra, tmp_path):
     result = run({module}, command, *(text.format(tmp=tmp_path) for text in ARGUMENTS[command]))
     assert result.returncode == 1
     assert result.stderr == (
-        f"servescope: the Python package {module} is missing; install the extra that holds it: "
-        f"pip install 'servescope[{extra}]'\n"
+        f"servescope: the Python package {module} is missing; install the extra {extra}: "
+        f"pip install '.[{extra}]' in a clone, or pip install './servescope-{__version__}-py3-none-any.whl[{extra}]'\n"
     )
 
 

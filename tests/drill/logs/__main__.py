@@ -169,7 +169,7 @@ def tables() -> str:
             return next(iter(agents))
         return ", ".join(f"{stamp} ({' and '.join(names)})" for stamp, names in agents.items())
 
-    titles = " | ".join(f"{AGENTS[kind]}: written | lost | twice" for kind in FAULT_AGENTS)
+    titles = " | ".join(f"{AGENTS[kind]}: written | lost | duplicate" for kind in FAULT_AGENTS)
     lines = [f"Measured with {'; '.join(told)}.", "", f"| fault | {titles} | measured |"]
     lines.append("|---|" + "--:|" * (3 * len(FAULT_AGENTS)) + "---|")
     notes = []

@@ -29,7 +29,7 @@ def after_kills(times: int, kind: str) -> Bound:
     For Fluent Bit that is at most a chunk of 2 MB, some 2,000 lines.
     """
     if kind == "otelcol":
-        why = "it notes how far it read when it comes to the end of a file; all that it read since comes again"
+        why = "it saves its position only at the end of a file; lines read since then are sent again"
         return Bound(lost=times, twice=None, why=why)
     return Bound(lost=times, twice=times * 2000)
 
@@ -37,14 +37,14 @@ def after_kills(times: int, kind: str) -> Bound:
 IN_FIVE_MINUTES = Bound(mib=100)
 DEVIATIONS: dict[tuple[str, str], Bound] = {
     ("rotation while it is down", "fluent-bit"): Bound(
-        lost=3200, why="it reads no rotated names: what is rotated away while it is down is lost"
+        lost=3200, why="it does not read rotated files: what is rotated while it is down is lost"
     ),
     ("output down for 5 min", "otelcol"): Bound(
         own_mib=100,
-        why="its queue on disk is mapped into memory whole, pages that the system takes back when it needs them",
+        why="its queue file is mapped into memory as a whole; the system reclaims these pages when it needs them",
     ),
     ("an unreadable directory, as its owner", "otelcol"): Bound(
-        wrong=SAID_NOTHING, why="the file_log receiver tells of it at its log level debug only, and in no metric"
+        wrong=SAID_NOTHING, why="the file_log receiver reports it at log level debug only, and in no metric"
     ),
 }
 

@@ -36,7 +36,7 @@ class Outcome:
     own_mib: int = 0
 
 
-SAID_NOTHING = "said nothing of the directory"
+SAID_NOTHING = "the directory is not reported"
 
 
 def _join(*notes: str) -> str:
@@ -167,8 +167,9 @@ def long_line(place: Place, kind: str) -> Outcome:
     cut = [record for record in place.sink.records() if "n=999999 " in record["message"][:100]]
     longest = max((len(record["message"]) for record in cut), default=0)
     marked = all(str(record.get("truncated")).lower() == "true" for record in cut)
-    wrong = "" if len(cut) == 1 and marked and longest == 204_800 else "the long line is not cut to 204800 and marked"
-    note = f"the long line came cut to {longest} bytes, {'marked' if cut and marked else 'not marked'}"
+    right = len(cut) == 1 and marked and longest == 204_800
+    wrong = "" if right else "the long line is not truncated to 204800 and marked"
+    note = f"the long line arrived truncated to {longest} bytes, {'marked' if cut and marked else 'not marked'}"
     return replace(outcome, note=_join(note, outcome.note), wrong=wrong)
 
 
@@ -188,8 +189,8 @@ def unreadable(place: Place, kind: str, *, seconds: float = 20) -> Outcome:
         errors = agent.own('fluentbit_logger_logs_total{message_type="error"}')
         closed.chmod(0o755)
         outcome = settle(place, agent, 1000)
-    told = f"said {len(said)} times: {said[0].replace(str(place.tmp), '$RAY_TMP')}" if said else SAID_NOTHING
-    note = f"{meanwhile} of the 500 readable lines came meanwhile; {told}"
+    told = f"logged {len(said)} times: {said[0].replace(str(place.tmp), '$RAY_TMP')}" if said else SAID_NOTHING
+    note = f"{meanwhile} of the 500 readable lines arrived meanwhile; {told}"
     wrong = "" if len(set(said)) == 1 and errors >= len(said) else SAID_NOTHING if not said else f"said {set(said)}"
     return replace(outcome, note=_join(note, outcome.note), wrong=wrong)
 
