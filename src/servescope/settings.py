@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _TAKEN_LABELS = frozenset(
     {"application", "deployment", "replica", "route", "method", "status_code", "instance", "job", "le"}
 )
+# A team is a label's value, part of a receiver's name and of a file's.
+_TEAM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SHARES = (
     "error_ratio_warning",
     "error_ratio_critical",
@@ -94,6 +96,13 @@ class Settings:
     # provision alerts/grafana: unlike a dashboard, an alert rule cannot ask for its datasource.
     grafana_datasource_uid: str = "prometheus"
 
+    # Change them to the teams that act on alerts: every alert then has a label `team`, which Alertmanager's routes can
+    # match. `teams` maps an application's exact name to its team, default_team is that of all other applications, and
+    # platform_team that of alerts without an application (nodes, head, monitoring); empty, it is default_team.
+    teams: Mapping[str, str] = field(default_factory=dict, hash=False)
+    default_team: str = ""
+    platform_team: str = ""
+
     # Change it when your services promise more or less: share of an application's requests that may end in a 5xx
     # (back-pressure apart) over half an hour before a ticket is opened, and over five minutes before somebody is paged.
     error_ratio_warning: float = 0.01
@@ -155,6 +164,7 @@ class Settings:
         for code in self.backpressure_codes:
             if not re.fullmatch(r"[45]\d\d", code):
                 raise ServescopeError(f"backpressure_codes: {code!r} is no HTTP status code between 400 and 599")
+        self._check_teams()
         for name in _SHARES:
             if not 0 < getattr(self, name) < 1:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is no share between 0 and 1")
@@ -173,6 +183,26 @@ class Settings:
             raise ServescopeError(f"dashboard_from: {self.dashboard_from!r} is not of the form now-1h")
         if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
             raise ServescopeError(f"dashboard_refresh: {self.dashboard_refresh!r} is not of the form 30s (or empty)")
+
+    def _check_teams(self) -> None:
+        for application in self.teams:
+            if not isinstance(application, str) or not application.strip():
+                raise ServescopeError(f"teams: {application!r} is not an application's name (a text, not empty)")
+        if (self.teams or self.platform_team) and not self.default_team:
+            raise ServescopeError("default_team: empty; set it beside teams or platform_team, for every other alert")
+        named = {f"teams: application {application!r}": team for application, team in self.teams.items()}
+        for name in ("default_team", "platform_team"):
+            if getattr(self, name):
+                named[name] = getattr(self, name)
+        for name, team in named.items():
+            if not isinstance(team, str) or not _TEAM.fullmatch(team):
+                raise ServescopeError(f"{name}: {team!r} is not a team's name (letters, digits, _ . -)")
+
+    @property
+    def all_teams(self) -> tuple[str, ...]:
+        """Every team that is set, once, in the order of the settings."""
+        named = (*self.teams.values(), self.default_team, self.platform_team)
+        return tuple(dict.fromkeys(team for team in named if team))
 
     @property
     def priced(self) -> bool:
@@ -223,12 +253,13 @@ def from_mapping(document: Any) -> Settings:
     """
     if not isinstance(document, Mapping):
         raise ServescopeError("settings must be a mapping of names to values")
-    known = {field.name: field for field in fields(Settings)}
+    defaults = Settings()
+    known = {field.name for field in fields(Settings)}
     values: dict[str, Any] = {}
     for name, value in document.items():
         if name not in known:
             raise ServescopeError(f"unknown setting {name!r}; known: {', '.join(sorted(known))}")
-        default = known[name].default
+        default = getattr(defaults, name)
         if isinstance(default, tuple) and isinstance(value, list):
             value = tuple(str(item) for item in value)
         if isinstance(default, float) and type(value) is int:
@@ -239,4 +270,4 @@ def from_mapping(document: Any) -> Settings:
     return Settings(**values)
 
 
-_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", float: "number", tuple: "list"}
+_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", float: "number", tuple: "list", dict: "mapping"}

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from demo import ROOT
+from servescope.errors import ServescopeError
 from servescope.generate import rule_files, rule_test_files
-from servescope.pages import runbooks
+from servescope.pages import on_call, runbooks
 from servescope.promql.durations import milliseconds, shorten
 from servescope.promql.lint import check
 from servescope.rules import alerts
@@ -98,6 +99,31 @@ def test_a_bar_in_a_summary_does_not_end_its_cell():
     assert "\n| [RayServeX](RayServeX.md) | critical | Either a\\|b or `c\\|d`. |\n" in index
 
 
+def test_the_page_of_alerts_lists_each_with_who_acts_and_the_first_action():
+    page = f"# Alerts\n\n{on_call.BEGIN}\n| stale |\n{on_call.END}\nMore.\n"
+    text = on_call.insert(page, runbooks.all_groups(SETTINGS))
+    assert "stale" not in text
+    assert text.startswith("# Alerts\n\n")
+    assert text.endswith(f"{on_call.END}\nMore.\n")
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| [")]
+    assert [row[0] for row in rows[:-1]] == [f"| [{a.name}](runbooks/{a.name}.md)" for a in ALERTS]
+    assert rows[-1][0] == "| [RayServeErrorBudgetBurn](runbooks/RayServeErrorBudgetBurn.md)"
+    assert {row[2] for row in rows} == {"application owner", "platform team", "monitoring team"}
+    assert rows[0][3] == "If the errors started with a deploy, roll back to the previous version. |"
+    assert on_call.insert(text, runbooks.all_groups(SETTINGS)) == text
+
+
+@pytest.mark.parametrize("page", ["# Alerts\n", f"{on_call.BEGIN}\n", f"{on_call.END}\n{on_call.BEGIN}\n"])
+def test_a_page_of_alerts_without_its_markers_is_refused(page):
+    with pytest.raises(ServescopeError, match="the markers of the generated table are missing"):
+        on_call.insert(page, [])
+
+
+def test_an_alert_names_who_acts():
+    with pytest.raises(ServescopeError, match="owner 'nobody' is none of application, platform, monitoring"):
+        dataclasses.replace(ALERTS[0], owner="nobody")
+
+
 def test_links_follow_the_settings():
     settings = Settings(grafana_url="https://g.example/", runbook_url="https://r.example/b")
     (rule, *_) = prometheus_rules.document(settings)["groups"][0]["rules"]
@@ -147,8 +173,8 @@ def test_every_alert_has_its_case_and_its_counter_case():
     names = [test["name"] for path in rule_test_files(SETTINGS) for test in _document(path)["tests"]]
     for alert in ALERTS:
         assert f"{alert.name} fires" in names
-        assert f"{alert.name} is quiet just below" in names or alert.name == "ServescopeWatchdog"
-    assert sum("fires" not in name and "quiet" not in name for name in names) >= 10
+        assert f"{alert.name} does not fire just below its threshold" in names or alert.name == "ServescopeWatchdog"
+    assert sum("fires" not in name and "does not fire" not in name for name in names) >= 10
 
 
 def _document(path):

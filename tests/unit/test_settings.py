@@ -48,6 +48,20 @@ def test_prices_may_be_whole_numbers(tmp_path):
         ("price_per_gpu_hour: true", "price_per_gpu_hour: True is not a number"),
         ("dashboard_from: yesterday", "dashboard_from: 'yesterday' is not of the form now-1h"),
         ("dashboard_refresh: often", "dashboard_refresh: 'often' is not of the form 30s"),
+        ("teams: nlp", "teams: 'nlp' is not a mapping"),
+        ("teams: {chat: nlp}", "default_team: empty; set it beside teams or platform_team"),
+        ("platform_team: ray", "default_team: empty; set it beside teams or platform_team"),
+        ("teams: {7: nlp}", "teams: 7 is not an application's name (a text, not empty)"),
+        ("teams: {'': nlp}", "teams: '' is not an application's name"),
+        (
+            "default_team: ml\nteams: {chat: 7}",
+            "teams: application 'chat': 7 is not a team's name (letters, digits, _ . -)",
+        ),
+        ("default_team: ml\nteams: {chat: [a, b]}", "teams: application 'chat': ['a', 'b'] is not a team's name"),
+        ("default_team: ml\nteams: {chat: 'n{{lp'}", "teams: application 'chat': 'n{{lp' is not a team's name"),
+        ("default_team: ml\nteams: {chat: ''}", "teams: application 'chat': '' is not a team's name"),
+        ("default_team: the team", "default_team: 'the team' is not a team's name"),
+        ("platform_team: 7", "platform_team: 7 is not a text"),
         ("colour: red", "unknown setting 'colour'; known: "),
         ("- a list", "settings must be a mapping"),
         ("a: [", "not YAML"),
@@ -79,3 +93,13 @@ def test_a_file_that_is_not_there(tmp_path):
 )
 def test_where_an_alerts_runbook_is(address, page):
     assert Settings(runbook_url=address).runbook("RayServeNoReplicas") == page
+
+
+def test_teams_are_read_and_listed_once(tmp_path):
+    path = tmp_path / "settings.yml"
+    path.write_text("teams: {chat: nlp, search: nlp, ocr: vision}\ndefault_team: vision\nplatform_team: ray-platform\n")
+    settings = load(path)
+    assert settings.teams == {"chat": "nlp", "search": "nlp", "ocr": "vision"}
+    assert settings.all_teams == ("nlp", "vision", "ray-platform")
+    assert Settings().all_teams == ()
+    assert len({settings, load(path)}) == 1, "settings can be hashed"

@@ -9,13 +9,13 @@ from textwrap import indent
 from servescope.pages.markdown import table
 from servescope.promql.layout import lay_out
 from servescope.rules import alerts
-from servescope.rules.alert import Alert, Group
+from servescope.rules.alert import OWNERS, Alert, Group
 from servescope.rules.slo import rules as slo_rules
 from servescope.settings import Settings
 
-_WAKES = {
-    "critical": "critical: users are hit or are about to be; wake somebody",
-    "warning": "warning: needs somebody in working hours",
+_URGENCY = {
+    "critical": "critical: users are affected or are about to be; page the person on call",
+    "warning": "warning: needs attention during working hours",
     "info": "info: context for other alerts, or advice",
 }
 
@@ -39,35 +39,35 @@ def pages(groups: list[Group]) -> dict[Path, str]:
 
 
 def page(alert: Alert) -> str:
-    """One alert's page, in the order in which somebody woken by it reads."""
+    """One alert's page, in the order in which the person on call reads."""
     uid, panel = alert.panel
     lines = [
         f"# {alert.name}",
         "",
-        f"**{alert.summary}** {_sentence(_WAKES[alert.severity])}",
+        f"**{alert.summary}** {_sentence(_URGENCY[alert.severity])} Who acts: the {OWNERS[alert.owner]}.",
         "",
-        "## What users feel",
+        "## Impact",
         "",
         alert.impact,
         "",
-        "## What it means",
+        "## Meaning",
         "",
         alert.meaning,
         "",
-        "## How to diagnose",
+        "## Diagnosis",
         "",
         f"Open the panel [{panel}](../dashboards/{uid}.md#{_anchor(panel)}) on the dashboard `{uid}`; the alert's "
-        "`dashboard_url` leads there.",
+        "`dashboard_url` links to it.",
         "",
     ]
     for number, (question, query) in enumerate(alert.diagnosis, 1):
         lines.append(f"{number}. {question}")
         if query:
             lines += ["", "   ```promql", indent(lay_out(query), "   "), "   ```", ""]
-    lines += ["", "## How to mend", "", *(f"- {step}" for step in alert.mitigation), "", "## The rule", ""]
-    waits = f"It fires after {alert.for_}." if alert.for_ else "It fires at once."
+    lines += ["", "## Mitigation", "", *(f"- {step}" for step in alert.mitigation), "", "## Rule", ""]
+    waits = f"It fires after {alert.for_}." if alert.for_ else "It fires immediately."
     lines.append(f"{waits} Needs {alert.needs}." if alert.needs else waits)
-    lines += ["", "```promql", lay_out(alert.expr), "```", "", "## Proof", ""]
+    lines += ["", "```promql", lay_out(alert.expr), "```", "", "## Tested by", ""]
     lines.append(f"Drill: `{alert.drill}` (tests/drill/faults.py)." if alert.drill else f"No drill: {alert.no_drill}.")
     lines += ["", "[All alerts](README.md)"]
     text = "\n".join(lines)
@@ -89,10 +89,11 @@ def _index(groups: list[Group]) -> str:
     lines = [
         "# Runbooks",
         "",
-        "One page for each alert, generated from `src/servescope/rules/alerts`. An alert of severity critical is meant "
-        "to wake somebody, warning to be looked at in working hours, info to explain.",
+        "One page for each alert, generated from `src/servescope/rules`. Severity critical pages the person on call, "
+        "warning needs attention during working hours, info gives context. [Alerts](../alerts.md) "
+        "lists who acts on each, and what they do first.",
     ]
     for group in groups:
         rows = [(f"[{alert.name}]({alert.name}.md)", alert.severity, alert.summary) for alert in group.alerts]
-        lines += ["", f"## {group.title}", "", *table(("alert", "severity", "says"), rows)]
+        lines += ["", f"## {group.title}", "", *table(("alert", "severity", "summary"), rows)]
     return "\n".join(lines) + "\n"

@@ -8,9 +8,13 @@ from typing import Any
 
 from servescope.errors import ServescopeError
 from servescope.promql import Labels
+from servescope.rules import teams
 from servescope.settings import Settings
 
 SEVERITIES = ("critical", "warning", "info")
+
+# Who acts on an alert. Where one team does all of it, the words still say what the alert is about.
+OWNERS = {"application": "application owner", "platform": "platform team", "monitoring": "monitoring team"}
 
 InputSeries = Mapping[str, str]
 
@@ -21,8 +25,8 @@ class Case:
 
     `fires` maps a series to its values: the cluster label, `instance` and `job` are added where they are missing, and
     values that end in `x` last until the end ("0+2x"). `quiet` replaces some of these series so that the alert stays
-    just below its bound. `labels` are those of the alert besides name, severity and cluster. `also` names the alerts
-    that the same trouble rightly raises too, `quiet_also` those that stay when this one does not.
+    just below its threshold. `labels` are those of the alert besides name, severity and cluster. `also` names the
+    alerts that the same fault rightly raises too, `quiet_also` those that stay when this one does not.
     """
 
     at: str
@@ -38,15 +42,17 @@ class Case:
 class Alert:
     """One alert.
 
-    `for_` is the rule's `for`, how long the expression must hold ("": fires at once). `labels` are those that its
-    expression keeps besides the cluster label. `diagnosis` pairs a question with the query that answers it (may be ""),
-    `mitigation` holds what to do, one step each; `panel` is the dashboard's uid and the panel's title. `drill` names
-    the fault that proves it (tests/drill/faults.py); `no_drill` says why there can be none on a plain machine. `needs`
-    names what besides Ray's own metrics the rule reads: without it the rule is silent, never wrong.
+    `owner` is a key of OWNERS. `for_` is the rule's `for`, how long the expression must hold ("": fires at once).
+    `labels` are those that its expression keeps besides the cluster label. `diagnosis` pairs a question with the query
+    that answers it (may be ""), `mitigation` holds what to do, one step each, the first action first; `panel` is the
+    dashboard's uid and the panel's title. `drill` names the fault that tests it (tests/drill/faults.py); `no_drill`
+    says why there can be none on a plain machine. `needs` names what besides Ray's own metrics the rule reads: without
+    it the alert does not fire, and is never a false positive.
     """
 
     name: str
     severity: str
+    owner: str
     for_: str
     labels: Labels
     expr: str
@@ -65,13 +71,15 @@ class Alert:
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
             raise ServescopeError(f"{self.name}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}")
+        if self.owner not in OWNERS:
+            raise ServescopeError(f"{self.name}: owner {self.owner!r} is none of {', '.join(OWNERS)}")
         if bool(self.drill) == bool(self.no_drill):
             raise ServescopeError(f"{self.name}: name a drill, or the reason why there is none")
 
 
 @dataclass(frozen=True)
 class Group:
-    """The alerts about one thing: one group in the rule file, one part of the runbooks' index."""
+    """The alerts about one thing: one group in the rule file, one section of the runbooks' index."""
 
     name: str
     title: str
@@ -84,7 +92,7 @@ def rule(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], i
         "alert": alert.name,
         "expr": alert.expr,
         **({"for": alert.for_} if alert.for_ else {}),
-        "labels": {"severity": alert.severity},
+        "labels": {"severity": alert.severity, **teams.label(settings, alert.labels)},
         "annotations": {
             "summary": alert.summary,
             "description": alert.description,
@@ -94,7 +102,7 @@ def rule(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], i
     }
 
 
-# The variables of each dashboard that an alert's labels can choose, besides the cluster.
+# The variables of each dashboard that an alert's labels can set, besides the cluster.
 _VARIABLES = {
     "servescope-overview": ("application",),
     "servescope-deployment": ("application", "deployment"),
@@ -103,7 +111,7 @@ _VARIABLES = {
 
 
 def dashboard_url(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str, str], int]) -> str:
-    """The link to the panel, with the alert's own labels chosen; Prometheus' template fills them in."""
+    """The link to the panel, with the alert's labels as variables; Prometheus expands the template."""
     if alert.panel not in panel_ids:
         raise ServescopeError(f"{alert.name}: no panel {alert.panel[1]!r} on dashboard {alert.panel[0]}")
     uid = alert.panel[0]

@@ -1,23 +1,25 @@
-"""Alertmanager's configuration: who is told what, and which alerts keep quiet while another one explains them."""
+"""Alertmanager's configuration: routes, and inhibitions of alerts whose cause has an alert of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from servescope.rules.teams import LABEL
 from servescope.settings import Settings
 
 
 @dataclass(frozen=True)
 class Inhibition:
-    """While `source` fires, `targets` with the same `labels` (besides the cluster) are shown and not sent."""
+    """While `source` fires, no notification is sent for `targets` with equal `labels` (and cluster)."""
 
     source: str
     targets: tuple[str, ...]
     labels: tuple[str, ...] = ()
 
 
-# What a head that is down takes with it; with GCS fault tolerance requests go on, so users' alerts are not in here.
+# What fails with the head; with GCS fault tolerance requests continue, so user-facing alerts are not among these.
 _OF_THE_HEAD = (
     "RayClusterGcsGone",
     "RayServeControllerStalled",
@@ -32,7 +34,7 @@ _OF_THE_HEAD = (
 
 INHIBITIONS = (
     Inhibition("ServescopeNoRayMetrics", ("RayClusterMetricsGone",)),
-    # Nothing that still fires of a silent cluster is news.
+    # A silent cluster explains whatever still fires for it.
     Inhibition(
         "RayClusterMetricsGone", ("RayServe.+", "RayGpu.+", "RayCluster(Head|Gcs|Node|Disk|Memory|Oom|Object).+")
     ),
@@ -60,15 +62,16 @@ INHIBITIONS = (
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """The configuration that the demo runs: the routes as they are meant, and receivers that send nothing anywhere."""
+    """The configuration that the demo runs: the intended routes, and receivers that send nothing."""
     receivers = [{"name": name} for name in ("page", "ticket", "note", "watchdog")]
-    return {"route": _route(settings, ()), "inhibit_rules": _inhibit_rules(settings), "receivers": receivers}
+    return {"route": _route(settings), "inhibit_rules": _inhibit_rules(settings), "receivers": receivers}
 
 
 def example(settings: Settings) -> dict[str, Any]:
-    """The same with receivers: PagerDuty, Slack, a webhook, and one application whose team has a pager of its own.
+    """The same with receivers: PagerDuty, Slack and a webhook.
 
-    Secrets are read from files that Alertmanager's user alone may read; none stands in here.
+    With teams in the settings each has its own PagerDuty service and Slack channel, by the label `team`; without, one
+    application shows how to route by application. Secrets are read from files that Alertmanager's user alone may read.
     """
     secrets = "/etc/alertmanager/secrets"
     title = "{{ .CommonAnnotations.summary }} {{ .CommonLabels.application }} {{ .CommonLabels.deployment }}"
@@ -88,26 +91,35 @@ def example(settings: Settings) -> dict[str, Any]:
         "http_config": {"authorization": {"credentials_file": f"{secrets}/webhook-token"}},
         "send_resolved": False,
     }
+    teams = settings.all_teams
+    pagers = {f'{LABEL}="{team}"': f"page-{team}" for team in teams} or {'application="ocr"': "page-ocr"}
+    tickets = {f'{LABEL}="{team}"': f"ticket-{team}" for team in teams}
     return {
-        "route": _route(settings, (("ocr", "page-ocr"),)),
+        "route": _route(settings, pagers=pagers, tickets=tickets),
         "inhibit_rules": _inhibit_rules(settings),
         "receivers": [
             pagerduty("page"),
-            pagerduty("page-ocr"),
+            *map(pagerduty, pagers.values()),
             slack("ticket", "#ray-serve"),
+            *(slack(f"ticket-{team}", f"#{team}") for team in teams),
             slack("note", "#ray-serve-notes"),
             {"name": "watchdog", "webhook_configs": [webhook]},
         ],
     }
 
 
-def _route(settings: Settings, teams: tuple[tuple[str, str], ...]) -> dict[str, Any]:
-    """By severity, and below critical by application where its team has a receiver of its own."""
-    by_team = [{"matchers": [f'application="{application}"'], "receiver": name} for application, name in teams]
+def _route(
+    settings: Settings, *, pagers: Mapping[str, str] | None = None, tickets: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """By severity. `pagers` and `tickets` map a matcher to the receiver of its critical alerts and of its warnings."""
+    by_pager, by_ticket = (
+        [{"matchers": [matcher], "receiver": name} for matcher, name in (receivers or {}).items()]
+        for receivers in (pagers, tickets)
+    )
     return {
         "receiver": "ticket",
-        # One message for one trouble of one application, however many replicas or routes show it.
-        "group_by": [settings.cluster_label, "application", "alertname"],
+        # One notification for one alert of one application, however many replicas or routes it fires for.
+        "group_by": [settings.cluster_label, *([LABEL] if tickets else []), "application", "alertname"],
         "group_wait": "30s",
         "group_interval": "5m",
         "repeat_interval": "12h",
@@ -124,9 +136,10 @@ def _route(settings: Settings, teams: tuple[tuple[str, str], ...]) -> dict[str, 
                 "receiver": "page",
                 "group_wait": "10s",
                 "repeat_interval": "1h",
-                **({"routes": by_team} if by_team else {}),
+                **({"routes": by_pager} if by_pager else {}),
             },
             {"matchers": ['severity="info"'], "receiver": "note", "repeat_interval": "24h"},
+            *by_ticket,
         ],
     }
 
@@ -143,7 +156,7 @@ def _inhibit_rules(settings: Settings) -> list[dict[str, Any]]:
             {
                 "source_matchers": [f'alertname="{inhibition.source}"'],
                 "target_matchers": [f'alertname=~"{"|".join(inhibition.targets)}"'],
-                # Prometheus has no cluster to name when nothing at all arrives.
+                # An alert about no metrics at all has no cluster label.
                 "equal": [
                     *([] if inhibition.source == "ServescopeNoRayMetrics" else [settings.cluster_label]),
                     *inhibition.labels,

@@ -1,4 +1,4 @@
-"""The forms of PromQL that alerts' expressions are built from."""
+"""The PromQL building blocks of the alerts' expressions."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from servescope.settings import Settings
 
 @dataclass(frozen=True)
 class Expressions:
-    """The forms over every series of every cluster, with one installation's settings.
+    """Building blocks over every series of every cluster, with one installation's settings.
 
-    All of them bear a failed scrape: no present sample is read bare. Further matchers are written with their operator:
-    `exprs.now("up", job='="ray"')`. `labels` are those kept besides the cluster label.
+    All of them tolerate a failed scrape: no gauge is read without a range. Further matchers are written with their
+    operator: `exprs.now("up", job='="ray"')`. `labels` are those kept besides the cluster label.
     """
 
     settings: Settings
@@ -80,31 +80,31 @@ class Expressions:
         return self.total("sum", self.now("ray_serve_deployment_replica_healthy"), *DEPLOYMENT)
 
     def actors_by_deployment(self, actors: str) -> str:
-        """Sum an expression over `ray_actors` by deployment, which only the actor's name tells of a replica."""
+        """Sum an expression over `ray_actors` by deployment, which for a replica only the actor's name holds."""
         for group, label in ((1, "application"), (2, "deployment")):
             actors = f'label_replace({actors}, "{label}", "${group}", "Name", "ServeReplica:(.*):([^:]*)")'
         return self.total("sum", actors, *DEPLOYMENT)
 
-    def controller_turns(self, window: str) -> str:
-        """The clusters whose controller has finished rounds in the window; its counter is a gauge."""
+    def controller_runs(self, window: str) -> str:
+        """The clusters whose controller has completed control loops in the window; the counter is a gauge."""
         return self.total(
             "group", f"changes({self.scope.select('ray_serve_controller_num_control_loops')}[{window}]) > 0"
         )
 
     def controller_lasts(self) -> str:
-        """The clusters where one controller has turned for a minute or two.
+        """The clusters where one controller has run for a minute or two.
 
-        One that has just come back knows how many replicas and proxies there should be before it knows which there
-        are; what it tells until then is no news.
+        One that has just restarted knows the targets of replicas and proxies before it knows which of them exist;
+        what it reports until then is not reliable.
         """
         loops = self.scope.select("ray_serve_controller_num_control_loops")
         before = f"changes({loops}[{self.hold}] offset {self.hold}) > 0"
         return self.total("group", f"changes({loops}[{self.hold}]) > 0 and {before}")
 
     def cluster_lives(self) -> str:
-        """The clusters that report: what another series' absence is held against.
+        """The clusters that report: what another series' absence is compared with.
 
-        What an agent measures of its node stops everywhere while the GCS is away; what the raylets tell goes on.
+        The agents' node metrics stop everywhere while the GCS is down; the raylets' metrics continue.
         """
         return self.total("group", f"{self.now('ray_node_cpu_utilization')} or {self.now('ray_object_store_memory')}")
 

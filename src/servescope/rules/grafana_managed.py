@@ -1,7 +1,8 @@
 """Grafana-managed copies of the alerts, as Grafana's file provisioning reads them (alerts/grafana/).
 
 They are made from Prometheus' own rule documents, so expression, `for`, labels and texts cannot drift apart. Grafana
-interpolates environment variables neither in annotations nor in queries, so `$labels` needs no escape.
+interpolates environment variables neither in annotations nor in queries, so `$labels` needs no escape there; in labels
+it does, and the template of `team` (servescope.rules.teams) has no `$`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import Any
 
 from servescope.errors import ServescopeError
 from servescope.promql.durations import milliseconds
+from servescope.rules import teams
 from servescope.settings import Settings
 
 FOLDER = "servescope"
 _TICK_S = 10  # Grafana evaluates at multiples of its scheduler's tick
 _WINDOW_S = 600  # an instant query reads its end alone; Grafana still wants a range
 # Prometheus fires for every sample that an expression returns, a 0 too; Grafana only for what is not 0.
-_IS_THERE = "is_number($A) || is_nan($A) || is_inf($A)"
+_HAS_SAMPLE = "is_number($A) || is_nan($A) || is_inf($A)"
 _LINK = re.compile(r"/d/(?P<uid>[\w-]+)\?viewPanel=(?P<panel>\d+)")
 
 
@@ -43,19 +45,19 @@ def document(prometheus: Mapping[str, Any], settings: Settings) -> dict[str, Any
 
 
 def _rule(rule: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    labels = {name: value for name, value in rule["labels"].items() if name != "severity"}
+    labels = {name: value for name, value in rule["labels"].items() if name not in ("severity", teams.LABEL)}
     title = " ".join((rule["alert"], *labels.values()))
     annotations = {name: text.replace("$value", "$values.A.Value") for name, text in rule["annotations"].items()}
     link = _LINK.search(annotations["dashboard_url"])
     if link is None:
-        raise ServescopeError(f"{rule['alert']}: its dashboard_url names no panel")
+        raise ServescopeError(f"{rule['alert']}: dashboard_url has no panel")
     return {
         # At most 40 characters, the same each time: Grafana keeps an alert's history by it.
         "uid": f"servescope-{hashlib.sha256(title.encode()).hexdigest()[:20]}",
         "title": title,
         "condition": "B",
         "for": rule.get("for", "0s"),
-        # An expression that returns nothing is how Prometheus says that all is well.
+        # In Prometheus an expression without a result means that the alert does not fire.
         "noDataState": "OK",
         "execErrState": "Error",
         "labels": dict(rule["labels"]),
@@ -65,7 +67,7 @@ def _rule(rule: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         "annotations": {**annotations, "__dashboardUid__": link["uid"], "__panelId__": link["panel"]},
         "data": [
             _query("A", "prometheus", settings.grafana_datasource_uid, expr=rule["expr"], instant=True, range=False),
-            _query("B", "__expr__", "__expr__", type="math", expression=_IS_THERE),
+            _query("B", "__expr__", "__expr__", type="math", expression=_HAS_SAMPLE),
         ],
     }
 

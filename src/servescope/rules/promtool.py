@@ -1,8 +1,8 @@
-"""promtool's unit tests of the alerts: for each a case in which it fires, one just below, and worlds where none may.
+"""promtool's unit tests of the alerts: for each a case that fires, one just below, and worlds in which none may fire.
 
-The series stand in each alert's `Case` and in `quiet_worlds`; here they become test files. Every test runs against the
-whole rule file and asserts the complete list of firing alerts, so a rule that fires on another one's trouble is found.
-Rules are evaluated less often than in life, to save time.
+The series come from each alert's `Case` and from `quiet_worlds`. Every test runs against the whole rule file and
+asserts the complete list of firing alerts, so that false positives of other rules are found. Rules are evaluated less
+often than in production, to save time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from servescope.promql.durations import milliseconds
-from servescope.rules import quiet_worlds
+from servescope.rules import quiet_worlds, teams
 from servescope.rules.alert import Alert, Group, InputSeries
 from servescope.rules.series import LIVING_CLUSTER
 from servescope.settings import Settings
@@ -40,7 +40,7 @@ def document(group: Group, settings: Settings) -> dict[str, Any]:
             series = {**LIVING_CLUSTER, **case.fires, **case.quiet}
             tests.append(
                 _test(
-                    f"{alert.name} is quiet just below",
+                    f"{alert.name} does not fire just below its threshold",
                     series=series,
                     at=case.at,
                     expected=[*case.quiet_also],
@@ -69,6 +69,8 @@ def _sample(alert: Alert, settings: Settings) -> str:
     labels = {"alertname": alert.name, "alertstate": "firing", "severity": alert.severity, **alert.case.labels}
     if alert.case.cluster:
         labels[settings.cluster_label] = alert.case.cluster
+    if alerts_team := teams.team(settings, labels):
+        labels[teams.LABEL] = alerts_team
     return "ALERTS{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
 
 
@@ -78,7 +80,7 @@ def _test(name: str, *, series: InputSeries, at: str, expected: list[str], setti
     named = sorted({entry.split("{")[0] for entry in expected if entry and not entry.startswith("ALERTS{")})
     expressions = [
         {
-            # promtool has no matcher on a set of alerts, so those that come along are asserted by name alone.
+            # promtool cannot match a set of alerts, so those that fire as well are asserted by name alone.
             "expr": FIRING.replace("}", f', alertname!~"{"|".join(named)}"}}') if named else FIRING,
             "eval_time": at,
             "exp_samples": [{"labels": entry, "value": 1} for entry in expected if entry.startswith("ALERTS{")],

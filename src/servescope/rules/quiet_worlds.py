@@ -1,7 +1,7 @@
-"""Worlds without trouble: input series of promtool's tests over which no alert but the watchdog may fire.
+"""Quiet worlds: input series of promtool's tests for which no alert but the watchdog may fire.
 
-Each of them once made, or could make, some alert fire that nobody should hear of. Values are in promtool's notation;
-one step is a scrape, 15 s. What every living cluster reports is added to each.
+Each of them once caused, or could cause, a false positive. Values are in promtool's notation; one step is a scrape,
+15 s. What every running cluster reports is added to each.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ class World:
 
 
 def worlds() -> dict[str, World]:
-    """Every world by its name, which says what happens in it."""
+    """Every world by its name, which describes it."""
     healthy = _healthy_deployment()
     replaced = _replaced_replica(healthy)
-    restarted = _healthy_deployment(ends="x100") | _healthy_deployment(session="s2", born="_x108 ")
+    restarted = _healthy_deployment(ends="x100") | _healthy_deployment(session="s2", starts="_x108 ")
     slow = {**healthy, **_SLOWED_DOWN}
     return {
         "healthy": World(healthy, "40m"),
-        "healthy, while three scrapes fail": World(_with_gap(healthy, 100), "26m"),
-        "healthy, after three scrapes failed": World(_with_gap(healthy, 100), "29m"),
+        "healthy, during three failed scrapes": World(_with_gap(healthy, 100), "26m"),
+        "healthy, after three failed scrapes": World(_with_gap(healthy, 100), "29m"),
         "the first failure of each kind": World({**healthy, **_FIRST_FAILURES}, "26m"),
         "a replica died and was replaced": World({**replaced, **_FIRST_FAILURES}, "28m"),
-        "a new version whose caller bears with its failures replaces the one replica": World(
+        "a new version whose caller handles its errors replaces the only replica": World(
             {
                 **replaced,
                 deployment_series("ray_serve_deployment_error_counter_total", replica="r2", route="/"): "_x104 0+10x",
@@ -70,7 +70,7 @@ def worlds() -> dict[str, World]:
             },
             "75m",
         ),
-        "a controller that is killed again and again": World(_controllers_that_die(healthy), "15m"),
+        "a controller that is killed repeatedly": World(_controllers_that_die(healthy), "15m"),
         "scaled to zero on purpose": World(
             {
                 deployment_series("ray_serve_deployment_status"): "6x",
@@ -80,7 +80,7 @@ def worlds() -> dict[str, World]:
             },
             "40m",
         ),
-        "without the replica label on the controller's metrics": World(
+        "no replica label on the controller's metrics": World(
             {
                 text.replace(',replica="r1"', "") if "replica_healthy" in text else text: values
                 for text, values in healthy.items()
@@ -91,7 +91,7 @@ def worlds() -> dict[str, World]:
         "the node of a busy replica cannot be scraped": World(
             {text: f"{values}100" if "_processing_" in text else values for text, values in healthy.items()}, "28m"
         ),
-        "a node that is drained refuses its probes": World(
+        "a draining node fails its health probe": World(
             {
                 **healthy,
                 series("ray_serve_proxy_status", node_id="y", node_ip_address="10.0.0.2"): "2x100 4x6",
@@ -104,7 +104,7 @@ def worlds() -> dict[str, World]:
             },
             "27m",
         ),
-        "a crowd of new clients is told what is old": World(
+        "many new long-poll clients receive old updates": World(
             {
                 **healthy,
                 series("ray_serve_long_poll_latency_ms_count", namespace="a"): "20x100 60x",
@@ -112,7 +112,7 @@ def worlds() -> dict[str, World]:
             },
             "32m",
         ),
-        "Prometheus has just started and finds old counters": World(
+        "Prometheus has just started and scrapes old counters": World(
             {
                 **{text: values.replace("0+", "900000+") for text, values in healthy.items()},
                 **dict.fromkeys(_FIRST_FAILURES, "40x"),
@@ -124,17 +124,19 @@ def worlds() -> dict[str, World]:
     }
 
 
-def _healthy_deployment(*, replica: str = "r1", session: str = "s1", born: str = "", ends: str = "") -> dict[str, str]:
-    """A deployment that works: two requests a second, all answered in time. `born` delays, `ends` cuts its series."""
+def _healthy_deployment(
+    *, replica: str = "r1", session: str = "s1", starts: str = "", ends: str = ""
+) -> dict[str, str]:
+    """A healthy deployment: two fast successful requests a second. `starts` delays, `ends` truncates its series."""
     of_session = {"SessionName": session}
     of_replica = {"replica": replica, **of_session}
     of_router = {"actor_id": "p", "handle_source": "PROXY"}
 
     def grows(step: str) -> str:
-        return f"{born}0+{step}{ends or 'x'}"
+        return f"{starts}0+{step}{ends or 'x'}"
 
     def stays(value: str) -> str:
-        return f"{born}{value}{ends or 'x'}"
+        return f"{starts}{value}{ends or 'x'}"
 
     result = {
         series("ray_serve_num_http_requests_total", **_REQUEST, status_code="200", **of_session): grows("30"),
@@ -181,7 +183,7 @@ _FIRST_FAILURES: InputSeries = {
     series("ray_unintentional_worker_failures_total", Component="gcs_server"): "_x100 1x",
 }
 
-# No request of the healthy deployment is quick any more, after an hour in which all were.
+# After an hour of low latency every request of the healthy deployment is slow.
 _SLOWED_DOWN: InputSeries = {
     series(
         "ray_serve_http_request_latency_ms_bucket", **_REQUEST, status_code="200", le="100", **_SESSION
@@ -190,7 +192,7 @@ _SLOWED_DOWN: InputSeries = {
 
 
 def _with_gap(living: InputSeries, step: int) -> dict[str, str]:
-    """Three scrapes in a row fail: all series of the target stop and come back, counters further on."""
+    """Three consecutive scrapes fail: all series of the target stop and continue, counters have grown."""
     result = {}
     for text, values in {**LIVING_CLUSTER, **living}.items():
         growth = _GROWTH.fullmatch(values)
@@ -205,21 +207,21 @@ def _with_gap(living: InputSeries, step: int) -> dict[str, str]:
 
 
 def _replaced_replica(healthy: InputSeries) -> dict[str, str]:
-    """The replica r1 ends after 100 scrapes and r2 takes its place."""
+    """The replica r1 ends after 100 scrapes and r2 replaces it."""
 
     def ended(values: str) -> str:
         """A replica's series after its end: gauges go, counters and histograms stay with its node's agent."""
         growth = _GROWTH.fullmatch(values)
         return f"{values}100 {100 * int(growth.group(1))}x" if growth else f"{values}100"
 
-    successor = _healthy_deployment(replica="r2", born="_x104 ")
+    successor = _healthy_deployment(replica="r2", starts="_x104 ")
     return {text: ended(values) if 'replica="r1"' in text else values for text, values in healthy.items()} | {
         text: values for text, values in successor.items() if 'replica="r2"' in text
     }
 
 
 def _controllers_that_die(healthy: InputSeries) -> dict[str, str]:
-    """Each controller tells what it read from its checkpoint, and is killed before it has met the replicas."""
+    """Each controller reports what its checkpoint holds, and is killed before it has reached the replicas."""
     lives = {
         series(name, WorkerId=f"w{n}", **_SESSION, **labels): f"_x{16 + 5 * n} {values}"
         for n in range(2, 20)

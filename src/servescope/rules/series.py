@@ -1,4 +1,4 @@
-"""Input series of promtool's tests, in the words of what they measure.
+"""Input series of promtool's tests, named by what they measure.
 
 A series is a key of `Case.fires` and `Case.quiet`: a metric with its labels. The generator of the tests adds the
 cluster label, `instance` and `job` where they are missing.
@@ -6,7 +6,7 @@ cluster label, `instance` and `job` where they are missing.
 
 from __future__ import annotations
 
-# The labels of the application and the deployment that the tests are about.
+# The application and the deployment of the tests.
 THE_APPLICATION = {"application": "main"}
 THE_DEPLOYMENT = {**THE_APPLICATION, "deployment": "D"}
 
@@ -79,7 +79,7 @@ def failed_health_checks(replica: str = "r1") -> str:
 
 
 def requests_in_progress(replica: str = "r1") -> str:
-    """What a replica works on."""
+    """A replica's requests in flight."""
     return deployment_series("ray_serve_replica_processing_queries", replica=replica)
 
 
@@ -120,5 +120,5 @@ GCS_ACTORS = series("ray_gcs_actors_count", State="Created", Component="gcs_serv
 TARGET_UP = series("up", instance="n1", job="ray")
 EXPORTER_DATA_AGE = "servescope_exporter_data_age_seconds"
 
-# What every living cluster reports: without it the alerts on missing metrics would rightly fire in every test.
+# What every running cluster reports: without it the alerts on missing metrics would rightly fire in every test.
 LIVING_CLUSTER = {HEAD_CPU: "10x", GCS_ACTORS: "5x", TARGET_UP: "1x"}

@@ -1,4 +1,4 @@
-"""The alerts: one module for each thing they watch, listed in the order in which somebody on call reads them."""
+"""The alerts: one module for each subject, in the order in which the person on call reads them."""
 
 from __future__ import annotations
 

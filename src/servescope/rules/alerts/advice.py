@@ -1,4 +1,4 @@
-"""Configuration that will hurt one day: told as information, once, without waking anybody."""
+"""Risky configuration: reported with severity info."""
 
 from __future__ import annotations
 
@@ -29,24 +29,25 @@ def target_near_limit(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeTargetNearLimit",
         severity="info",
+        owner="application",
         for_="15m",
         labels=DEPLOYMENT,
         expr=f"{wanted} / {each} > {capacity.TARGET_NEAR_LIMIT:g}",
-        summary="The autoscaler aims close to what a replica may carry.",
+        summary="target_ongoing_requests is close to max_ongoing_requests.",
         description=(
-            "target_ongoing_requests of {{ $labels.deployment }} of {{ $labels.application }} is "
-            "{{ $value | humanizePercentage }} of max_ongoing_requests."
+            "target_ongoing_requests of {{ $labels.application }}/{{ $labels.deployment }} is {{ $value "
+            "| humanizePercentage }} of max_ongoing_requests."
         ),
         meaning=(
-            "Replicas are added when they carry more than the target; with the limit just above it, requests "
-            "queue before a new replica is there."
+            "The autoscaler adds replicas when the load exceeds the target; with the limit just above "
+            "it, requests queue before a new replica is ready."
         ),
-        impact="Waiting during each scale-up.",
+        impact="Requests queue during each scale-up.",
         diagnosis=(
-            ("Target:", "ray_serve_autoscaling_target_ongoing_requests"),
-            ("Limit:", "servescope_deployment_max_ongoing_requests"),
+            ("The target:", "ray_serve_autoscaling_target_ongoing_requests"),
+            ("The limit:", "servescope_deployment_max_ongoing_requests"),
         ),
-        mitigation=("Lower target_ongoing_requests to half of max_ongoing_requests, or raise the limit.",),
+        mitigation=(("Lower target_ongoing_requests to half of max_ongoing_requests, or raise max_ongoing_requests."),),
         panel=("servescope-deployment", "Executing requests per replica"),
         case=Case(
             at="30m",
@@ -69,19 +70,23 @@ def no_queue_limit(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeNoQueueLimit",
         severity="info",
+        owner="application",
         for_="15m",
         labels=DEPLOYMENT,
         expr=(
             f"{queue_limit} == -1\n"
-            "# only deployments that proxies call: the rest is limited by their callers\n"
+            "# only deployments that proxies call: others are limited by their callers\n"
             f"and {from_proxies}"
         ),
-        summary="An ingress has no limit for its queue.",
-        description="max_queued_requests of {{ $labels.deployment }} of {{ $labels.application }} is not set.",
-        meaning="In a flood every request waits, until its client has long gone; memory of the proxies grows.",
-        impact="In a flood everybody waits, instead of some being refused at once.",
-        diagnosis=(("Waiting:", "sum by (application, deployment) (ray_serve_deployment_queued_queries)"),),
-        mitigation=("Set max_queued_requests to what the replicas finish within the clients' patience.",),
+        summary="The ingress deployment has no queue limit.",
+        description="max_queued_requests of {{ $labels.application }}/{{ $labels.deployment }} is not set.",
+        meaning=(
+            "In a traffic surge every request queues, even after its client has timed out; the memory of "
+            "the proxies grows."
+        ),
+        impact="In a traffic surge all clients wait, instead of some being rejected at once.",
+        diagnosis=(("Queued requests:", "sum by (application, deployment) (ray_serve_deployment_queued_queries)"),),
+        mitigation=("Set max_queued_requests to what the replicas can complete within the clients' timeout.",),
         panel=("servescope-deployment", "Longest queue of a single caller"),
         case=Case(
             at="30m",
@@ -108,18 +113,23 @@ def latency_bound_missing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeLatencyBoundMissing",
         severity="info",
+        owner="monitoring",
         for_="15m",
         labels=("application",),
         expr=f"{count}\nunless {at_bound}",
-        summary="The latency alert compares with a bound that no bucket has.",
+        summary="Latency threshold matches no histogram bucket, so RayServeLatencyHigh cannot fire.",
         description=(
-            f"No latency bucket of {{{{ $labels.application }}}} ends at {exprs.settings.latency_ms} ms, so "
-            "RayServeLatencyHigh is silent for it."
+            f"No latency bucket of application {{{{ $labels.application }}}} ends at "
+            f"{exprs.settings.latency_ms} ms, so RayServeLatencyHigh cannot fire for it."
         ),
-        meaning="RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS sets other bounds than the setting latency_ms expects.",
-        impact="None; slow answers raise no alert.",
-        diagnosis=(("Which bounds are there?", "group by (le) (rate(ray_serve_http_request_latency_ms_bucket[5m]))"),),
-        mitigation=("Set latency_ms to one of the bounds and generate the rules again.",),
+        meaning=(
+            "RAY_SERVE_REQUEST_LATENCY_BUCKETS_MS sets bucket bounds without the value of the setting latency_ms."
+        ),
+        impact="None for users; high latency raises no alert.",
+        diagnosis=(
+            ("Which bucket bounds exist?", "group by (le) (rate(ray_serve_http_request_latency_ms_bucket[5m]))"),
+        ),
+        mitigation=("Set latency_ms to one of the bucket bounds and regenerate the rules.",),
         panel=("servescope-overview", "Latency distribution"),
         case=Case(
             at="30m",

@@ -1,4 +1,4 @@
-"""The control plane: controller, proxies, event loops, the head, and metrics that stopped coming."""
+"""The control plane: controller, proxies, event loops, head and GCS, and missing metrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from servescope.rules.expressions import Expressions
 from servescope.settings import Settings
 
 PROXY_LABELS = ("node_ip_address",)
-# What has reported within this time and no longer does is gone; what was gone for longer is nobody's news.
+# What has reported within this time and no longer does is missing; what has been missing for longer raises nothing.
 SEEN_WITHIN = "30m"
 
 
@@ -17,7 +17,7 @@ def build(settings: Settings) -> Group:
     exprs = Expressions(settings)
     return Group(
         name="control",
-        title="Control plane",
+        title="Control plane and monitoring",
         alerts=(
             controller_stalled(exprs),
             event_loop_lag(exprs),
@@ -44,33 +44,36 @@ def controller_stalled(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeControllerStalled",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=(),
         expr=(
             f"{proxies_alive}\n"
-            "# the counter is a gauge, and it vanishes 20 s after the loop stands still\n"
-            f"unless {exprs.controller_turns('2m')}"
+            "# this counter is exported as a gauge, which ends 20 s after the control loop stops\n"
+            f"unless {exprs.controller_runs('2m')}"
         ),
-        summary="Serve's controller does not turn.",
-        description="The controller has finished no round for two minutes, while proxies still run.",
+        summary="The Serve controller's control loop is stalled.",
+        description="The Serve controller has completed no control loop for 2 minutes, while proxies are running.",
         meaning=(
-            "The controller is dead, restarting, or stuck in a round. It decides scaling, health checks and "
-            "deploys; requests go on through the proxies meanwhile."
+            "The controller is dead, restarting, or stuck in a control loop. It runs autoscaling, health "
+            "checks and deploys; the proxies keep serving requests meanwhile."
         ),
-        impact="None at first; a replica that dies now is not replaced, and nothing scales.",
+        impact="None at first; replicas that die are not replaced, and autoscaling stops.",
         diagnosis=(
-            ("Rounds:", "max by (actor_id) (ray_serve_controller_num_control_loops)"),
+            ("Control loops completed:", "max by (actor_id) (ray_serve_controller_num_control_loops)"),
             ("Is the head alive? See RayClusterHeadGone and RayClusterGcsGone.", ""),
-            ("What does it do? `ray stack` on the head prints its stack.", ""),
+            ("Where is it stuck? `ray stack` on the head prints its stack.", ""),
         ),
         mitigation=(
-            "Ray restarts a dead controller by itself within seconds; a stuck one must be killed "
-            "(`ServeController` in the Ray dashboard's actors).",
+            (
+                "If it is stuck, kill the controller (`ServeController` among the actors of the Ray "
+                "dashboard); Ray restarts a dead one within seconds."
+            ),
         ),
         panel=("servescope-cluster", "Control loops per second"),
         case=Case(
             at="15m",
-            # What only the controller reports goes with it: its applications are not gone.
+            # What only the controller reports ends with it; its applications still run.
             fires={
                 series.CONTROL_LOOPS: "0+100x20",
                 series.PROXY_HEARTBEAT: "0+3x",
@@ -87,7 +90,7 @@ def controller_stalled(exprs: Expressions) -> Alert:
 
 
 def event_loop_lag(exprs: Expressions) -> Alert:
-    # Each loop by itself: a replica has three, and two that idle would hide the one that is blocked.
+    # Each event loop separately: a replica has three, and two idle ones would hide a blocked one.
     lag_labels = ("application", "deployment", "component", "loop_type")
     family = "ray_serve_event_loop_scheduling_latency_ms"
     lag = exprs.slow_share(family, 500, "5m", *lag_labels)
@@ -98,29 +101,32 @@ def event_loop_lag(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeEventLoopLag",
         severity="warning",
+        owner="application",
         for_="2m",
         labels=lag_labels,
-        expr=(f"{lag} > 0.2\n# one late turn while a process starts is no lag\nand {turns} >= 5"),
+        expr=(f"{lag} > 0.2\n# ignore a single late iteration during startup\nand {turns} >= 5"),
         summary="An event loop is blocked.",
         description=(
-            "{{ $value | humanizePercentage }} of the turns of the {{ $labels.loop_type }} event loop of "
-            "{{ $labels.component }} {{ $labels.deployment }} came more than half a second late."
+            "{{ $value | humanizePercentage }} of the iterations of the {{ $labels.loop_type }} event "
+            "loop of {{ $labels.component }} {{ $labels.deployment }} ran more than 500 ms late."
         ),
         meaning=(
-            "Code that does not await (CPU work, blocking I/O, time.sleep) holds the loop that also serves "
-            "the other requests and the health check."
+            "Code that does not await (CPU-bound work, blocking I/O, time.sleep) blocks the event loop, "
+            "which also serves the other requests and the health check."
         ),
         impact="All requests of that process stall together.",
         diagnosis=(
             (
-                "How late?",
+                "Event loop lag p99:",
                 "histogram_quantile(0.99, sum by (component, deployment, loop_type, le) "
                 "(rate(ray_serve_event_loop_scheduling_latency_ms_bucket[5m])))",
             ),
         ),
         mitigation=(
-            "Move blocking work into a thread (`asyncio.to_thread`) or a deployment of its own; lower "
-            "max_ongoing_requests.",
+            (
+                "Move blocking work into a thread (`asyncio.to_thread`) or into its own deployment; lower "
+                "max_ongoing_requests."
+            ),
         ),
         panel=("servescope-deployment", "Event loop lag p99"),
         case=Case(
@@ -137,33 +143,35 @@ def proxy_unhealthy(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeProxyUnhealthy",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=PROXY_LABELS,
         expr=(
             f"({exprs.total('max', exprs.now('ray_serve_proxy_status'), *PROXY_LABELS)} < 2\n"
-            "# UNHEALTHY is replaced at once and seldom seen: what lasts is a proxy that does not come up\n"
+            "# an UNHEALTHY proxy is replaced at once; what lasts is a proxy that does not start\n"
             f"or {exprs.total('max', exprs.now('ray_serve_proxy_status'), *PROXY_LABELS)} == 3)\n"
-            "# a controller that has just come back calls each proxy STARTING\n"
+            "# a controller that has just restarted reports every proxy as STARTING\n"
             f"and on ({exprs.settings.cluster_label}) {exprs.controller_lasts()}"
         ),
-        summary="A proxy is unhealthy, or does not start.",
+        summary="A proxy is unhealthy or does not start.",
         description=(
-            "The controller has reported the proxy on {{ $labels.node_ip_address }} as STARTING or UNHEALTHY "
-            "for a minute."
+            "The controller has reported the proxy on {{ $labels.node_ip_address }} as STARTING or "
+            "UNHEALTHY for 1 minute."
         ),
         meaning=(
-            "The proxy does not answer the controller's checks: it is overloaded, stuck or dead, or its port is taken."
+            "The proxy does not respond to the controller's health checks: it is overloaded, stuck or "
+            "dead, or its port is in use."
         ),
-        impact="Requests through that node fail or hang until the load balancer takes it out.",
+        impact="Requests through that node fail or hang until the load balancer removes it.",
         diagnosis=(
             ("Status of each proxy:", "ray_serve_proxy_status"),
             (
-                "Is its event loop late?",
+                "Is its event loop lagging?",
                 'sum by (instance) (rate(ray_serve_event_loop_scheduling_latency_ms_bucket{component="proxy", '
                 'le=~"500([.]0)?"}[5m]))',
             ),
         ),
-        mitigation=("Serve replaces it; if it stays, kill the proxy actor and read `logs/serve/proxy_<ip>.log`.",),
+        mitigation=("If Serve does not replace it, kill the proxy actor and read `logs/serve/proxy_<ip>.log`.",),
         panel=("servescope-cluster", "Proxy status"),
         case=Case(
             at="10m",
@@ -182,25 +190,26 @@ def proxy_missing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeProxyMissing",
         severity="warning",
+        owner="platform",
         for_="2m",
         labels=PROXY_LABELS,
         expr=(
             f"({was_there}\n"
             f"unless {exprs.total('group', exprs.now('ray_serve_proxy_status'), *PROXY_LABELS)}\n"
-            "# a proxy whose node has no replica left is drained, then taken away\n"
+            "# the proxy of a node without replicas is drained, then removed\n"
             f"unless {worst_status} >= 4\n"
-            "# a node that is gone has an alert of its own\n"
+            "# a lost node has its own alert\n"
             f"and {exprs.total('group', node_alive, *PROXY_LABELS)})\n"
-            "# the controller reports the proxies: without it nothing is known of them\n"
-            f"and on ({exprs.settings.cluster_label}) {exprs.controller_turns('2m')}"
+            "# the controller reports the proxies: without it their status is unknown\n"
+            f"and on ({exprs.settings.cluster_label}) {exprs.controller_runs('2m')}"
         ),
-        summary="A node has lost its proxy.",
+        summary="A node has no proxy.",
         description=(
-            "{{ $labels.node_ip_address }} had a proxy within the last 30 minutes and has none now, although "
-            "the node is alive."
+            "Node {{ $labels.node_ip_address }} had a proxy within the last 30 minutes and has none now, "
+            "although the node is alive."
         ),
-        meaning="The proxy actor cannot be started: its port is taken, or the node is out of resources.",
-        impact="Nothing answers on that node's port.",
+        meaning="The proxy actor cannot start: its port is in use, or the node is out of resources.",
+        impact="Nothing listens on that node's Serve port.",
         diagnosis=(("Status of each proxy:", "ray_serve_proxy_status"),),
         mitigation=("Look for 'Failed to bind' in `logs/serve/proxy_<ip>.log`; free the port.",),
         panel=("servescope-cluster", "Proxy status"),
@@ -210,39 +219,42 @@ def proxy_missing(exprs: Expressions) -> Alert:
             quiet={series.STATUS_OF_PROXY: "2x20 4x10"},
             labels={"node_ip_address": "10.0.0.1"},
         ),
-        no_drill="Serve restarts a killed proxy within seconds, and a proxy that cannot come back (its port "
-        "taken) is one that never reports: the unit test carries it",
+        no_drill=(
+            "Serve restarts a killed proxy within seconds, and a proxy that cannot restart (its port in "
+            "use) never reports; covered by the unit test"
+        ),
     )
 
 
 def long_poll_slow(exprs: Expressions) -> Alert:
-    late_news = exprs.slow_share("ray_serve_long_poll_latency_ms", 5000, "5m")
-    news = exprs.events("ray_serve_long_poll_latency_ms_count", "5m")
+    late_updates = exprs.slow_share("ray_serve_long_poll_latency_ms", 5000, "5m")
+    updates = exprs.events("ray_serve_long_poll_latency_ms_count", "5m")
     return Alert(
         name="RayServeLongPollSlow",
         severity="warning",
+        owner="platform",
         for_="10m",
         labels=(),
         expr=(
-            f"{late_news} > 0.25\n"
-            "# few updates are no share; a client that comes new counts as late: such a burst has left "
-            "the window in time\n"
-            f"and {news} >= 10"
+            f"{late_updates} > 0.25\n"
+            "# ignore shares of few updates; new clients count as late, but such a burst has left the window in time\n"
+            f"and {updates} >= 10"
         ),
-        summary="News from the controller reaches proxies and handles late.",
-        description="{{ $value | humanizePercentage }} of the controller's updates took longer than 5 s to arrive.",
+        summary="Long-poll updates from the controller are delayed.",
+        description="{{ $value | humanizePercentage }} of long-poll updates took longer than 5 s to arrive.",
         meaning=(
-            "Proxies and handles learn of new and dead replicas by long poll; a busy controller or network delays it."
+            "Proxies and handles learn of new and removed replicas by long poll; an overloaded "
+            "controller or network delays these updates."
         ),
-        impact="Requests go to replicas that are gone, new ones stay idle.",
+        impact="Requests are routed to removed replicas, and new replicas stay idle.",
         diagnosis=(
             (
-                "By namespace:",
+                "Long-poll latency p95 by namespace:",
                 "histogram_quantile(0.95, sum by (namespace, le) (rate(ray_serve_long_poll_latency_ms_bucket[5m])))",
             ),
-            ("How long is a round of the controller?", "ray_serve_controller_control_loop_duration_s"),
+            ("How long does a control loop take?", "ray_serve_controller_control_loop_duration_s"),
         ),
-        mitigation=("Fewer deployments or slower scaling on one controller; give the head node CPU of its own.",),
+        mitigation=(("Dedicate CPUs of the head node to the controller; run fewer deployments, or scale less often."),),
         panel=("servescope-cluster", "Long-poll update latency p95"),
         case=Case(
             at="20m",
@@ -252,8 +264,7 @@ def long_poll_slow(exprs: Expressions) -> Alert:
             },
             quiet={series.series("ray_serve_long_poll_latency_ms_bucket", namespace="a", le="5000"): "0+0.8x"},
         ),
-        no_drill="a controller that is late by five seconds stands still for longer before it is late: the "
-        "unit test carries it",
+        no_drill="a controller delayed by 5 s stalls for longer before that; covered by the unit test",
     )
 
 
@@ -262,26 +273,27 @@ def head_gone(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterHeadGone",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=(),
         expr=(
             f"({exprs.total('group', exprs.over('last', 'ray_node_cpu_utilization', SEEN_WITHIN, **head))}\n"
             f"unless {exprs.total('group', exprs.now('ray_node_cpu_utilization', **head))})\n"
-            "# silence of a whole cluster has an alert of its own\n"
+            "# a silent cluster has its own alert\n"
             f"and {exprs.cluster_lives()}"
         ),
-        summary="The head node reports nothing any more.",
-        description="The head's metrics stopped within the last 30 minutes, while other nodes still report.",
+        summary="The head node's metrics are missing.",
+        description="The head node's metrics stopped within the last 30 minutes, while other nodes still report.",
         meaning=(
-            "The head is down or cut off; or the GCS alone is, without which no node tells of itself. Without "
-            "GCS fault tolerance the other nodes end within about a minute."
+            "The head is down or unreachable; or only the GCS is down, without which no node reports its "
+            "metrics. Without GCS fault tolerance the other nodes shut down within about a minute."
         ),
         impact=(
-            "With fault tolerance none at first: proxies and replicas on workers go on, nothing scales or "
-            "heals. Without it everything stops."
+            "With GCS fault tolerance none at first: proxies and replicas on worker nodes keep serving, "
+            "but nothing scales or is replaced. Without it everything stops."
         ),
-        diagnosis=(("Which nodes report?", "ray_node_cpu_utilization"), ("Which targets fail?", "up == 0")),
-        mitigation=("Bring the head back; with an external Redis (GCS fault tolerance) the workers reconnect.",),
+        diagnosis=(("Which nodes report?", "ray_node_cpu_utilization"), ("Which scrape targets are down?", "up == 0")),
+        mitigation=("Restart the head node; with an external Redis (GCS fault tolerance) the workers reconnect.",),
         panel=("servescope-cluster", "Node details"),
         case=Case(
             at="20m",
@@ -296,6 +308,7 @@ def gcs_gone(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterGcsGone",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=(),
         expr=(
@@ -303,24 +316,30 @@ def gcs_gone(exprs: Expressions) -> Alert:
             f"unless {exprs.total('group', exprs.now('ray_gcs_actors_count'))})\n"
             f"and {exprs.cluster_lives()}"
         ),
-        summary="The GCS reports nothing any more.",
-        description="The GCS' own metrics stopped within the last 30 minutes, while nodes still report.",
-        meaning="The GCS process is dead or hangs, or the head is gone.",
-        impact="No new actor can start: nothing scales or heals. Requests go on while their processes live.",
+        summary="The GCS metrics are missing.",
+        description="The metrics of the GCS stopped within the last 30 minutes, while nodes still report.",
+        meaning="The GCS process is dead or hangs, or the head is down.",
+        impact=(
+            "No actor can start: nothing scales or is replaced. Requests succeed while the existing processes live."
+        ),
         diagnosis=(
-            ("Does it answer? `curl <head>:8265/api/gcs_healthz`.", ""),
+            ("Does it respond? `curl <head>:8265/api/gcs_healthz`.", ""),
             (
-                "It answers and has just been restarted: `Failed to establish connection to the event+metrics "
-                "exporter agent` in `logs/gcs_server.out` tells that the node's agent took longer than 30 s to "
-                "start. Ray then exports nothing of the GCS until its next start.",
+                (
+                    "It responds and was just restarted: `Failed to establish connection to the event+metrics "
+                    "exporter agent` in `logs/gcs_server.out` means that the node's agent took longer than 30 s "
+                    "to start. Ray then exports no GCS metrics until the next restart."
+                ),
                 "",
             ),
             (
-                "Storage operations before it went:",
+                "Storage operations before it stopped:",
                 "sum by (Operation) (rate(ray_gcs_storage_operation_count_total[5m]))",
             ),
         ),
-        mitigation=("Read `logs/gcs_server.out` on the head; restart the head, or let GCS fault tolerance do so.",),
+        mitigation=(
+            "Restart the head node, or let GCS fault tolerance do so; read `logs/gcs_server.out` on the head.",
+        ),
         panel=("servescope-cluster", "GCS storage operations"),
         case=Case(
             at="20m",
@@ -340,25 +359,34 @@ def metrics_gone(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterMetricsGone",
         severity="critical",
+        owner="platform",
         for_="2m",
         labels=(),
         expr=(
-            "# absent() is blind when one of two clusters goes: each cluster is held against its own past\n"
+            "# absent() misses one of two clusters: compare each cluster with its own past\n"
             f"{exprs.total('group', exprs.over('last', 'ray_node_cpu_utilization', SEEN_WITHIN))}\n"
             f"unless {exprs.cluster_lives()}"
         ),
-        summary="A cluster reports nothing any more.",
-        description="No node of the cluster {{ $labels."
-        + exprs.settings.cluster_label
-        + " }} has reported for two minutes; it did within the last 30 minutes.",
-        meaning=(
-            "The cluster is down or was removed, or Prometheus cannot reach or find it. All other alerts of "
-            "this cluster are blind now. It ends by itself 30 minutes after the last sample."
+        summary="All metrics of a cluster are missing.",
+        description=(
+            f"No node of cluster {{{{ $labels.{exprs.settings.cluster_label} }}}} has reported for 2 "
+            f"minutes; nodes did within the last 30 minutes."
         ),
-        impact="Unknown: look at once whether the service answers.",
-        diagnosis=(("Do targets fail?", "up == 0"), ("Are there targets at all? Prometheus, Status, Targets.", "")),
+        meaning=(
+            "The cluster is down or was removed, or Prometheus cannot discover or reach it. All other "
+            "alerts for this cluster are blind meanwhile. The alert resolves 30 minutes after the last "
+            "sample."
+        ),
+        impact="Unknown: check at once whether the service responds.",
+        diagnosis=(
+            ("Which scrape targets are down?", "up == 0"),
+            ("Are there targets at all? See Status, Targets in Prometheus.", ""),
+        ),
         mitigation=(
-            "Bring the cluster or the scrape back; a cluster removed on purpose needs a silence of 30 minutes.",
+            (
+                "Restore the cluster or the scrape; if the cluster was removed on purpose, silence the alert "
+                "for 30 minutes."
+            ),
         ),
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(
@@ -374,18 +402,22 @@ def no_ray_metrics(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeNoRayMetrics",
         severity="critical",
+        owner="monitoring",
         for_="5m",
         labels=(),
         expr=(
             f"absent({exprs.scope.select('ray_node_cpu_utilization')})\n"
             f"and absent({exprs.scope.select('ray_object_store_memory')})"
         ),
-        summary="Prometheus has no metrics of Ray at all.",
-        description="No series of any Ray cluster has arrived for five minutes.",
-        meaning="No target is found or none answers: the discovery file, the PodMonitor or the network.",
+        summary="Prometheus has no Ray metrics.",
+        description="Prometheus has received no series of any Ray cluster for 5 minutes.",
+        meaning=(
+            "No target is discovered or none responds: the service discovery file, the PodMonitor or the "
+            "network is at fault."
+        ),
         impact="Unknown: every other alert is blind.",
-        diagnosis=(("Do targets fail?", "up == 0"),),
-        mitigation=("Mend the scrape configuration; `curl <node>:8080/metrics` shows whether Ray exports.",),
+        diagnosis=(("Which scrape targets are down?", "up == 0"),),
+        mitigation=("Fix the scrape configuration; `curl <node>:8080/metrics` shows whether Ray exports metrics.",),
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="1h", fires={series.HEAD_CPU: "10x20"}, quiet={series.HEAD_CPU: "10x200 _x10 10x"}, cluster=""),
         drill="kill-head",
@@ -397,22 +429,24 @@ def target_down(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeTargetDown",
         severity="warning",
+        owner="monitoring",
         for_="5m",
         labels=("job", "instance"),
         expr=(
             f"{exprs.total('max', exprs.over('max', 'up', exprs.hold), 'job', 'instance')} == 0\n"
-            "# of Ray's targets only: those that showed Ray's metrics\n"
+            "# only Ray's targets: those that have exported Ray metrics\n"
             f"and {of_ray}"
         ),
-        summary="A node's metrics cannot be scraped.",
-        description="{{ $labels.instance }} is in the discovery and has not answered a scrape for five minutes.",
+        summary="A scrape target is down.",
+        description="{{ $labels.instance }} is a discovered target and has failed every scrape for 5 minutes.",
         meaning=(
-            "The node's agent is dead or too slow (scrape_timeout), or the node is gone and still listed. A "
-            "node that Ray knows to be dead leaves the discovery file and does not show here."
+            "The node's agent is dead or too slow (scrape_timeout), or the node is gone and still "
+            "listed. Nodes that Ray reports as dead are removed from the service discovery file and do "
+            "not raise this alert."
         ),
-        impact="None; what happens on that node is not seen.",
-        diagnosis=(("Scrape time:", "scrape_duration_seconds"),),
-        mitigation=("`curl <node>:8080/metrics`; an answer of 500 means RAY_enable_open_telemetry=0.",),
+        impact="None for users; that node is not monitored.",
+        diagnosis=(("Scrape duration:", "scrape_duration_seconds"),),
+        mitigation=("Run `curl <node>:8080/metrics`; a response of 500 means RAY_enable_open_telemetry=0.",),
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(
             at="15m",
@@ -429,25 +463,26 @@ def exporter_down(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeExporterDown",
         severity="warning",
+        owner="monitoring",
         for_="5m",
         labels=(),
         expr=(
             f"{exprs.total('group', exprs.over('last', 'servescope_exporter_up', SEEN_WITHIN))}\n"
             f"unless {exprs.total('group', exprs.now('servescope_exporter_up') + ' == 1')}"
         ),
-        summary="The state exporter is gone or cannot read Serve.",
-        description="servescope_exporter_up has not been 1 for five minutes.",
-        meaning="The exporter is stopped, or the dashboard of Ray (port 8265) does not answer it.",
-        impact="None; alerts that compare with configured limits are silent meanwhile.",
+        summary="The state exporter is down or cannot read Serve's state.",
+        description="servescope_exporter_up has not been 1 for 5 minutes.",
+        meaning="The exporter is not running, or the Ray dashboard (port 8265) does not respond to it.",
+        impact="None for users; alerts that compare with configured limits do not fire meanwhile.",
         diagnosis=(
-            ("Its own word:", "servescope_exporter_up"),
+            ("Exporter status:", "servescope_exporter_up"),
             ("Age of its data:", "servescope_exporter_data_age_seconds"),
         ),
-        mitigation=("Restart the exporter; check that it may reach `<head>:8265/api/serve/applications/`.",),
+        mitigation=("Restart the exporter; check that it can reach `<head>:8265/api/serve/applications/`.",),
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="20m", fires={"servescope_exporter_up": "1x20"}, quiet={"servescope_exporter_up": "1x20 _x12 1x"}),
         drill="stop-exporter",
-        needs="the servescope exporter: silent where it was never there",
+        needs="the servescope exporter: does not fire where it never ran",
     )
 
 
@@ -455,15 +490,16 @@ def exporter_stale(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeExporterStale",
         severity="warning",
+        owner="monitoring",
         for_="2m",
         labels=(),
         expr=f"{exprs.total('max', exprs.now('servescope_exporter_data_age_seconds'))} > 120",
-        summary="The state exporter shows an old state.",
-        description="What the exporter tells is {{ $value | humanizeDuration }} old.",
-        meaning="The exporter keeps the last state while Serve's API does not answer.",
-        impact="None; limits and status may be out of date.",
-        diagnosis=(("Its own word:", "servescope_exporter_up"),),
-        mitigation=("See whether the head's dashboard answers: `curl <head>:8265/api/version`.",),
+        summary="The state exporter's data is stale.",
+        description="The state exporter's data is {{ $value | humanizeDuration }} old.",
+        meaning="The exporter keeps serving the last state while Serve's REST API does not respond.",
+        impact="None for users; configured limits and status may be outdated.",
+        diagnosis=(("Exporter status:", "servescope_exporter_up"),),
+        mitigation=("Check that the Ray dashboard on the head responds: `curl <head>:8265/api/version`.",),
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="20m", fires={series.EXPORTER_DATA_AGE: "0+15x"}, quiet={series.EXPORTER_DATA_AGE: "119x"}),
         drill="kill-head-ft",
@@ -475,14 +511,15 @@ def watchdog(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeWatchdog",
         severity="info",
+        owner="monitoring",
         for_="",
         labels=(),
         expr="vector(1)",
         summary="Alerts are evaluated and delivered.",
-        description="This alert always fires: send it to something that complains when it stops.",
-        meaning="It proves the way from Prometheus through Alertmanager to a receiver.",
+        description="This alert always fires: send it to a dead man's switch that notifies when it stops.",
+        meaning="It verifies the alerting pipeline from Prometheus through Alertmanager to a receiver.",
         impact="None.",
-        diagnosis=(("Which rules fire?", 'ALERTS{alertstate="firing"}'),),
+        diagnosis=(("Which alerts fire?", 'ALERTS{alertstate="firing"}'),),
         mitigation=("Route it to a dead man's switch.",),
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="5m", fires={}, quiet={}, cluster=""),

@@ -1,4 +1,4 @@
-"""What costs more than it should: too many replicas for too long, reserved and idle GPUs, floods of traffic."""
+"""Cost: too many replicas for too long, idle GPUs that are reserved, traffic surges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS, NO_DRILL_WITHOUT_GPU
 from servescope.settings import Settings
 
-# How long the last sample counts where an alert waits for an hour or two: minutes without metrics do not begin it anew.
+# How long the last sample counts where `for` is an hour or more: minutes without metrics do not reset it.
 HOLD = "5m"
 
 
@@ -18,13 +18,13 @@ def build(settings: Settings) -> Group:
     exprs = Expressions(settings)
     return Group(
         name="cost",
-        title="Cost and floods",
+        title="Cost and traffic surges",
         alerts=(replicas_above_usual(exprs), at_max_replicas(exprs), gpu_idle_reserved(exprs), traffic_flood(exprs)),
     )
 
 
-def wanted_replicas(exprs: Expressions) -> str:
-    """Replicas wanted, with a last sample that counts for minutes, by deployment."""
+def target_replicas(exprs: Expressions) -> str:
+    """Target replicas by deployment; the last sample counts for minutes."""
     return exprs.total("max", exprs.over("last", "ray_serve_autoscaling_target_replicas", HOLD), *DEPLOYMENT)
 
 
@@ -38,31 +38,37 @@ def replicas_above_usual(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeReplicasAboveUsual",
         severity="info",
+        owner="application",
         for_="30m",
         labels=DEPLOYMENT,
         expr=(
-            f"{wanted_replicas(exprs)} > {exprs.settings.replicas_above_usual:g} * {usual}\n"
-            f"# one more replica is no surprise\n"
-            f"and {wanted_replicas(exprs)} >= {usual} + 3\n"
-            f"# a deployment younger than a day has no usual level\n"
+            f"{target_replicas(exprs)} > {exprs.settings.replicas_above_usual:g} * {usual}\n"
+            f"# ignore a difference of one or two replicas\n"
+            f"and {target_replicas(exprs)} >= {usual} + 3\n"
+            f"# a deployment younger than a day has no baseline\n"
             f"and {known}"
         ),
-        summary="A deployment runs far more replicas than usual.",
+        summary="The replica count is far above its baseline.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} wants {{ $value }} replicas, more than "
-            f"{exprs.settings.replicas_above_usual:g} times its average of the last day."
+            f"{{{{ $labels.application }}}}/{{{{ $labels.deployment }}}} has a target of {{{{ $value }}}} "
+            f"replicas, more than {exprs.settings.replicas_above_usual:g} times its average of the last "
+            f"day."
         ),
-        meaning="More demand, slower replicas (each does less, so more are wanted), or a changed configuration.",
-        impact="None; the bill grows.",
+        meaning=(
+            "Traffic has grown, replicas are slower (so that more are required), or the configuration has changed."
+        ),
+        impact="None for users; the cost grows.",
         diagnosis=(
-            ("Demand:", "ray_serve_autoscaling_total_requests"),
+            ("Total requests:", "ray_serve_autoscaling_total_requests"),
             (
-                "Did the work get slower?",
+                "Has processing slowed down?",
                 "histogram_quantile(0.95, sum by (deployment, le) "
                 "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
             ),
         ),
-        mitigation=("Slower: see the deployment's latency. More demand: see RayServeTrafficFlood.",),
+        mitigation=(
+            "If processing slowed down, follow the deployment's latency; if traffic grew, see RayServeTrafficFlood.",
+        ),
         panel=("servescope-deployment", "Target and healthy replicas"),
         case=Case(
             at="26h",
@@ -70,7 +76,7 @@ def replicas_above_usual(exprs: Expressions) -> Alert:
             quiet={series.TARGET_REPLICAS: "2x6000 6x"},
             labels=series.THE_DEPLOYMENT,
         ),
-        no_drill="it compares with the day before: the unit test carries it",
+        no_drill="it compares with the previous day; covered by the unit test",
     )
 
 
@@ -80,24 +86,24 @@ def at_max_replicas(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeAtMaxReplicas",
         severity="info",
+        owner="application",
         for_="2h",
         labels=DEPLOYMENT,
-        expr=f"{wanted_replicas(exprs)} >= {most}\n# a range of one is a fixed size\nand {most} > {least}",
-        summary="A deployment has been at max_replicas for hours.",
+        expr=f"{target_replicas(exprs)} >= {most}\n# ignore deployments of a fixed size\nand {most} > {least}",
+        summary="The deployment has been at max_replicas for hours.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} has wanted its maximum of {{ $value }} "
-            "replicas for two hours."
+            "{{ $labels.application }}/{{ $labels.deployment }} has been at max_replicas ({{ $value }}) for 2 hours."
         ),
-        meaning="There is no room left for a peak, and the most that it may cost is being spent.",
-        impact="None yet; the next peak queues.",
+        meaning="There is no capacity left for a peak, and the deployment runs at its maximum cost.",
+        impact="None yet; the next peak will queue.",
         diagnosis=(
             (
-                "Demand in replicas:",
+                "Required replicas:",
                 "ray_serve_autoscaling_total_requests / ray_serve_autoscaling_target_ongoing_requests",
             ),
             ("The limit:", "servescope_deployment_max_replicas"),
         ),
-        mitigation=("Raise max_replicas, or make the work cheaper.",),
+        mitigation=("Raise max_replicas, or reduce the processing time per request.",),
         panel=("servescope-deployment", "Required and target replicas"),
         case=Case(
             at="3h",
@@ -121,25 +127,26 @@ def gpu_idle_reserved(exprs: Expressions) -> Alert:
     return Alert(
         name="RayGpuIdleReserved",
         severity="info",
+        owner="application",
         for_="1h",
         labels=("instance",),
-        expr=(
-            f"{gpu_use} < {exprs.settings.gpu_idle_percent}\n"
-            "# only what somebody has reserved is wasted\n"
-            f"and {reserved} > 0"
-        ),
+        expr=(f"{gpu_use} < {exprs.settings.gpu_idle_percent}\n# only reserved GPUs are wasted\nand {reserved} > 0"),
         summary="Reserved GPUs are idle.",
         description=(
-            "The busiest GPU of {{ $labels.instance }} was at {{ $value }} % for an hour while GPUs are reserved."
+            "The busiest GPU on {{ $labels.instance }} has been at {{ $value }} % utilization for 1 hour "
+            "while GPUs are reserved."
         ),
-        meaning="Replicas hold GPUs and have no work, or their work runs on the CPU.",
-        impact="None; GPUs cost.",
+        meaning="Replicas reserve GPUs and have no work, or do their work on the CPU.",
+        impact="None for users; idle GPUs cost money.",
         diagnosis=(
-            ("Reserved:", 'ray_resources{Name="GPU"}'),
+            ("Reserved GPUs:", 'ray_resources{Name="GPU"}'),
             ("Which replicas?", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
         ),
         mitigation=(
-            "Lower min_replicas, share a GPU between replicas (num_gpus below 1), or find why it is not used.",
+            (
+                "Lower min_replicas, share a GPU between replicas (num_gpus below 1), or find out why the "
+                "GPU is not used."
+            ),
         ),
         panel=("servescope-cluster", "GPU utilization"),
         case=Case(
@@ -163,20 +170,22 @@ def traffic_flood(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeTrafficFlood",
         severity="info",
+        owner="application",
         for_="2m",
         labels=("application",),
         expr=(
             f"{now} > {exprs.settings.traffic_above_usual:g} * {before}\n"
-            f"# of a quiet application any traffic is many times the usual\n"
+            f"# ignore surges of applications with low traffic\n"
             f"and {traffic} >= {100 * exprs.settings.alert_min_events}"
         ),
-        summary="An application gets far more traffic than usual.",
+        summary="Traffic surge: the application receives far more requests than usual.",
         description=(
-            "{{ $labels.application }} gets {{ $value | humanize }} requests per second, more than "
-            f"{exprs.settings.traffic_above_usual:g} times what it got in the hour before."
+            f"Application {{{{ $labels.application }}}} receives {{{{ $value | humanize }}}} requests per "
+            f"second, more than {exprs.settings.traffic_above_usual:g} times the rate of the hour before."
         ),
         meaning=(
-            "A launch, a retry storm, a scanner or a test. It says why the others fire, and why replicas multiply."
+            "A launch, a retry storm, a scanner or a load test. It explains why other alerts fire and "
+            "why replicas scale up."
         ),
         impact="None by itself.",
         diagnosis=(
@@ -186,7 +195,12 @@ def traffic_flood(exprs: Expressions) -> Alert:
                 "sum by (application, status_code) (rate(ray_serve_num_http_requests_total[5m]))",
             ),
         ),
-        mitigation=("Limit it before Serve; a max_queued_requests keeps what is admitted quick.",),
+        mitigation=(
+            (
+                "Rate-limit the traffic in front of Serve; max_queued_requests keeps the latency of accepted "
+                "requests low."
+            ),
+        ),
         panel=("servescope-overview", "Requests by application"),
         case=Case(
             at="2h",

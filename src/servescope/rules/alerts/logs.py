@@ -1,4 +1,4 @@
-"""Logs that do not arrive: what the log agent says of itself."""
+"""Log collection: records that the log agents drop, and their errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def build(settings: Settings) -> Group:
     """The alerts of this group, in the order of the rule file."""
     exprs = Expressions(settings)
     return Group(
-        name="logs", title="Logs", alerts=(logs_dropped(exprs), collector_logs_dropped(exprs), log_agent_errors(exprs))
+        name="logs",
+        title="Log collection",
+        alerts=(logs_dropped(exprs), collector_logs_dropped(exprs), log_agent_errors(exprs)),
     )
 
 
@@ -28,27 +30,30 @@ def logs_dropped(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeLogsDropped",
         severity="warning",
+        owner="monitoring",
         for_="",
         labels=("instance",),
         expr=f"{dropped} > 0",
-        summary="Log lines are being lost.",
-        description="Fluent Bit on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes.",
-        meaning=(
-            "The backend refuses them for good (400, or 401, 413 and 500 with OTLP), or it was away for so "
-            "long that 1 GB waits on disk and the oldest go."
+        summary="Fluent Bit dropped log records.",
+        description=(
+            "Fluent Bit on {{ $labels.instance }} dropped {{ $value | humanize }} log records in the last 15 minutes."
         ),
-        impact="Lines are missing where somebody will look for them.",
+        meaning=(
+            "The backend rejects them permanently (400, or 401, 413 and 500 with OTLP), or its outage "
+            "lasted until the disk buffer of 1 GB was full and the oldest records were dropped."
+        ),
+        impact="Log lines are missing.",
         diagnosis=(
-            ("Is the backend away?", "rate(fluentbit_output_retries_total[5m])"),
-            ("What does it answer? Fluent Bit's own log tells.", ""),
+            ("Is the backend down?", "rate(fluentbit_output_retries_total[5m])"),
+            ("What does it return? See Fluent Bit's own log.", ""),
         ),
         mitigation=(
-            "Bring the backend back, or raise its limits (loki/loki.yml).",
-            "Raise storage.total_limit_size in fluentbit/output-*.yaml where outages last longer.",
+            "Restore the backend, or raise its limits (loki/loki.yml).",
+            "If outages last longer, raise storage.total_limit_size in fluentbit/output-*.yaml.",
         ),
         panel=PANEL,
         case=Case(at="20m", fires={DROPPED: "0+1x"}, quiet={DROPPED: "5x"}, labels={"instance": "n1"}),
-        no_drill="the buffer of 1 GB would have to fill; make drill-logs measures outages",
+        no_drill="the disk buffer of 1 GB would have to fill; make drill-logs measures outages",
         needs=AGENT,
     )
 
@@ -58,29 +63,34 @@ def collector_logs_dropped(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeCollectorLogsDropped",
         severity="warning",
+        owner="monitoring",
         for_="",
         labels=("instance",),
         expr=f"{failed} > 0",
-        summary="Log lines are being lost.",
-        description="The Collector on {{ $labels.instance }} gave up {{ $value | humanize }} records in 15 minutes.",
-        meaning=(
-            "The backend refuses them for good: every answer but 429, 502, 503 and 504, which are tried "
-            "again. An outage loses nothing: when the queue on disk is full, the files wait."
+        summary="The OpenTelemetry Collector dropped log records.",
+        description=(
+            "The Collector on {{ $labels.instance }} dropped {{ $value | humanize }} log records in the "
+            "last 15 minutes."
         ),
-        impact="Lines are missing where somebody will look for them.",
+        meaning=(
+            "The backend rejects them permanently: every status code but 429, 502, 503 and 504, which "
+            "are retried. An outage loses nothing: when the queue on disk is full, the Collector stops "
+            "reading the files."
+        ),
+        impact="Log lines are missing.",
         diagnosis=(
             (
-                "Is the backend away as well? The queue grows.",
+                "Is the backend down as well? Then the queue grows.",
                 'max by (instance) (otelcol_exporter_queue_size{data_type="logs"})',
             ),
-            ("What does it answer? The Collector's own log tells: `Exporting failed. Dropping data.`", ""),
+            ("What does it return? See the Collector's own log: `Exporting failed. Dropping data.`", ""),
         ),
         mitigation=(
-            "Raise the backend's limits (loki/loki.yml), or mend the address and the login in otel/logs.yaml.",
+            "Raise the backend's limits (loki/loki.yml), or fix the address and credentials in otel/logs.yaml.",
         ),
         panel=PANEL,
         case=Case(at="20m", fires={FAILED: "0+1x"}, quiet={FAILED: "5x"}, labels={"instance": "n1"}),
-        no_drill="a live test lets the backend refuse records for good and reads the counter",
+        no_drill="a live test makes the backend reject records permanently and reads the counter",
         needs=COLLECTOR,
     )
 
@@ -90,23 +100,26 @@ def log_agent_errors(exprs: Expressions) -> Alert:
     return Alert(
         name="ServescopeLogAgentErrors",
         severity="warning",
+        owner="monitoring",
         for_="5m",
         labels=("instance",),
         expr=f"{errors} >= 10",
-        summary="The log agent complains again and again.",
-        description="Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in 10 minutes.",
+        summary="The log agent reports errors.",
+        description=(
+            "Fluent Bit on {{ $labels.instance }} logged {{ $value | humanize }} errors in the last 10 minutes."
+        ),
         meaning=(
-            "Most often it may not read a directory of Ray's (`read error, check permissions`): to a user "
-            "that is neither root nor Ray's, one such directory hides every file that its pattern matches. "
-            "The Collector tells of such a directory at its log level debug only, so there is no such alert "
-            "about it."
+            "Most often it lacks permission to read one of Ray's directories (`read error, check "
+            "permissions`): for a user that is neither root nor Ray's, one such directory hides every "
+            "file that its pattern matches. The Collector logs such a directory at level debug only, so "
+            "it has no such alert."
         ),
         impact=(
-            "Lines of the files that it cannot read are missing until it can; none is lost for good while "
-            "they lie there."
+            "Log lines of the unreadable files are missing until the agent can read them; nothing is "
+            "lost while the files exist."
         ),
-        diagnosis=(("What does it say? Its own log tells.", ""),),
-        mitigation=("Run it as root or as the user that runs Ray; in a pod, with Ray's runAsUser.",),
+        diagnosis=(("Which error? See its own log.", ""),),
+        mitigation=("Run the agent as root or as the user that runs Ray; in a pod, with Ray's runAsUser.",),
         panel=PANEL,
         case=Case(at="30m", fires={ERRORS: "0+3x"}, quiet={ERRORS: "90x"}, labels={"instance": "n1"}),
         no_drill="make drill-logs measures an unreadable directory",

@@ -1,4 +1,4 @@
-"""Nodes: lost or draining ones, disks, memory, object store, GPUs."""
+"""Nodes: failures, draining, disks, memory, object store, GPUs."""
 
 from __future__ import annotations
 
@@ -48,23 +48,22 @@ def node_lost(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterNodeLost",
         severity="warning",
+        owner="platform",
         for_="",
         labels=(),
-        expr=(
-            f"{lost}\n# nodes that the autoscaler takes away are counted as dead too\n- ({stopped} or 0 * {lost}) > 0"
-        ),
-        summary="A node was lost.",
-        description="The GCS declared {{ $value }} nodes dead within the last ten minutes.",
+        expr=f"{lost}\n# nodes removed by the autoscaler are counted as dead too\n- ({stopped} or 0 * {lost}) > 0",
+        summary="A node failed.",
+        description="The GCS declared {{ $value }} nodes dead in the last 10 minutes.",
         meaning=(
-            "The node or its raylet ended without being drained, or was cut off. A dead node leaves the "
-            "discovery file, so `up` says nothing."
+            "The node or its raylet ended without draining, or was disconnected. A dead node is removed "
+            "from the service discovery file, so `up` does not show it."
         ),
-        impact="Requests on its replicas fail; capacity is lost until replicas start elsewhere.",
+        impact="Requests on its replicas fail; capacity is reduced until replicas start elsewhere.",
         diagnosis=(
-            ("Nodes that are up:", "sum(ray_cluster_active_nodes)"),
-            ("Replicas that are missing: see RayServeReplicasMissing.", ""),
+            ("Active nodes:", "sum(ray_cluster_active_nodes)"),
+            ("Are replicas missing? See RayServeReplicasMissing.", ""),
         ),
-        mitigation=("Look at the machine; a preempted spot node is replaced by the autoscaler.",),
+        mitigation=("Check the machine; the autoscaler replaces a preempted spot node.",),
         panel=("servescope-cluster", "Node failures"),
         case=Case(
             at="20m",
@@ -79,15 +78,16 @@ def node_draining(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterNodeDraining",
         severity="info",
+        owner="platform",
         for_="15m",
         labels=("node_ip_address",),
         expr=exprs.total("group", exprs.now("ray_serve_proxy_status") + " == 4", "node_ip_address"),
-        summary="A node has been draining for long.",
+        summary="A node has been draining for too long.",
         description="The proxy on {{ $labels.node_ip_address }} has been DRAINING for 15 minutes.",
-        meaning="The node is to be taken away and still has requests, or nobody takes it.",
+        meaning="The node is to be removed and still has requests in flight, or nothing removes it.",
         impact="None.",
-        diagnosis=(("Requests in that proxy:", "max_over_time(ray_serve_num_ongoing_http_requests[1m])"),),
-        mitigation=("Long streams hold a node: end them, or wait.",),
+        diagnosis=(("Requests in flight on that proxy:", "max_over_time(ray_serve_num_ongoing_http_requests[1m])"),),
+        mitigation=("End the long streams that keep the node busy, or wait.",),
         panel=("servescope-cluster", "Proxy status"),
         case=Case(
             at="30m",
@@ -95,8 +95,9 @@ def node_draining(exprs: Expressions) -> Alert:
             quiet={series.STATUS_OF_PROXY: "2x8 4x50 5x"},
             labels={"node_ip_address": "10.0.0.1"},
         ),
-        no_drill="it takes a node whose last replica has left and a request that does not end: the unit test "
-        "carries it",
+        no_drill=(
+            "it takes a node whose last replica has left and a request that does not end; covered by the unit test"
+        ),
     )
 
 
@@ -107,28 +108,29 @@ def disk_filling(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterDiskFilling",
         severity="warning",
+        owner="platform",
         for_="5m",
         labels=("instance",),
         expr=(
             f"{disk} > {100 * exprs.settings.disk_ratio:g}\n"
-            "# or full within a day at the pace of the last six hours\n"
+            "# or predicted to be full within a day at the rate of the last six hours\n"
             f"or {disk} > 60\n"
             f"and {exprs.total('min', f'{free} + 4 * delta({free}[6h])', 'instance')} < 0"
         ),
-        summary="A node's disk is filling.",
+        summary="A node's disk is filling up.",
         description=(
             "The disk with Ray's temporary directory on {{ $labels.instance }} is {{ $value | humanize }} % full."
         ),
         meaning=(
-            "Ray never deletes old sessions, and logs, spilled objects and core dumps lie there too. At 95 % "
-            "Ray places no more work on the node."
+            "Ray never deletes old sessions, and logs, spilled objects and core dumps are there too. At "
+            "95 % Ray schedules no more work on the node."
         ),
         impact="None yet.",
         diagnosis=(
-            ("Free:", "ray_node_disk_free"),
-            ("What is it? `du -xh --max-depth=2 /tmp/ray | sort -h | tail` on the node.", ""),
+            ("Free space:", "ray_node_disk_free"),
+            ("What uses it? `du -xh --max-depth=2 /tmp/ray | sort -h | tail` on the node.", ""),
         ),
-        mitigation=("Delete old `/tmp/ray/session_*` folders, never the one that `session_latest` names.",),
+        mitigation=("Delete old `/tmp/ray/session_*` directories, never the one that `session_latest` points to.",),
         panel=("servescope-cluster", "Disk"),
         case=Case(
             at="15m",
@@ -144,6 +146,7 @@ def disk_full(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterDiskFull",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=("instance",),
         expr=f"{disk_percent(exprs)} >= 95",
@@ -151,10 +154,10 @@ def disk_full(exprs: Expressions) -> Alert:
         description=(
             "The disk with Ray's temporary directory on {{ $labels.instance }} is {{ $value | humanize }} % full."
         ),
-        meaning="From 95 % on Ray places no more actors and tasks there (local_fs_capacity_threshold).",
+        meaning="From 95 % Ray schedules no more actors and tasks there (local_fs_capacity_threshold).",
         impact="New replicas cannot start there; writing logs and spilling objects fails.",
-        diagnosis=(("Free:", "ray_node_disk_free"),),
-        mitigation=("As RayClusterDiskFilling says, now.",),
+        diagnosis=(("Free space:", "ray_node_disk_free"),),
+        mitigation=("Delete old `/tmp/ray/session_*` directories at once, as described under RayClusterDiskFilling.",),
         panel=("servescope-cluster", "Disk"),
         case=Case(
             at="10m",
@@ -173,19 +176,23 @@ def memory_high(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterMemoryHigh",
         severity="warning",
+        owner="platform",
         for_="5m",
         labels=("instance",),
         expr=f"{memory} > {exprs.settings.memory_ratio:g}",
-        summary="A node's memory is nearly full.",
+        summary="A node's memory usage is high.",
         description="{{ $value | humanizePercentage }} of the memory of {{ $labels.instance }} is in use.",
         meaning="At 95 % Ray's memory monitor kills workers.",
         impact="None yet; a killed replica drops its requests.",
         diagnosis=(
-            ("Who holds it?", "topk(10, ray_component_rss_bytes)"),
-            ("The object store:", "ray_object_store_used_memory"),
+            ("Which processes use it?", "topk(10, ray_component_rss_bytes)"),
+            ("Object store memory:", "ray_object_store_used_memory"),
         ),
         mitigation=(
-            "Give replicas `memory` in ray_actor_options so that fewer are placed on a node; find what grows.",
+            (
+                "Find the process whose memory grows; request `memory` in ray_actor_options so that fewer "
+                "replicas are scheduled per node."
+            ),
         ),
         panel=("servescope-cluster", "Memory"),
         case=Case(
@@ -197,7 +204,9 @@ def memory_high(exprs: Expressions) -> Alert:
             quiet={series.node_series("ray_node_mem_used"): f"{100 * exprs.settings.memory_ratio:g}x"},
             labels={"instance": "n1"},
         ),
-        no_drill="filling the memory of the machine that runs the drill would end the drill: the unit test carries it",
+        no_drill=(
+            "exhausting the memory of the machine that runs the drill would end the drill; covered by the unit test"
+        ),
     )
 
 
@@ -212,25 +221,28 @@ def oom_kills(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterOomKills",
         severity="warning",
+        owner="platform",
         for_="",
         labels=("NodeAddress",),
         expr=f"{killed} > 0",
-        summary="Ray killed workers to save memory.",
-        description="The memory monitor killed {{ $value }} workers on {{ $labels.NodeAddress }} within 15 minutes.",
+        summary="Workers were OOM-killed.",
+        description=(
+            "Ray's memory monitor killed {{ $value }} workers on {{ $labels.NodeAddress }} in the last 15 minutes."
+        ),
         meaning=(
-            "The node's memory passed 95 % (RAY_memory_usage_threshold); Ray kills the worker that is "
-            "cheapest to try again."
+            "The node's memory usage exceeded 95 % (RAY_memory_usage_threshold); Ray kills the worker "
+            "that is cheapest to retry."
         ),
         impact="The requests of a killed replica fail.",
         diagnosis=(
             (
-                "Who was killed?",
+                "Which workers were killed?",
                 "topk(10, last_over_time(ray_memory_manager_worker_eviction_total[1m]) unless "
                 "last_over_time(ray_memory_manager_worker_eviction_total[1m] offset 15m))",
             ),
             ("Memory by component:", "topk(10, ray_component_rss_bytes)"),
         ),
-        mitigation=("Fewer or smaller replicas on a node; find the one that grows.",),
+        mitigation=("Schedule fewer or smaller replicas per node; find the process whose memory grows.",),
         panel=("servescope-cluster", "OOM-killed workers"),
         case=Case(at="20m", fires={evicted: "_x60 1x"}, quiet={evicted: "1x"}, labels={"NodeAddress": "10.0.0.1"}),
         drill="oom-kill",
@@ -245,21 +257,29 @@ def object_store_spilling(exprs: Expressions) -> Alert:
     return Alert(
         name="RayClusterObjectStoreSpilling",
         severity="warning",
+        owner="platform",
         for_="5m",
         labels=("instance",),
         expr=(
             f"{spilled_now} > 0\n"
-            "# what was spilled once and lies there is no trouble\n"
+            "# ignore objects that were spilled earlier and stay on disk\n"
             f"and {spilled_now} > {spilled_before}"
         ),
-        summary="The object store spills to disk.",
-        description="{{ $value | humanize1024 }}B of objects of {{ $labels.instance }} lie on disk, and it grows.",
-        meaning=(
-            "More objects are alive than the object store holds; reading them back takes time and fills the disk."
+        summary="The object store is spilling to disk.",
+        description=(
+            "{{ $value | humanize1024 }}B of objects on {{ $labels.instance }} are spilled to disk, and "
+            "the amount is growing."
         ),
-        impact="Calls that pass large arguments or results get slow.",
-        diagnosis=(("By place:", "sum by (Location) (ray_object_store_memory)"), ("Who owns them? `ray memory`.", "")),
-        mitigation=("Pass smaller objects between deployments, drop references sooner, or enlarge the object store.",),
+        meaning=(
+            "More objects are referenced than the object store can hold; restoring them takes time, and "
+            "they fill the disk."
+        ),
+        impact="Calls with large arguments or results slow down.",
+        diagnosis=(
+            ("Object store by location:", "sum by (Location) (ray_object_store_memory)"),
+            ("Who owns the objects? `ray memory`.", ""),
+        ),
+        mitigation=("Enlarge the object store, pass smaller objects between deployments, or drop references sooner.",),
         panel=("servescope-cluster", "Object store"),
         case=Case(
             at="30m",
@@ -277,18 +297,19 @@ def gpu_memory_full(exprs: Expressions) -> Alert:
     return Alert(
         name="RayGpuMemoryFull",
         severity="warning",
+        owner="application",
         for_="10m",
         labels=GPU_LABELS,
         expr=f"{gpu_memory} > {exprs.settings.gpu_memory_ratio:g}",
-        summary="A GPU's memory is full.",
+        summary="A GPU's memory is almost full.",
         description=(
-            "{{ $value | humanizePercentage }} of the memory of GPU {{ $labels.GpuIndex }} of "
-            "{{ $labels.instance }} is in use."
+            "{{ $value | humanizePercentage }} of the memory of GPU {{ $labels.GpuIndex }} on {{ "
+            "$labels.instance }} is in use."
         ),
-        meaning="The next larger batch or longer input may not fit. LLM engines fill 90 % on purpose.",
-        impact="Requests that need more fail with an out-of-memory error.",
-        diagnosis=(("By process:", "topk(10, ray_component_gpu_memory_mb)"),),
-        mitigation=("Smaller batches, fewer models on a replica, or one replica on a GPU.",),
+        meaning="The next larger batch or longer input may not fit. LLM engines fill 90 % by design.",
+        impact="Requests that need more GPU memory fail with an out-of-memory error.",
+        diagnosis=(("GPU memory by process:", "topk(10, ray_component_gpu_memory_mb)"),),
+        mitigation=("Use smaller batches, fewer models per replica, or one replica per GPU.",),
         panel=("servescope-cluster", "GPU memory"),
         case=Case(
             at="20m",
@@ -305,15 +326,16 @@ def gpu_hot(exprs: Expressions) -> Alert:
     return Alert(
         name="RayGpuHot",
         severity="warning",
+        owner="platform",
         for_="5m",
         labels=GPU_LABELS,
         expr=f"{temperature} > {exprs.settings.gpu_celsius}",
-        summary="A GPU is hot.",
-        description="GPU {{ $labels.GpuIndex }} of {{ $labels.instance }} is at {{ $value }} °C.",
-        meaning="Near its limit a GPU slows itself down.",
-        impact="Everything on it gets slower.",
-        diagnosis=(("Power:", "ray_node_gpu_power_milliwatts"), ("Use:", "ray_node_gpus_utilization")),
-        mitigation=("Look at the machine's cooling; move load away.",),
+        summary="A GPU's temperature is high.",
+        description="GPU {{ $labels.GpuIndex }} on {{ $labels.instance }} is at {{ $value }} °C.",
+        meaning="Close to its temperature limit a GPU throttles.",
+        impact="All work on that GPU slows down.",
+        diagnosis=(("Power draw:", "ray_node_gpu_power_milliwatts"), ("Utilization:", "ray_node_gpus_utilization")),
+        mitigation=("Check the machine's cooling; move load to other nodes.",),
         panel=("servescope-cluster", "GPU temperature"),
         case=Case(
             at="15m",
@@ -321,5 +343,5 @@ def gpu_hot(exprs: Expressions) -> Alert:
             quiet={series.gpu_series("ray_node_gpu_temperature_celsius"): f"{exprs.settings.gpu_celsius}x"},
             labels={"instance": "n1", "GpuIndex": "0"},
         ),
-        no_drill="needs a GPU, and a hot one: the unit test carries it",
+        no_drill="needs a GPU at a high temperature; covered by the unit test",
     )

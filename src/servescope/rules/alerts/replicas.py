@@ -1,4 +1,4 @@
-"""Replicas that die, do not start, start slowly, or do worse than their siblings."""
+"""Replicas that crash, fail to start, start slowly, or do worse than their peers."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def health_check_failures(exprs: Expressions) -> str:
 
 
 def finished_calls(exprs: Expressions) -> str:
-    """Calls that each replica finished in ten minutes, failed ones among them."""
+    """Calls that each replica completed in ten minutes, failed ones included."""
     return exprs.events("ray_serve_deployment_processing_latency_ms_count", "10m", *REPLICA)
 
 
 def replicas_alive(exprs: Expressions) -> str:
-    """Replicas that are there. Ray keeps the counters of one that a rollout took away; its gauges go."""
+    """Running replicas. Ray keeps exporting the counters of one that a rollout removed; its gauges end."""
     return exprs.total("group", exprs.now("ray_serve_replica_processing_queries"), *REPLICA)
 
 
-def above_siblings(exprs: Expressions, expression: str) -> str:
+def above_peers(exprs: Expressions, expression: str) -> str:
     """The comparison of each replica's figure with three times the lower quartile of its deployment."""
     # The lower quartile: with two replicas, one of them bad, a median would be half of the bad one's figure.
     cluster_and_deployment = ", ".join(exprs.by(*DEPLOYMENT))
@@ -51,38 +51,41 @@ def above_siblings(exprs: Expressions, expression: str) -> str:
 
 
 def replica_crash_looping(exprs: Expressions) -> Alert:
-    # As the controller counts them: a replica that dies at once never gets to tell of its own start.
+    # As the controller counts them: a replica that crashes at once never reports its own start.
     starts = exprs.events("ray_serve_replica_startup_latency_ms_count", "15m", *DEPLOYMENT)
     return Alert(
         name="RayServeReplicaCrashLooping",
         severity="critical",
+        owner="application",
         for_="",
         labels=DEPLOYMENT,
         expr=(
             f"{health_check_failures(exprs)} >= 3\n"
-            "# replaced each time: a deploy or a scale-up starts replicas too, but fails no health check\n"
+            "# and replaced each time: a deploy or scale-up starts replicas too, but without failed health checks\n"
             f"and {starts} >= 3"
         ),
-        summary="Replicas die and are replaced again and again.",
+        summary="Replicas are crash-looping.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} lost {{ $value }} replicas within 15 minutes."
+            "{{ $labels.application }}/{{ $labels.deployment }} lost {{ $value }} replicas in the last 15 minutes."
         ),
         meaning=(
-            "The process dies (a crash in native code, os._exit, out of memory), or its health check fails "
-            "until Serve kills it. Each death counts as one failed check."
+            "The process crashes (native code, os._exit, out of memory), or its health check fails until "
+            "Serve kills it. Each death counts as one failed health check."
         ),
-        impact="Requests on a dying replica fail; capacity comes and goes.",
+        impact="Requests on a crashing replica fail; capacity fluctuates.",
         diagnosis=(
             ("Replica starts in the last 15 minutes:", starts),
             (
-                "Did they crash, or did the controller take them down as unhealthy? Counted from its log, "
-                "where a log agent runs (docs/logs.md):",
+                (
+                    "Did they crash, or did the controller kill them as unhealthy? Counted from its log, where a "
+                    "log agent runs (docs/logs.md):"
+                ),
                 exprs.events("servescope_log_events_total", "15m", *DEPLOYMENT, "event", event='=~"replica_.+"'),
             ),
-            ("Does Ray kill for memory? See RayClusterOomKills.", ""),
-            ("Last words: `logs/worker-*.err` of the dead replica's pid.", ""),
+            ("Does Ray kill workers for memory? See RayClusterOomKills.", ""),
+            ("Last output: `logs/worker-*.err` of the dead replica's pid.", ""),
         ),
-        mitigation=("Deploy the version before; a crash on one input needs that input fenced off.",),
+        mitigation=("Roll back to the previous version; if one input causes the crash, reject that input.",),
         panel=("servescope-deployment", "Replica starts"),
         case=Case(
             at="20m",
@@ -102,28 +105,31 @@ def health_check_failing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeHealthCheckFailing",
         severity="warning",
+        owner="application",
         for_="",
         labels=DEPLOYMENT,
-        expr=f"# one failure is a replica that died once and was replaced\n{health_check_failures(exprs)} >= 3",
-        summary="Health checks of replicas fail.",
+        expr=f"# a single failure is a replica that died once and was replaced\n{health_check_failures(exprs)} >= 3",
+        summary="Replica health checks fail.",
         description=(
-            "{{ $value }} health checks of {{ $labels.deployment }} of {{ $labels.application }} failed "
-            "within 15 minutes."
+            "{{ $value }} health checks of {{ $labels.application }}/{{ $labels.deployment }} failed in "
+            "the last 15 minutes."
         ),
         meaning=(
-            "check_health raises or takes longer than health_check_timeout_s; after three failures in a row "
-            "Serve replaces the replica."
+            "check_health raises or takes longer than health_check_timeout_s; after three consecutive "
+            "failures Serve replaces the replica."
         ),
-        impact="Requests on a replica that is replaced may fail.",
+        impact="Requests on a replica that is being replaced may fail.",
         diagnosis=(
             (
-                "How long do checks take?",
+                "How long do health checks take?",
                 "histogram_quantile(0.95, sum by (deployment, le) "
                 "(rate(ray_serve_health_check_latency_ms_bucket[5m])))",
             ),
             ("Is the event loop blocked? See RayServeEventLoopLag.", ""),
         ),
-        mitigation=("Mend what the check names in the controller's log; raise health_check_timeout_s if it is slow.",),
+        mitigation=(
+            "Fix the health check error in the controller's log; raise health_check_timeout_s if the check is slow.",
+        ),
         panel=("servescope-deployment", "Health check failures"),
         case=Case(
             at="20m",
@@ -143,34 +149,38 @@ def replica_start_failing(exprs: Expressions) -> Alert:
     dead = {"Source": '="gcs"', "State": '="DEAD"', "Name": '=~"ServeReplica:.+:.+"'}
     ended = exprs.actors_by_deployment(exprs.now("ray_actors", **dead))
     ended_before = exprs.actors_by_deployment(exprs.ago("ray_actors", "10m", **dead))
-    # The first that ends has no earlier figure; but a Prometheus that has just started must not take the past for news.
+    # The first that ends has no earlier sample; but a Prometheus that has just started must not count old events.
     watched = exprs.total("group", exprs.ago("ray_node_cpu_utilization", "10m"))
     died = f"({ended} - ({ended_before} or (0 * {ended} and on ({exprs.settings.cluster_label}) {watched})))"
     return Alert(
         name="RayServeReplicaStartFailing",
         severity="warning",
+        owner="application",
         for_="2m",
         labels=DEPLOYMENT,
         expr=(
             f"{died} >= 3\n"
-            "# replicas also end when a deployment shrinks: here replicas must be missing all the while\n"
+            "# scale-down ends replicas too: require missing replicas for the whole window\n"
             f"and {missing_for_long}"
         ),
-        summary="Replicas do not start.",
+        summary="Replicas fail to start.",
         description=(
-            "{{ $value }} replicas of {{ $labels.deployment }} of {{ $labels.application }} ended within ten "
-            "minutes while replicas are missing."
+            "{{ $value }} replicas of {{ $labels.application }}/{{ $labels.deployment }} ended in the "
+            "last 10 minutes while the deployment is below its target."
         ),
         meaning=(
-            "The constructor raises, or the process ends while it starts. After a few attempts Serve reports "
-            "DEPLOY_FAILED for a deploy; when a running deployment grows it goes on trying."
+            "The constructor raises, or the process exits during startup. After a few attempts of a "
+            "deploy Serve reports DEPLOY_FAILED; when a running deployment scales up, Serve keeps "
+            "retrying."
         ),
-        impact="A deploy does not come through, or capacity does not grow.",
+        impact="A rollout does not complete, or capacity does not grow.",
         diagnosis=(
-            ("What does the controller say?", "ray_serve_deployment_status"),
+            ("Deployment status:", "ray_serve_deployment_status"),
             ("Why? The controller's log holds the traceback of each failed start.", ""),
         ),
-        mitigation=("Mend the constructor, its files or its runtime environment; or deploy the version before.",),
+        mitigation=(
+            "Roll back to the previous version, or fix the constructor, its files or its runtime environment.",
+        ),
         panel=("servescope-deployment", "Target and healthy replicas"),
         case=Case(
             at="20m",
@@ -201,16 +211,17 @@ def replica_slow_start(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeReplicaSlowStart",
         severity="warning",
+        owner="application",
         for_="",
         labels=DEPLOYMENT,
         expr=f"{slow_starts} >= 1",
-        summary="A replica took long to start.",
+        summary="A replica took too long to start.",
         description=(
-            "{{ $value }} replicas of {{ $labels.deployment }} of {{ $labels.application }} took longer than "
-            f"{exprs.settings.slow_start_ms / 1000:g} s to start within the last 30 minutes."
+            f"{{{{ $value }}}} replicas of {{{{ $labels.application }}}}/{{{{ $labels.deployment }}}} "
+            f"took longer than {exprs.settings.slow_start_ms / 1000:g} s to start in the last 30 minutes."
         ),
-        meaning="Loading the model, pulling the environment or waiting for a node.",
-        impact="Scale-ups and replacements come too late for a surge.",
+        meaning="Loading the model, setting up the runtime environment or waiting for a node takes long.",
+        impact="Scale-ups and replacements come too late for a traffic surge.",
         diagnosis=(
             (
                 "How much of it is the constructor?",
@@ -218,7 +229,7 @@ def replica_slow_start(exprs: Expressions) -> Alert:
                 "(rate(ray_serve_replica_initialization_latency_ms_bucket[30m])))",
             ),
         ),
-        mitigation=("Keep the model near the node, bake it into the image, or hold min_replicas above zero.",),
+        mitigation=("Cache the model close to the node, bake it into the image, or keep min_replicas above zero.",),
         panel=("servescope-deployment", "Startup and shutdown times (p95)"),
         case=Case(
             at="35m",
@@ -237,27 +248,28 @@ def replica_error_outlier(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeReplicaErrorOutlier",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=REPLICA,
         expr=(
             f"({failing} > 0.1)\n"
-            "# all replicas failing alike is no outlier\n"
-            f"{above_siblings(exprs, failing)}\n"
+            "# replicas that all fail equally have no outlier\n"
+            f"{above_peers(exprs, failing)}\n"
             f"and {errors} >= {exprs.settings.alert_min_events}"
         ),
-        summary="One replica fails far more often than its siblings.",
+        summary="One replica's error ratio is far above its peers.",
         description=(
-            "{{ $value | humanizePercentage }} of the calls of replica {{ $labels.replica }} of "
-            "{{ $labels.deployment }} of {{ $labels.application }} fail, more than three times the share of "
-            "its siblings."
+            "{{ $value | humanizePercentage }} of calls to replica {{ $labels.replica }} of {{ "
+            "$labels.application }}/{{ $labels.deployment }} fail, more than three times the ratio of "
+            "its peers."
         ),
         meaning=(
-            "That process or its node is broken: a stale connection, a full disk, a sick GPU. Its health check "
-            "does not see it."
+            "That process or its node is broken: a stale connection, a full disk, a faulty GPU. The "
+            "health check does not detect it."
         ),
-        impact="Every request that lands on it has a good chance to fail.",
-        diagnosis=(("Failures by replica:", "sum by (replica) (rate(ray_serve_deployment_error_counter_total[5m]))"),),
-        mitigation=("Kill that replica (its pid is in the Ray dashboard); let check_health see the fault.",),
+        impact="Requests routed to that replica are likely to fail.",
+        diagnosis=(("Errors by replica:", "sum by (replica) (rate(ray_serve_deployment_error_counter_total[5m]))"),),
+        mitigation=(("Kill that replica (its pid is in the Ray dashboard); extend check_health to detect the fault."),),
         panel=("servescope-deployment", "Failed calls by replica"),
         case=Case(
             at="20m",
@@ -284,31 +296,32 @@ def replica_latency_outlier(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeReplicaLatencyOutlier",
         severity="warning",
+        owner="application",
         for_="10m",
         labels=REPLICA,
         expr=(
             f"{replica_p95}\n"
-            "# all replicas slow alike is no outlier\n"
-            f"{above_siblings(exprs, replica_p95)}\n"
+            "# replicas that are all equally slow have no outlier\n"
+            f"{above_peers(exprs, replica_p95)}\n"
             f"and {replica_p95} > 100\n"
             f"and {finished_calls(exprs)} >= {5 * exprs.settings.alert_min_events}"
         ),
-        summary="One replica is far slower than its siblings.",
+        summary="One replica's latency is far above its peers.",
         description=(
-            "95 % of the calls of replica {{ $labels.replica }} of {{ $labels.deployment }} of "
-            "{{ $labels.application }} take up to {{ $value | humanize }} ms, three times what its "
-            "siblings take."
+            "The p95 processing time of replica {{ $labels.replica }} of {{ $labels.application }}/{{ "
+            "$labels.deployment }} is {{ $value | humanize }} ms, more than three times that of its "
+            "peers."
         ),
-        meaning="A noisy neighbour, a throttled CPU or GPU, or a cache that only this replica lacks.",
-        impact="Requests that land on it take long; the tail latency of all rises.",
+        meaning="A noisy neighbor, a throttled CPU or GPU, or a cold cache on this replica alone.",
+        impact="Requests routed to that replica are slow; the overall tail latency rises.",
         diagnosis=(
             (
-                "By replica:",
+                "Processing time p95 by replica:",
                 "histogram_quantile(0.95, sum by (replica, le) "
                 "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
             ),
         ),
-        mitigation=("Kill that replica; look at its node's CPU, memory and temperature.",),
+        mitigation=("Kill that replica; check CPU, memory and temperature of its node.",),
         panel=("servescope-deployment", "Processing time p95 by replica"),
         case=Case(
             at="30m",

@@ -1,4 +1,4 @@
-"""What a deploy made worse, and deploys that do not come through."""
+"""Regressions after a deploy, and rollouts that do not complete."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def build(settings: Settings) -> Group:
 
 def deployed(exprs: Expressions) -> str:
     """Applications with a deploy in the last half hour."""
-    # What is being deleted is told as UPDATING too.
+    # An application that is being deleted is reported as UPDATING too.
     deleted = f"{exprs.scope.select('ray_serve_application_status')} == {DELETING}"
     deploying = (
         f"{exprs.scope.select('ray_serve_deployment_status')} == {UPDATING} "
         f"unless on ({', '.join(exprs.by('application'))}) {deleted}"
     )
-    # Each scrape looked at: a step of its own could pass over a rollout of seconds. Serve tells its states every ten
-    # seconds, so that a rollout can begin and end between two of them: then only the exporter saw it.
+    # The subquery's step is the scrape interval: a longer one could miss a rollout of seconds. Serve reports its states
+    # every ten seconds, so that a rollout can begin and end between two reports: then only the exporter saw it.
     step = f"{exprs.settings.scrape_interval_s}s"
     updating = exprs.total("group", f"max_over_time(({deploying})[30m:{step}])", "application")
     changed = rollouts.changed(exprs.scope, "30m", exprs.by("application"), hold=exprs.hold)
@@ -60,27 +60,32 @@ def errors_after_deploy(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeErrorsAfterDeploy",
         severity="warning",
+        owner="application",
         for_="2m",
         labels=("application",),
         expr=(
             f"{ratio('')} > {exprs.settings.error_ratio_warning:g}\n"
-            f"# worse than before: an application that failed all along did not get worse\n"
+            f"# an application that failed before the deploy did not get worse\n"
             f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
             f"and {failed} >= {exprs.settings.alert_min_events}\n"
             f"and {deployed(exprs)}"
         ),
-        summary="An application fails more since its deploy.",
+        summary="The error ratio increased after a deploy.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} fail (5xx, "
-            "back-pressure among them), three times the share before the deploy of the last 30 minutes."
+            "{{ $value | humanizePercentage }} of requests to application {{ $labels.application }} end "
+            "in a 5xx (back-pressure included), more than three times the ratio before the deploy of the last 30 "
+            "minutes."
         ),
-        meaning="The new version, its configuration or its model is at fault, or it has less capacity.",
-        impact="More of their requests fail than before.",
+        meaning="The new version, its configuration or its model is faulty, or it has less capacity.",
+        impact="More requests fail than before the deploy.",
         diagnosis=(
-            ("When was the deploy? The rollout marks on every dashboard tell.", ""),
-            ("What fails?", "sum by (application, deployment) (rate(ray_serve_deployment_error_counter_total[5m]))"),
+            ("When was the deploy? See the rollout annotations on every dashboard.", ""),
+            (
+                "Which deployment fails?",
+                "sum by (application, deployment) (rate(ray_serve_deployment_error_counter_total[5m]))",
+            ),
         ),
-        mitigation=("Deploy the version before; then look for the reason.",),
+        mitigation=("Roll back to the previous version; then look for the cause.",),
         panel=("servescope-overview", "Error ratio by application"),
         case=Case(
             at="80m",
@@ -109,22 +114,23 @@ def slower_after_deploy(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeSlowerAfterDeploy",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=("application",),
         expr=(
             f"{p95('')} > 2 * {p95(' offset 40m')}\n"
-            f"# twice as slow and still quick is nobody's concern\n"
+            f"# ignore a doubling below 200 ms\n"
             f"and {p95('')} > 200\n"
             f"and {answered} >= {10 * exprs.settings.alert_min_events}\n"
             f"and {deployed(exprs)}"
         ),
-        summary="An application is slower since its deploy.",
+        summary="Latency increased after a deploy.",
         description=(
-            "95 % of the requests to {{ $labels.application }} take up to {{ $value | humanize }} ms, twice as "
-            "long as before the deploy of the last 30 minutes."
+            "The p95 latency of application {{ $labels.application }} is {{ $value | humanize }} ms, "
+            "more than twice that before the deploy of the last 30 minutes."
         ),
-        meaning="The new version works more slowly, or has fewer replicas, or they are still warming up.",
-        impact="They wait longer than before.",
+        meaning="The new version is slower, has fewer replicas, or its replicas are still warming up.",
+        impact="Responses are slower than before the deploy.",
         diagnosis=(
             (
                 "Which deployment?",
@@ -132,7 +138,7 @@ def slower_after_deploy(exprs: Expressions) -> Alert:
                 "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
             ),
         ),
-        mitigation=("Deploy the version before, or wait if it gets better by the minute.",),
+        mitigation=("Roll back to the previous version, unless latency is already recovering.",),
         panel=("servescope-overview", "Latency p95 by application"),
         case=Case(
             at="80m",
@@ -158,21 +164,24 @@ def rollout_stuck(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeRolloutStuck",
         severity="warning",
+        owner="application",
         for_=f"{exprs.settings.rollout_minutes}m",
         labels=DEPLOYMENT,
         expr=exprs.total("group", exprs.now("ray_serve_deployment_status") + f" == {UPDATING}", *DEPLOYMENT),
-        summary="A rollout does not come through.",
+        summary="Rollout has not completed.",
         description=(
-            f"{{{{ $labels.deployment }}}} of {{{{ $labels.application }}}} has been UPDATING for "
+            f"{{{{ $labels.application }}}}/{{{{ $labels.deployment }}}} has been UPDATING for "
             f"{exprs.settings.rollout_minutes} minutes."
         ),
-        meaning="New replicas are not placed or do not start; old ones are kept until then.",
-        impact="None while the old replicas carry the load; part of the traffic may already go to the new version.",
+        meaning="New replicas are unschedulable or fail to start; the old ones are kept until then.",
+        impact=("None while the old replicas serve the load; part of the traffic may already reach the new version."),
         diagnosis=(
-            ("Are replicas waiting for a place?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
-            ("Healthy:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
+            ("Are replicas unschedulable?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
+            ("Healthy replicas:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
         ),
-        mitigation=("See RayServeReplicasNotPlaced and RayServeReplicaStartFailing; deploy the version before.",),
+        mitigation=(
+            "Roll back to the previous version; see RayServeReplicasNotPlaced and RayServeReplicaStartFailing.",
+        ),
         panel=("servescope-overview", "Deployment status"),
         case=Case(
             at=f"{exprs.settings.rollout_minutes + 10}m",
@@ -196,25 +205,29 @@ def slower_than_graceful_shutdown(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeSlowerThanGracefulShutdown",
         severity="info",
+        owner="application",
         for_="15m",
         labels=DEPLOYMENT,
         expr=f"{p99} > 1000 * {grace}\nand {calls} >= {10 * exprs.settings.alert_min_events}",
-        summary="Calls take longer than replicas are given to finish.",
+        summary="Calls take longer than graceful_shutdown_timeout_s.",
         description=(
-            "1 % of the calls to {{ $labels.deployment }} of {{ $labels.application }} take longer than "
-            "{{ $value | humanize }} ms, more than graceful_shutdown_timeout_s."
+            "The p99 processing time of {{ $labels.application }}/{{ $labels.deployment }} is {{ $value "
+            "| humanize }} ms, longer than graceful_shutdown_timeout_s."
         ),
-        meaning="At a rollout or scale-down a replica is killed after that time, with what it still works on.",
-        impact="Some requests are cut at each rollout and scale-down.",
+        meaning=(
+            "During a rollout or scale-down a replica is killed after that timeout, together with its "
+            "requests in flight."
+        ),
+        impact="Some requests are aborted during each rollout and scale-down.",
         diagnosis=(
             (
                 "Processing time p99:",
                 "histogram_quantile(0.99, sum by (application, deployment, le) "
                 "(rate(ray_serve_deployment_processing_latency_ms_bucket[30m])))",
             ),
-            ("The time given:", "servescope_deployment_graceful_shutdown_timeout_seconds"),
+            ("The timeout:", "servescope_deployment_graceful_shutdown_timeout_seconds"),
         ),
-        mitigation=("Raise graceful_shutdown_timeout_s above the longest call that must not be cut.",),
+        mitigation=("Raise graceful_shutdown_timeout_s above the longest call that must not be aborted.",),
         panel=("servescope-deployment", "Processing time"),
         case=Case(
             at="60m",

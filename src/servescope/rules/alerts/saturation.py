@@ -1,4 +1,4 @@
-"""Too much to do: queues, full replicas, and a scale that does not follow."""
+"""Saturation: queues, saturated replicas, and autoscaling that does not follow the load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def build(settings: Settings) -> Group:
     exprs = Expressions(settings)
     return Group(
         name="saturation",
-        title="Too much to do",
+        title="Saturation and autoscaling",
         alerts=(
             queue_growing(exprs),
             queue_near_limit(exprs),
@@ -31,7 +31,7 @@ def build(settings: Settings) -> Group:
 
 
 def scale_unchanged(exprs: Expressions) -> str:
-    """Deployments whose wanted replicas have not changed for ten minutes."""
+    """Deployments whose target replicas have not changed for ten minutes."""
     highest = exprs.total("max", exprs.over("max", "ray_serve_autoscaling_target_replicas", "10m"), *DEPLOYMENT)
     lowest = exprs.total("min", exprs.over("min", "ray_serve_autoscaling_target_replicas", "10m"), *DEPLOYMENT)
     return f"{highest} == {lowest}"
@@ -45,30 +45,31 @@ def queue_growing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeQueueGrowing",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=DEPLOYMENT,
         expr=(
             f"{queue} > 1.2 * {queue_before}\n"
-            "# a queue that empties now and then is doing its work\n"
+            "# a queue that drains from time to time is normal\n"
             "and "
             f"{exprs.total('max', exprs.over('min', 'ray_serve_deployment_queued_queries', '5m'), *DEPLOYMENT)} >= 1\n"
-            "# while replicas are being added, growth is being dealt with\n"
+            "# ignore growth while the autoscaler is adding replicas\n"
             f"and {scale_unchanged(exprs)}"
         ),
-        summary="A queue grows and no replica is added.",
+        summary="The queue is growing and no replicas are added.",
         description=(
-            "On average {{ $value | humanize }} requests wait for {{ $labels.deployment }} of "
-            "{{ $labels.application }}, more than five minutes ago, and the number of replicas has not "
-            "changed for ten minutes."
+            "The queue of {{ $labels.application }}/{{ $labels.deployment }} averages {{ $value | "
+            "humanize }} requests and has grown over the last 5 minutes; the target replicas have not "
+            "changed for 10 minutes."
         ),
         meaning=(
-            "Demand exceeds what the replicas can take: the replicas are fixed, at max_replicas, or the "
-            "autoscaler does not see the queue."
+            "Demand exceeds the capacity of the replicas: the replica count is fixed, at max_replicas, "
+            "or the autoscaler does not see the queue."
         ),
-        impact="Waiting times grow until queues are full and requests are refused.",
+        impact="Latency grows until the queues are full and requests are rejected.",
         diagnosis=(
-            ("Waiting:", "sum by (application, deployment) (ray_serve_deployment_queued_queries)"),
-            ("Wanted replicas:", "ray_serve_autoscaling_target_replicas"),
+            ("Queued requests:", "sum by (application, deployment) (ray_serve_deployment_queued_queries)"),
+            ("Target replicas:", "ray_serve_autoscaling_target_replicas"),
         ),
         mitigation=(
             "Raise num_replicas or max_replicas; lower target_ongoing_requests if replicas are busy below it.",
@@ -90,21 +91,25 @@ def queue_near_limit(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeQueueNearLimit",
         severity="warning",
+        owner="application",
         for_="1m",
         labels=DEPLOYMENT,
         expr=f"{fullest} / ({limit} > 0) > 0.8",
-        summary="A caller's queue is nearly full.",
+        summary="A queue is close to max_queued_requests.",
         description=(
-            "The fullest caller of {{ $labels.deployment }} of {{ $labels.application }} uses "
-            "{{ $value | humanizePercentage }} of max_queued_requests."
+            "The longest queue for {{ $labels.application }}/{{ $labels.deployment }} is at {{ $value | "
+            "humanizePercentage }} of max_queued_requests."
         ),
-        meaning="max_queued_requests holds for each caller (each proxy and each handle), not for their sum.",
-        impact="None yet; beyond the limit requests are refused.",
+        meaning="max_queued_requests applies to each proxy and each handle separately, not to their sum.",
+        impact="None yet; requests beyond the limit are rejected.",
         diagnosis=(
-            ("The fullest caller:", "max by (application, deployment) (ray_serve_deployment_queued_queries)"),
+            (
+                "The longest queue of a single proxy or handle:",
+                "max by (application, deployment) (ray_serve_deployment_queued_queries)",
+            ),
             ("The limit:", "servescope_deployment_max_queued_requests"),
         ),
-        mitigation=("More replicas, or a higher max_queued_requests.",),
+        mitigation=("Add replicas, or raise max_queued_requests.",),
         panel=("servescope-deployment", "Longest queue of a single caller"),
         case=Case(
             at="10m",
@@ -123,21 +128,22 @@ def replicas_saturated(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeReplicasSaturated",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=DEPLOYMENT,
         expr=f"{running} / ({exprs.healthy_replicas()} * {max_ongoing} > 0) >= 0.95",
-        summary="All replicas are as full as they may be.",
+        summary="All replicas are at max_ongoing_requests.",
         description=(
-            "Replicas of {{ $labels.deployment }} of {{ $labels.application }} carry "
-            "{{ $value | humanizePercentage }} of max_ongoing_requests."
+            "The replicas of {{ $labels.application }}/{{ $labels.deployment }} are at {{ $value | "
+            "humanizePercentage }} of max_ongoing_requests."
         ),
-        meaning="Each replica works on max_ongoing_requests at once; whatever comes on top waits.",
-        impact="They wait for a place.",
+        meaning="Each replica handles at most max_ongoing_requests at once; further requests queue.",
+        impact="Requests queue and latency rises.",
         diagnosis=(
-            ("In progress on each replica:", "ray_serve_replica_processing_queries"),
+            ("Requests in flight on each replica:", "ray_serve_replica_processing_queries"),
             ("The limit:", "servescope_deployment_max_ongoing_requests"),
         ),
-        mitigation=("More replicas; a higher max_ongoing_requests only if a replica has resources left.",),
+        mitigation=("Add replicas; raise max_ongoing_requests only if the replicas have resources to spare.",),
         panel=("servescope-deployment", "Executing requests per replica"),
         case=Case(
             at="15m",
@@ -163,25 +169,26 @@ def router_wait_high(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeRouterWaitHigh",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=DEPLOYMENT,
         expr=f"{waited} > 0.05\nand {routed} >= {10 * exprs.settings.alert_min_events}",
-        summary="Requests wait long for a replica.",
+        summary="Requests wait too long for a replica.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.deployment }} of "
-            f"{{{{ $labels.application }}}} waited longer than {exprs.settings.router_wait_ms} ms for a replica."
+            f"{{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.application }}}}/{{{{ "
+            f"$labels.deployment }}}} waited longer than {exprs.settings.router_wait_ms} ms for a replica."
         ),
-        meaning="The router found every replica full, or asks them slowly.",
-        impact="Their requests take longer than the work does.",
+        meaning="The router finds every replica at its limit, or its queries to the replicas are slow.",
+        impact="Latency exceeds the processing time.",
         diagnosis=(
             (
-                "The wait:",
+                "Router wait p95:",
                 "histogram_quantile(0.95, sum by (deployment, le) "
                 "(rate(ray_serve_request_router_fulfillment_time_ms_bucket[5m])))",
             ),
-            ("In progress on each replica:", "ray_serve_replica_processing_queries"),
+            ("Requests in flight on each replica:", "ray_serve_replica_processing_queries"),
         ),
-        mitigation=("More replicas, or a lower target_ongoing_requests so that the autoscaler adds them sooner.",),
+        mitigation=("Add replicas, or lower target_ongoing_requests so that the autoscaler scales up earlier.",),
         panel=("servescope-deployment", "Router wait"),
         case=Case(
             at="15m",
@@ -198,41 +205,42 @@ def router_wait_high(exprs: Expressions) -> Alert:
 
 def capped_by_max_replicas(exprs: Expressions) -> Alert:
     demand = exprs.total("sum", exprs.over("avg", "ray_serve_autoscaling_total_requests", "5m"), *DEPLOYMENT)
-    wanted_each = (
+    target_each = (
         f"({exprs.total('max', exprs.now('ray_serve_autoscaling_target_ongoing_requests'), *DEPLOYMENT)} or "
         f"{exprs.total('max', exprs.now('servescope_deployment_target_ongoing_requests'), *DEPLOYMENT)})"
     )
     return Alert(
         name="RayServeCappedByMaxReplicas",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=DEPLOYMENT,
         expr=(
-            "# the gauge of desired replicas shows the excess for 0.3 % of the time: demand is computed\n"
-            f"{demand} / {wanted_each} > 1.1 * {exprs.target_replicas()}\n"
-            "# the autoscaler had ten minutes and did not move\n"
+            "# the gauge of desired replicas shows the excess for 0.3 % of the time: compute the required replicas\n"
+            f"{demand} / {target_each} > 1.1 * {exprs.target_replicas()}\n"
+            "# the autoscaler has not changed the target for ten minutes\n"
             f"and {scale_unchanged(exprs)}\n"
-            "# replicas that are wanted and missing have an alert of their own\n"
+            "# missing replicas have their own alert\n"
             f"and {exprs.healthy_replicas()} >= {exprs.target_replicas()}"
         ),
-        summary="Demand asks for more replicas than the deployment may have.",
+        summary="Required replicas exceed max_replicas.",
         description=(
-            "Demand on {{ $labels.deployment }} of {{ $labels.application }} would take {{ $value | humanize "
-            "}} replicas, and the autoscaler does not add any."
+            "The load on {{ $labels.application }}/{{ $labels.deployment }} requires {{ $value | "
+            "humanize }} replicas, and the autoscaler does not scale up."
         ),
         meaning=(
-            "The deployment is at max_replicas, or a custom policy does not follow the default formula "
-            "(requests divided by target_ongoing_requests)."
+            "The deployment is at max_replicas, or a custom autoscaling policy departs from the default "
+            "formula (requests divided by target_ongoing_requests)."
         ),
-        impact="Queues grow, then requests are refused.",
+        impact="Queues grow, then requests are rejected.",
         diagnosis=(
             (
-                "Demand in replicas:",
+                "Required replicas:",
                 "ray_serve_autoscaling_total_requests / ray_serve_autoscaling_target_ongoing_requests",
             ),
-            ("Wanted:", "ray_serve_autoscaling_target_replicas"),
+            ("Target replicas:", "ray_serve_autoscaling_target_replicas"),
         ),
-        mitigation=("Raise max_replicas, with nodes to carry them.",),
+        mitigation=("Raise max_replicas, and provide nodes for the additional replicas.",),
         panel=("servescope-deployment", "Required and target replicas"),
         case=Case(
             at="20m",
@@ -253,34 +261,35 @@ def replicas_not_placed(exprs: Expressions) -> Alert:
     pending = exprs.now(
         "ray_actors", Source='="gcs"', State='=~"PENDING_CREATION|DEPENDENCIES_UNREADY"', Name='=~"ServeReplica:.+:.+"'
     )
-    why_no_place = exprs.total(
+    unschedulable = exprs.total(
         "sum", exprs.now("ray_scheduler_unscheduleable_tasks", Reason='=~"Infeasible|WaitingFor.*Resources"')
     )
     return Alert(
         name="RayServeReplicasNotPlaced",
         severity="warning",
+        owner="platform",
         for_="5m",
         labels=DEPLOYMENT,
         expr=(
             f"{exprs.actors_by_deployment(pending)} > 0\n"
-            "# starting takes a while too: the scheduler must say that it has no place\n"
-            f"and on ({exprs.settings.cluster_label}) {why_no_place} > 0"
+            "# starting replicas are pending too: require unschedulable tasks\n"
+            f"and on ({exprs.settings.cluster_label}) {unschedulable} > 0"
         ),
-        summary="Replicas cannot be placed on any node.",
+        summary="Replicas are unschedulable.",
         description=(
-            "{{ $value }} replicas of {{ $labels.deployment }} of {{ $labels.application }} wait for resources "
-            "that no node has free."
+            "{{ $value }} replicas of {{ $labels.application }}/{{ $labels.deployment }} are pending for "
+            "resources that no node has free."
         ),
         meaning=(
-            "The replica asks for more CPU, GPU, memory or custom resources than any node has free, or has at "
-            "all (Infeasible)."
+            "The replica requests more CPU, GPU, memory or custom resources than any node has free, or "
+            "than any node has at all (Infeasible)."
         ),
-        impact="The deployment runs with fewer replicas than it should, or with none.",
+        impact="The deployment runs with fewer replicas than its target, or with none.",
         diagnosis=(
-            ("Why no place?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
-            ("What is free?", 'sum by (Name) (ray_resources{State="AVAILABLE"})'),
+            ("Why are they unschedulable?", "sum by (Reason) (ray_scheduler_unscheduleable_tasks)"),
+            ("Which resources are free?", 'sum by (Name) (ray_resources{State="AVAILABLE"})'),
         ),
-        mitigation=("Add nodes, ask for less in ray_actor_options, or lower the replicas of another deployment.",),
+        mitigation=("Add nodes, request less in ray_actor_options, or scale down another deployment.",),
         panel=("servescope-cluster", "Unschedulable tasks by reason"),
         case=Case(
             at="15m",
@@ -299,20 +308,24 @@ def replicas_missing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeReplicasMissing",
         severity="warning",
+        owner="application",
         for_="15m",
         labels=DEPLOYMENT,
         expr=f"{exprs.target_replicas()} - ({exprs.healthy_replicas()} or 0 * {exprs.target_replicas()}) > 0",
-        summary="A deployment has fewer replicas than it should.",
+        summary="The deployment has fewer healthy replicas than its target.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} has lacked {{ $value }} replicas for 15 minutes."
+            "{{ $labels.application }}/{{ $labels.deployment }} has been {{ $value }} replicas below its "
+            "target for 15 minutes."
         ),
-        meaning="Replicas cannot be placed, do not start, or fail their health check.",
+        meaning="Replicas are unschedulable, fail to start, or fail their health check.",
         impact="Less capacity than planned.",
         diagnosis=(
-            ("Wanted:", "ray_serve_autoscaling_target_replicas"),
-            ("Healthy:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
+            ("Target replicas:", "ray_serve_autoscaling_target_replicas"),
+            ("Healthy replicas:", "sum by (application, deployment) (ray_serve_deployment_replica_healthy)"),
         ),
-        mitigation=("See RayServeReplicasNotPlaced, RayServeReplicaStartFailing and RayServeReplicaSlowStart.",),
+        mitigation=(
+            "See which applies: RayServeReplicasNotPlaced, RayServeReplicaStartFailing or RayServeReplicaSlowStart.",
+        ),
         panel=("servescope-deployment", "Missing replicas by deployment"),
         case=Case(
             at="30m",
@@ -329,31 +342,32 @@ def scale_flapping(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeScaleFlapping",
         severity="warning",
+        owner="application",
         for_="",
         labels=DEPLOYMENT,
         expr=(
-            "# both ways: a ramp up or down alone is what autoscaling is for\n"
+            "# both directions: a ramp up or down alone is normal autoscaling\n"
             f"{exprs.total('max', f'resets({target}[30m])', *DEPLOYMENT)} >= 4\n"
             f"and {exprs.total('max', f'changes({target}[30m]) - resets({target}[30m])', *DEPLOYMENT)} >= 4"
         ),
-        summary="The autoscaler adds and removes replicas again and again.",
+        summary="The autoscaler is flapping.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} was scaled down {{ $value }} times and up "
-            "as often within 30 minutes."
+            "{{ $labels.application }}/{{ $labels.deployment }} was scaled down {{ $value }} times, and "
+            "up as often, in the last 30 minutes."
         ),
         meaning=(
-            "The delays are shorter than the load's rhythm, or target_ongoing_requests is so low that one "
-            "replica more or less swings the decision."
+            "The autoscaling delays are shorter than the period of the load, or target_ongoing_requests "
+            "is so low that a single replica more or less reverses the decision."
         ),
-        impact="Requests wait for replicas that were just removed; cold starts.",
+        impact="Requests wait for replicas that were just removed; frequent cold starts.",
         diagnosis=(
-            ("Wanted replicas:", "ray_serve_autoscaling_target_replicas"),
+            ("Target replicas:", "ray_serve_autoscaling_target_replicas"),
             (
-                "The decisions themselves, counted from the controller's log, where a log agent runs (docs/logs.md):",
+                "Autoscaling decisions, counted from the controller's log, where a log agent runs (docs/logs.md):",
                 exprs.events("servescope_log_events_total", "30m", *DEPLOYMENT, "event", event='=~".+scale"'),
             ),
         ),
-        mitigation=("Raise downscale_delay_s, or min_replicas to the level between the swings.",),
+        mitigation=("Raise downscale_delay_s, or raise min_replicas to the level between the swings.",),
         panel=("servescope-deployment", "Required and target replicas"),
         case=Case(
             at="30m",
@@ -371,30 +385,33 @@ def requests_hung(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeRequestsHung",
         severity="critical",
+        owner="application",
         for_="1m",
         labels=DEPLOYMENT,
         expr=(
-            "# event-driven gauges vanish while requests hang: this one is reported again all the time\n"
+            "# event-driven gauges go stale while requests hang; this one is reported periodically\n"
             f"{exprs.total('sum', exprs.over('min', 'ray_serve_replica_processing_queries', hung), *DEPLOYMENT)} >= 1\n"
-            "# a replica younger than the window cannot have hung that long\n"
+            "# a replica younger than the window cannot have been hung that long\n"
             f"and {exprs.total('sum', exprs.ago('ray_serve_replica_processing_queries', hung), *DEPLOYMENT)} >= 1\n"
-            "# of replicas that cannot be scraped nothing is known\n"
+            "# ignore replicas that cannot be scraped\n"
             f"and {exprs.total('sum', exprs.now('ray_serve_replica_processing_queries'), *DEPLOYMENT)} >= 1\n"
             f"unless {finished} > 0"
         ),
-        summary="Requests are in progress and none finishes.",
+        summary="Requests are in flight and none complete.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} has worked on {{ $value }} requests for "
-            f"{exprs.settings.hung_minutes} minutes and finished none."
+            f"{{{{ $labels.application }}}}/{{{{ $labels.deployment }}}} has had {{{{ $value }}}} "
+            f"requests in flight for {exprs.settings.hung_minutes} minutes and completed none."
         ),
-        meaning="A deadlock, a dependency that does not answer and has no timeout, or a blocked event loop.",
-        impact="Their requests hang until their own timeout.",
+        meaning=(
+            "A deadlock, a call without a timeout to a dependency that does not respond, or a blocked event loop."
+        ),
+        impact="Requests hang until their clients time out.",
         diagnosis=(
-            ("In progress:", "ray_serve_replica_processing_queries"),
+            ("Requests in flight:", "ray_serve_replica_processing_queries"),
             ("Is the event loop blocked?", "ray_serve_event_loop_tasks"),
-            ("Where does it hang? `ray stack` on the node prints every worker's stack.", ""),
+            ("Where do they hang? `ray stack` on the node prints the stack of every worker.", ""),
         ),
-        mitigation=("Kill the replica; set request_timeout_s and timeouts on every call that leaves the process.",),
+        mitigation=("Kill the replica; set request_timeout_s, and timeouts on every call to another service.",),
         panel=("servescope-deployment", "Requests in flight (sent / executing)"),
         case=Case(
             at="20m",

@@ -1,4 +1,4 @@
-"""What users feel: errors, latency, refusals, applications and routes that are gone."""
+"""What users see: errors, latency, back-pressure, applications and routes that are missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def build(settings: Settings) -> Group:
     exprs = Expressions(settings)
     return Group(
         name="users",
-        title="What users feel",
+        title="User-facing errors and latency",
         alerts=(
             error_ratio_high(exprs),
             error_ratio_elevated(exprs),
@@ -39,12 +39,12 @@ def build(settings: Settings) -> Group:
 
 
 def shed_codes(exprs: Expressions) -> str:
-    """Status codes with which requests are turned away, as alternatives of a matcher."""
+    """Status codes of requests rejected by back-pressure, as alternatives of a matcher."""
     return "|".join((*exprs.settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
 
 
 def failed_codes(exprs: Expressions) -> str:
-    """The matcher of status codes that mean a failure; a refusal for want of room is none."""
+    """The matcher of status codes that count as errors; back-pressure does not."""
     return f'=~"{promql.ERROR_CODES}", status_code!~"{shed_codes(exprs)}"'
 
 
@@ -53,7 +53,7 @@ def code_share(exprs: Expressions, codes: str, *labels: str, above: float, windo
     part, whole = exprs.requests(window, *labels, codes=codes), exprs.requests(window, *labels)
     return (
         f"{part} / {whole} > {above:g}\n"
-        f"# a handful of failures at night is no ratio\n"
+        f"# ignore ratios of only a few failures at low traffic\n"
         f"and {part} >= {exprs.settings.alert_min_events}"
     )
 
@@ -62,30 +62,34 @@ def error_ratio_high(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeErrorRatioHigh",
         severity="critical",
+        owner="application",
         for_="2m",
         labels=("application",),
         expr=code_share(
             exprs, failed_codes(exprs), "application", above=exprs.settings.error_ratio_critical, window="5m"
         ),
-        summary="Many requests of an application fail.",
+        summary="The application's error ratio is high.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} ended in a 5xx "
-            "during the last 5 minutes (back-pressure not counted)."
+            "{{ $value | humanizePercentage }} of requests to application {{ $labels.application }} "
+            "ended in a 5xx in the last 5 minutes (back-pressure excluded)."
         ),
         meaning=(
-            "Replicas raise, time out or die while they handle requests. Refusals for want of room (503 or "
-            "429) are told apart, by RayServeBackPressure."
+            "Replicas raise exceptions, time out or crash while they handle requests. Requests rejected "
+            "by back-pressure (503 or 429) are not counted; RayServeBackPressure covers those."
         ),
-        impact="Their requests fail. Callers that retry add load.",
+        impact="Many requests fail. Clients that retry add load.",
         diagnosis=(
-            ("Which route and status?", REQUESTS_BY_CODE),
-            ("Which deployment raises, and what?", FAILED_CALLS_BY_EXCEPTION),
-            ("Did it begin with a deploy? The rollout marks on every dashboard tell.", ""),
+            ("Which route and status code?", REQUESTS_BY_CODE),
+            ("Which deployment raises, and which exception?", FAILED_CALLS_BY_EXCEPTION),
+            ("Did the errors start with a deploy? See the rollout annotations on every dashboard.", ""),
         ),
         mitigation=(
-            "Began with a deploy: deploy the version before.",
-            "One exception type: read it in the replica's log, `logs/serve/replica_<app>_<deployment>_*.log`.",
-            "One replica only: see RayServeReplicaErrorOutlier, and kill that replica.",
+            "If the errors started with a deploy, roll back to the previous version.",
+            (
+                "If one exception type dominates, find its traceback in the replica's log, "
+                "`logs/serve/replica_<app>_<deployment>_*.log`."
+            ),
+            "If a single replica fails, see RayServeReplicaErrorOutlier and kill that replica.",
         ),
         panel=("servescope-overview", "Error ratio by application"),
         case=Case(
@@ -104,23 +108,24 @@ def error_ratio_elevated(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeErrorRatioElevated",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=("application",),
         expr=code_share(
             exprs, failed_codes(exprs), "application", above=exprs.settings.error_ratio_warning, window="30m"
         ),
-        summary="Some requests of an application fail.",
+        summary="The application's error ratio is elevated.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} ended in a 5xx "
-            "during the last 30 minutes (back-pressure not counted)."
+            "{{ $value | humanizePercentage }} of requests to application {{ $labels.application }} "
+            "ended in a 5xx in the last 30 minutes (back-pressure excluded)."
         ),
-        meaning="A small share of requests fails all the time: one input, one route, one replica or one dependency.",
-        impact="Some requests fail; most users do not notice.",
+        meaning=("A small share of requests fails persistently: one input, one route, one replica or one dependency."),
+        impact="Some requests fail; most users are not affected.",
         diagnosis=(
-            ("Which route and status?", REQUESTS_BY_CODE),
-            ("Which deployment raises, and what?", FAILED_CALLS_BY_EXCEPTION),
+            ("Which route and status code?", REQUESTS_BY_CODE),
+            ("Which deployment raises, and which exception?", FAILED_CALLS_BY_EXCEPTION),
         ),
-        mitigation=("Find the failing input in the logs by its request id and mend the code that raises.",),
+        mitigation=("Find a failing request in the logs by its request ID and fix the code that raises.",),
         panel=("servescope-overview", "Error ratio by application"),
         case=Case(
             at="45m",
@@ -136,6 +141,7 @@ def route_failing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeRouteFailing",
         severity="warning",
+        owner="application",
         for_="2m",
         labels=("application", "route"),
         expr=code_share(
@@ -146,21 +152,26 @@ def route_failing(exprs: Expressions) -> Alert:
             above=2 * exprs.settings.error_ratio_critical,
             window="5m",
         ),
-        summary="A route fails for many of its callers.",
+        summary="A route's error ratio is high.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.route }} of {{ "
-            "$labels.application }} ended in a 5xx during the last 5 minutes."
+            "{{ $value | humanizePercentage }} of requests to route {{ $labels.route }} of application "
+            "{{ $labels.application }} ended in a 5xx in the last 5 minutes."
         ),
         meaning=(
-            "One route fails while the whole application may look well. Under HAProxy the route is the prefix "
-            "of the application."
+            "One route fails while the error ratio of the whole application may look normal. Under "
+            "HAProxy the route is the application's route prefix."
         ),
-        impact="What that route offers does not work.",
+        impact="Requests to that route fail.",
         diagnosis=(
-            ("Which routes and codes?", REQUESTS_BY_CODE),
-            ("Which deployment raises, and what?", FAILED_CALLS_BY_EXCEPTION),
+            ("Which routes and status codes?", REQUESTS_BY_CODE),
+            ("Which deployment raises, and which exception?", FAILED_CALLS_BY_EXCEPTION),
         ),
-        mitigation=("Mend what this route calls; the other routes show whether the fault is shared.",),
+        mitigation=(
+            (
+                "Fix or roll back the deployment that this route calls; the error ratios of other routes "
+                "show whether they share the cause."
+            ),
+        ),
         panel=("servescope-overview", "Non-success responses by status code"),
         case=Case(
             at="45m",
@@ -181,28 +192,29 @@ def unavailable(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeUnavailable",
         severity="critical",
+        owner="application",
         for_="1m",
         labels=("application",),
         expr=code_share(exprs, f'=~"{promql.ERROR_CODES}|{shed_codes(exprs)}"', "application", above=0.5, window="2m"),
-        summary="Most requests of an application get no answer.",
+        summary="Most requests to the application fail.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} failed or were "
-            "turned away during the last 2 minutes."
+            "{{ $value | humanizePercentage }} of requests to application {{ $labels.application }} "
+            "failed or were rejected by back-pressure in the last 2 minutes."
         ),
         meaning=(
-            "Whatever the cause (no replica, failing code, full queues), the application does not serve: a 503 "
-            "means a full queue, or that no replica is there."
+            "The application is unavailable, whatever the cause (no replicas, failing code, full "
+            "queues). A 503 means a full queue or no replica at all."
         ),
-        impact="The application is down for most of them.",
+        impact="The application is down for most clients.",
         diagnosis=(
-            ("Which codes?", REQUESTS_BY_CODE),
-            ("Is any replica healthy?", "sum by (application) (ray_serve_deployment_replica_healthy)"),
-            ("Does the controller call it failed?", "ray_serve_application_status"),
+            ("Which status codes?", REQUESTS_BY_CODE),
+            ("Are any replicas healthy?", "sum by (application) (ray_serve_deployment_replica_healthy)"),
+            ("Does the controller report the application as failed?", "ray_serve_application_status"),
         ),
         mitigation=(
-            "No replica: follow RayServeNoReplicas.",
-            "Full queues: more replicas, see RayServeBackPressure.",
-            "Failing code: deploy the version before.",
+            "If there are no replicas, follow RayServeNoReplicas.",
+            "If queues are full, add replicas; see RayServeBackPressure.",
+            "If the code fails, roll back to the previous version.",
         ),
         panel=("servescope-overview", "Requests by outcome"),
         case=Case(
@@ -225,38 +237,39 @@ def latency_high(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeLatencyHigh",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=("application",),
         expr=(
             f"{slow} > {exprs.settings.latency_share:g}\n"
-            f"# a few slow requests of a quiet application are no share\n"
+            f"# ignore shares of only a few requests at low traffic\n"
             f"and {answered} >= {10 * exprs.settings.alert_min_events}"
         ),
-        summary="An application answers slowly.",
+        summary="The application's latency is high.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} took longer than "
-            f"{exprs.settings.latency_ms / 1000:g} s during the last 10 minutes."
+            f"{{{{ $value | humanizePercentage }}}} of requests to application {{{{ $labels.application "
+            f"}}}} took longer than {exprs.settings.latency_ms / 1000:g} s in the last 10 minutes."
         ),
         meaning=(
-            "Measured at the proxy, waiting for a replica included. The share is exact, since the bound is "
-            "one of the histogram's buckets."
+            "Measured at the proxy, including the time waiting for a replica. The share is exact, "
+            "because the threshold is a bucket bound of the histogram."
         ),
-        impact="They wait.",
+        impact="Slow responses; some clients may time out.",
         diagnosis=(
             (
-                "Is it waiting or working? Router wait:",
+                "Is the time spent waiting or processing? Router wait:",
                 "histogram_quantile(0.95, sum by (application, deployment, le) "
                 "(rate(ray_serve_request_router_fulfillment_time_ms_bucket[5m])))",
             ),
             (
-                "Which deployment works slowly?",
+                "Which deployment is slow?",
                 "histogram_quantile(0.95, sum by (application, deployment, le) "
                 "(rate(ray_serve_deployment_processing_latency_ms_bucket[5m])))",
             ),
         ),
         mitigation=(
-            "Waiting: more replicas, or a lower target_ongoing_requests.",
-            "Working: profile the slow deployment; look at its CPU and event loop lag.",
+            "If requests wait for a replica, add replicas or lower target_ongoing_requests.",
+            "If processing is slow, profile the slow deployment; check its CPU usage and event loop lag.",
         ),
         panel=("servescope-overview", "Latency p95 by application"),
         case=Case(
@@ -273,34 +286,39 @@ def back_pressure(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeBackPressure",
         severity="warning",
+        owner="application",
         for_="2m",
         labels=("application",),
         expr=code_share(
             exprs, f'=~"{shed_codes(exprs)}"', "application", above=exprs.settings.backpressure_ratio, window="5m"
         ),
-        summary="Requests are turned away because queues are full.",
+        summary="Requests are rejected by back-pressure.",
         description=(
-            "{{ $value | humanizePercentage }} of the requests to {{ $labels.application }} were refused with "
-            f"{' or '.join(exprs.settings.backpressure_codes)} during the last 5 minutes."
+            f"{{{{ $value | humanizePercentage }}}} of requests to application {{{{ $labels.application "
+            f"}}}} were rejected with {' or '.join(exprs.settings.backpressure_codes)} in the last 5 "
+            f"minutes."
         ),
         meaning=(
-            "A caller has max_queued_requests waiting for a deployment. Serve also answers 503 when no "
-            "replica is there at all; RayServeNoReplicas tells that."
+            "The queue of a proxy or handle has reached max_queued_requests. Serve also returns 503 when "
+            "there is no replica at all; RayServeNoReplicas covers that."
         ),
-        impact="They are told to come back later.",
+        impact="Rejected clients must retry later.",
         diagnosis=(
             ("Which queue is full?", "max by (application, deployment) (ray_serve_deployment_queued_queries)"),
             (
-                "Which caller dropped the calls? Counted from the logs, where a log agent runs (docs/logs.md):",
+                (
+                    "Which proxy or handle rejected requests? Counted from the logs, where a log agent runs "
+                    "(docs/logs.md):"
+                ),
                 exprs.events(
                     "servescope_log_events_total", "5m", *promql.DEPLOYMENT, "component", event='="backpressure"'
                 ),
             ),
-            ("Can the deployment grow?", "ray_serve_autoscaling_target_replicas"),
+            ("Can the deployment scale up?", "ray_serve_autoscaling_target_replicas"),
         ),
         mitigation=(
-            "Raise max_replicas, or num_replicas where it is fixed.",
-            "Raise max_queued_requests if waiting is better than being refused.",
+            "Raise max_replicas, or num_replicas if it is fixed.",
+            "Raise max_queued_requests if clients would rather wait than be rejected.",
         ),
         panel=("servescope-overview", "Back-pressure"),
         case=Case(
@@ -323,25 +341,26 @@ def healthz_failing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeHealthzFailing",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=(),
         expr=(
             f"sum by ({exprs.settings.cluster_label}) ({probe_errors} >= 3\n"
-            "# a node without replicas is drained: its proxy says so, that it may be taken out\n"
+            "# a draining node without replicas fails its probe on purpose, so that it can be removed\n"
             f"unless on {by_node} {drained})"
         ),
-        summary="Proxies answer their health probe with an error.",
-        description="{{ $value }} probes of /-/healthz were answered with a 5xx during the last 2 minutes.",
+        summary="Proxies fail their health probe.",
+        description="{{ $value }} probes of /-/healthz were answered with a 5xx in the last 2 minutes.",
         meaning=(
-            "The proxy has no route table yet, or no replica to send to. Counted by the proxies themselves, "
-            "so it needs somebody who probes, such as a load balancer."
+            "The proxy has no route table yet, or no replica to route to. The proxies count these probes "
+            "themselves, so the alert needs a prober, such as a load balancer."
         ),
-        impact="The load balancer takes the node out; with all nodes out nothing is reachable.",
+        impact="The load balancer removes the node; when all nodes are removed, Serve is unreachable.",
         diagnosis=(
-            ("What do the proxies' status gauges say?", "ray_serve_proxy_status"),
-            ("What does the probe say? `curl -i http://<node>:8000/-/healthz` tells the reason.", ""),
+            ("What is the status of each proxy?", "ray_serve_proxy_status"),
+            ("What does the probe return? `curl -i http://<node>:8000/-/healthz` prints the reason.", ""),
         ),
-        mitigation=("No route table: see whether the controller lives (RayServeControllerStalled).",),
+        mitigation=(("If there is no route table, check that the controller is running (RayServeControllerStalled)."),),
         panel=("servescope-cluster", "Proxy status"),
         case=Case(
             at="10m",
@@ -357,18 +376,19 @@ def probe_failing(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeProbeFailing",
         severity="critical",
+        owner="platform",
         for_="1m",
         labels=("instance",),
         expr=f"{exprs.total('max', probe, 'instance')} == 0",
-        summary="The health probe from outside fails.",
-        description="The probe of {{ $labels.instance }} has failed for a minute.",
-        meaning="Seen from outside, by the blackbox exporter: network, proxy or node.",
-        impact="Whoever comes by that address gets nothing.",
+        summary="The external health probe fails.",
+        description="The health probe of {{ $labels.instance }} has failed for 1 minute.",
+        meaning="The blackbox exporter cannot reach the address from outside: network, proxy or node failure.",
+        impact="Clients that use this address get no response.",
         diagnosis=(
             ("Do other probes succeed?", "probe_success"),
             ("Are the proxies healthy?", "ray_serve_proxy_status"),
         ),
-        mitigation=("All proxies healthy: look at the network and the load balancer between.",),
+        mitigation=("If all proxies are healthy, check the network and the load balancer in front of them.",),
         panel=("servescope-cluster", "Proxy status"),
         case=Case(
             at="10m",
@@ -379,7 +399,7 @@ def probe_failing(exprs: Expressions) -> Alert:
             labels={"instance": "http://n1:8000/-/healthz"},
         ),
         drill="kill-proxy",
-        needs="a blackbox exporter that probes `/-/healthz`, its instance label the probed address",
+        needs="a blackbox exporter that probes `/-/healthz`, with the probed address as its instance label",
     )
 
 
@@ -394,30 +414,31 @@ def routes_gone(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeRoutesGone",
         severity="critical",
+        owner="application",
         for_="1m",
         labels=("application",),
         expr=(
             f"({vanished})\n"
-            "# an application deleted on purpose is nobody's loss: callers who still ask for it are\n"
+            "# an application deleted on purpose matters only while clients still request it\n"
             f"and on ({exprs.settings.cluster_label}) ({unmatched} >= {exprs.settings.alert_min_events})\n"
-            "# silence of the controller or of the whole cluster has an alert of its own\n"
-            f"and on ({exprs.settings.cluster_label}) {exprs.controller_turns(exprs.hold)}"
+            "# a stalled controller and a silent cluster have their own alerts\n"
+            f"and on ({exprs.settings.cluster_label}) {exprs.controller_runs(exprs.hold)}"
         ),
-        summary="An application is gone and its callers get 404.",
+        summary="An application is missing and its clients get 404.",
         description=(
-            "{{ $labels.application }} was there within the last hour and is no longer, while the proxies "
-            "answer 404 to paths that match no route."
+            "Application {{ $labels.application }} was reported within the last hour and no longer is, "
+            "while the proxies return 404 for paths that match no route."
         ),
-        meaning="The application was deleted or replaced by a configuration that does not hold it.",
-        impact="Every request to it gets a 404.",
+        meaning="The application was deleted, or replaced by a Serve config that does not include it.",
+        impact="Every request to the application gets a 404.",
         diagnosis=(
-            ("Which applications are there?", "ray_serve_application_status"),
+            ("Which applications are deployed?", "ray_serve_application_status"),
             (
-                "How many requests match nothing?",
+                "How many requests match no route?",
                 'sum(rate(ray_serve_num_http_requests_total{application="", route=""}[5m]))',
             ),
         ),
-        mitigation=("Deploy the configuration that holds the application; `serve config` shows the present one.",),
+        mitigation=("Deploy the Serve config that includes the application; `serve config` shows the current one.",),
         panel=("servescope-overview", "Unmatched and probe traffic"),
         case=Case(
             at="20m",
@@ -438,21 +459,22 @@ def application_deploy_failed(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeApplicationDeployFailed",
         severity="critical",
+        owner="application",
         for_="1m",
         labels=("application",),
         expr=exprs.total("group", exprs.now("ray_serve_application_status") + " == 1", "application"),
-        summary="An application failed to deploy.",
-        description="Serve's controller reports DEPLOY_FAILED for {{ $labels.application }}.",
+        summary="The application failed to deploy.",
+        description="The Serve controller reports DEPLOY_FAILED for application {{ $labels.application }}.",
         meaning=(
-            "The constructor raises, the import fails, or the runtime environment cannot be made. Serve has "
-            "given up; it tries again with the next deploy only."
+            "A constructor raises, an import fails, or the runtime environment cannot be created. Serve "
+            "does not retry until the next deploy."
         ),
-        impact="A new application answers 503. An old one runs on with the replicas that are left.",
+        impact="A new application returns 503. An existing one keeps running on its remaining replicas.",
         diagnosis=(
             ("Which deployment?", "ray_serve_deployment_status == 1"),
             ("Why? `serve status` shows the message with the traceback.", ""),
         ),
-        mitigation=("Mend what the message names, or deploy the version before.",),
+        mitigation=("Fix what the message in `serve status` reports, or roll back to the previous version.",),
         panel=("servescope-overview", "Application status"),
         case=Case(
             at="10m",
@@ -468,18 +490,23 @@ def application_unhealthy(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeApplicationUnhealthy",
         severity="critical",
+        owner="application",
         for_="2m",
         labels=("application",),
         expr=exprs.total("group", exprs.now("ray_serve_application_status") + " == 2", "application"),
-        summary="An application is unhealthy.",
-        description="Serve's controller has reported UNHEALTHY for {{ $labels.application }} for two minutes.",
-        meaning="A deployment of it has replicas that fail their health check or cannot be replaced.",
-        impact="Capacity is lost; with no replica left requests fail.",
+        summary="The application is unhealthy.",
+        description=(
+            "The Serve controller has reported UNHEALTHY for application {{ $labels.application }} for 2 minutes."
+        ),
+        meaning="One of its deployments has replicas that fail their health check or cannot be replaced.",
+        impact="Reduced capacity; requests fail when no replica is left.",
         diagnosis=(
             ("Which deployment?", "ray_serve_deployment_status == 2"),
             ("How many replicas are healthy?", "sum by (deployment) (ray_serve_deployment_replica_healthy)"),
         ),
-        mitigation=("Read the replicas' logs; see RayServeReplicaCrashLooping and RayServeHealthCheckFailing.",),
+        mitigation=(
+            "Read the logs of the failing replicas; see RayServeReplicaCrashLooping and RayServeHealthCheckFailing.",
+        ),
         panel=("servescope-overview", "Application status"),
         case=Case(
             at="10m",
@@ -495,18 +522,19 @@ def deployment_unhealthy(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeDeploymentUnhealthy",
         severity="warning",
+        owner="application",
         for_="5m",
         labels=("application", "deployment"),
         expr=exprs.total("group", exprs.now("ray_serve_deployment_status") + " <= 2", *promql.DEPLOYMENT),
-        summary="A deployment is unhealthy or failed to deploy.",
+        summary="The deployment is unhealthy or failed to deploy.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} has been UNHEALTHY, DEPLOY_FAILED or "
-            "UNKNOWN for five minutes."
+            "{{ $labels.application }}/{{ $labels.deployment }} has been UNHEALTHY, DEPLOY_FAILED or "
+            "UNKNOWN for 5 minutes."
         ),
-        meaning="It names the deployment behind an application's trouble.",
-        impact="What the application's alert says.",
-        diagnosis=(("Its status:", "ray_serve_deployment_status"),),
-        mitigation=("See the application's alert; the controller's log holds the reason of each failed replica.",),
+        meaning="Identifies the deployment that makes its application unhealthy.",
+        impact="The same as that of the application's alert.",
+        diagnosis=(("Deployment status:", "ray_serve_deployment_status"),),
+        mitigation=("Follow the application's alert; the controller's log holds the reason for each failed replica.",),
         panel=("servescope-overview", "Deployment status"),
         case=Case(
             at="15m",
@@ -526,33 +554,32 @@ def no_replicas(exprs: Expressions) -> Alert:
     return Alert(
         name="RayServeNoReplicas",
         severity="critical",
+        owner="application",
         for_="2m",
         labels=("application", "deployment"),
         expr=(
             f"({exprs.target_replicas()} > 0\nunless {exprs.healthy_replicas()} > 0)\n"
-            "# a first deploy that still loads is no outage: a replica must have been there, or a caller "
-            "waits\n"
+            "# a first deploy that is still starting is no outage: require an earlier replica or queued requests\n"
             f"and ({was_healthy} > 0\nor {waiting} > 0)\n"
-            "# a controller that has just come back does not yet know its replicas\n"
+            "# a controller that has just restarted does not know its replicas yet\n"
             f"and on ({exprs.settings.cluster_label}) {exprs.controller_lasts()}"
         ),
-        summary="A deployment that should run has no healthy replica.",
+        summary="The deployment has no healthy replicas.",
         description=(
-            "{{ $labels.deployment }} of {{ $labels.application }} should have {{ $value }} replicas and has "
-            "none that is healthy."
+            "{{ $labels.application }}/{{ $labels.deployment }} has no healthy replicas; its target is {{ $value }}."
         ),
         meaning=(
-            "All replicas died, or none can be placed or started. A deployment that was scaled to zero on "
-            "purpose has the target 0 and raises nothing."
+            "All replicas died, or none can be scheduled or started. A deployment scaled to zero on "
+            "purpose has a target of 0 and does not raise this alert."
         ),
-        impact="Every request that needs it waits, then fails.",
+        impact="Requests that need this deployment wait, then fail.",
         diagnosis=(
-            ("Wanted:", "ray_serve_autoscaling_target_replicas"),
-            ("Are replicas waiting for a place?", 'ray_actors{Source="gcs", State!="ALIVE"}'),
+            ("Target replicas:", "ray_serve_autoscaling_target_replicas"),
+            ("Are replicas pending?", 'ray_actors{Source="gcs", State!="ALIVE"}'),
         ),
         mitigation=(
-            "No place: see RayServeReplicasNotPlaced.",
-            "They start and die: see RayServeReplicaStartFailing and RayServeReplicaCrashLooping.",
+            "If replicas are unschedulable, follow RayServeReplicasNotPlaced.",
+            "If replicas start and die, follow RayServeReplicaStartFailing and RayServeReplicaCrashLooping.",
         ),
         panel=("servescope-deployment", "Target and healthy replicas"),
         case=Case(

@@ -1,4 +1,4 @@
-"""Service level objectives: what a team promises, read from a small YAML file or from OpenSLO v1 documents.
+"""Service level objectives, read from a small YAML file or from OpenSLO v1 documents.
 
 slos:
   - name: checkout
@@ -27,9 +27,9 @@ MAX_WINDOW_DAYS = 34  # our Prometheus keeps 35 days
 
 @dataclass(frozen=True, kw_only=True)
 class Slo:
-    """One promise about one application, route or deployment. Objectives are shares of good requests, 0 to 1.
+    """The objectives of one application, route or deployment, as shares of good requests, 0 to 1.
 
-    `availability` or `latency_objective` may be 0: not promised.
+    `availability` or `latency_objective` may be 0: no such objective.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Slo:
 
     @property
     def objectives(self) -> dict[str, float]:
-        """The objective of each indicator that is promised: "availability", "latency"."""
+        """The objective of each indicator that has one: "availability", "latency"."""
         both = {"availability": self.availability, "latency": self.latency_objective}
         return {sli: objective for sli, objective in both.items() if objective}
 
@@ -65,7 +65,7 @@ class Pair:
         return f"{self.long_h // 24}d" if self.long_h % 24 == 0 else f"{self.long_h}h"
 
     def factor(self, window_days: int) -> float:
-        """How many times the pace that would spend the whole budget in the window exactly."""
+        """The burn rate that spends this share; 1 would spend the whole budget in the window exactly."""
         return self.budget_share * window_days * HOURS_OF_A_DAY / self.long_h
 
 
@@ -84,7 +84,7 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
     """Read objectives. `buckets_ms` are the latency bounds that the deployments export.
 
     Raises:
-        ServescopeError: the file cannot be read, or an objective cannot be kept watch over; one line says why.
+        ServescopeError: the file cannot be read, or no rule can monitor an objective; one line says why.
     """
     import yaml
 
@@ -97,7 +97,7 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
     try:
         slos = [slo for document in documents for slo in _read(document)]
         if not slos:
-            raise ServescopeError("holds no SLO")
+            raise ServescopeError("contains no SLO")
         for slo in slos:
             check(slo, buckets_ms)
         names = [slo.name for slo in slos]
@@ -110,20 +110,20 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
 
 
 def check(slo: Slo, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> None:
-    """Refuse an objective that no rule could keep watch over.
+    """Reject an objective that no rule could monitor.
 
     Raises:
-        ServescopeError: an objective out of range, a threshold that is no bucket bound, a pair that could never fire.
+        ServescopeError: an objective out of range, a threshold that no bucket ends at, a pair that could never fire.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", slo.name):
-        raise ServescopeError(f"{slo.name!r} is no name of an SLO (letters, digits, . _ -)")
+        raise ServescopeError(f"{slo.name!r} is not a valid SLO name (letters, digits, . _ -)")
     for label, value in (("application", slo.application), ("deployment", slo.deployment), ("route", slo.route)):
         if '"' in value or "\\" in value:
-            raise ServescopeError(f"{slo.name}: {label} {value!r} holds a quote or a backslash")
+            raise ServescopeError(f"{slo.name}: {label} {value!r} contains a quote or a backslash")
     if slo.deployment and slo.route:
-        raise ServescopeError(f"{slo.name}: name a deployment or a route, not both: they are measured in two places")
+        raise ServescopeError(f"{slo.name}: set deployment or route, not both: they are measured in two places")
     if not slo.objectives:
-        raise ServescopeError(f"{slo.name}: promises nothing; give availability, latency, or both")
+        raise ServescopeError(f"{slo.name}: has no objective; set availability, latency, or both")
     if not 1 <= slo.window_days <= MAX_WINDOW_DAYS:
         raise ServescopeError(f"{slo.name}: window {slo.window_days}d is not between 1d and {MAX_WINDOW_DAYS}d")
     for sli, objective in slo.objectives.items():
@@ -142,8 +142,8 @@ def check(slo: Slo, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> None:
         above = min((b for b in buckets_ms if b > slo.latency_ms), default=None)
         nearest = " or ".join(str(b) for b in (below, above) if b is not None)
         raise ServescopeError(
-            f"{slo.name}: latency threshold {slo.latency_ms} ms is no bucket bound, so nobody can tell how many "
-            f"requests it holds; the nearest are {nearest}"
+            f"{slo.name}: latency threshold {slo.latency_ms} ms is not a bucket bound, so requests below it cannot be "
+            f"counted; the nearest are {nearest}"
         )
 
 
@@ -168,7 +168,7 @@ def _read(document: Any) -> list[Slo]:
 
 def _read_own(entry: Any, index: int) -> Slo:
     if not isinstance(entry, Mapping):
-        raise ServescopeError(f"SLO {index} is no mapping")
+        raise ServescopeError(f"SLO {index} is not a mapping")
     name = str(entry.get("name", f"SLO {index}"))
     unknown = sorted(set(entry) - _FIELDS)
     if unknown:
@@ -199,12 +199,12 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
     """OpenSLO v1: `service` is the application, labels `deployment` and `route` narrow it.
 
     An objective with `op: lte` and `value` is about latency in milliseconds, one without about availability. The
-    indicator's query is ours: what a request is and how it ended is told by Serve's own metrics.
+    indicator's query is ours: Serve's own metrics count the requests by outcome.
     """
     if document.get("apiVersion") != "openslo/v1":
         raise ServescopeError(f"apiVersion {document.get('apiVersion')!r}: only openslo/v1 is read")
     if document.get("kind") != "SLO":
-        return []  # services, indicators and alert policies say nothing that we need
+        return []  # services, indicators and alert policies are not needed
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     name = str(metadata.get("name", ""))
     if not name or not spec.get("service"):
@@ -242,13 +242,13 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
 
 def _share(name: str, field: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ServescopeError(f"{name}: {field} {value!r} is no number")
+        raise ServescopeError(f"{name}: {field} {value!r} is not a number")
     return float(value)
 
 
 def _whole(name: str, field: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ServescopeError(f"{name}: {field} {value!r} is no whole number")
+        raise ServescopeError(f"{name}: {field} {value!r} is not a whole number")
     return int(value)
 
 

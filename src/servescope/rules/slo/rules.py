@@ -1,8 +1,8 @@
 """Recording rules and burn-rate alerts of SLOs.
 
-Every minute all and bad requests of that minute are counted, in the form that sees first events, and everything longer
-is built from these counts: a ratio over a day is the ratio of two sums, so busy hours weigh what they should, and 30
-days read two recorded series, not the raw ones.
+Every minute all requests and the bad ones of that minute are counted, with the first events of new series included, and
+every longer window is built from these counts: a ratio over a day is the ratio of two sums, so that busy hours are
+weighted by their requests, and 30 days read two recorded series, not the raw ones.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> l
     objective = slo.objectives[sli]
     selector = f'{{slo="{slo.name}", sli="{sli}"}}'
     window = f"{slo.window_days}d"
-    # Without a failure there is no series: zero stands in. A latency bound that has no bucket must stay absent.
+    # Without an error there is no series: use zero. A latency threshold without a bucket must stay absent.
     none = exprs.total("max", f"0 * serve_slo:requests:events1m{selector}")
 
     def counted(what: str, over: str) -> str:
         return f"sum_over_time(serve_slo:{what}:events1m{selector}[{over}])"
 
     spent = f"serve_slo:error_ratio:ratio{window}{selector} / {1 - objective:g}"
-    # Without a request in the hour the pace is not known, and nothing is claimed about the time left.
+    # Without requests in the hour the burn rate is unknown, and so is the time to exhaustion.
     burn = f"serve_slo:error_ratio:ratio1h{selector} / {1 - objective:g}"
     left = f"serve_slo:error_budget_left:ratio{selector}"
     seconds = slo.window_days * 86_400 / scale
@@ -98,7 +98,7 @@ def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
                 "ray_serve_deployment_processing_latency_ms_bucket", EVALUATION, le=bound(slo.latency_ms), **who
             )
             return f"({calls} - {fast})", calls
-        # A caller that went away or timed out cancels the call; that is not the deployment's failure.
+        # A caller that disconnects or times out cancels the call; that is not the deployment's error.
         failed = exprs.events(
             "ray_serve_deployment_error_counter_total", EVALUATION, exception_type='!~".*CancelledError.*"', **who
         )
@@ -153,15 +153,15 @@ def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
         for_=pair.for_,
         expr=(
             f"serve_slo:error_ratio:ratio{pair.long}{selector} > {limit:g}\n"
-            f"# the short window ends the alert soon after the trouble ends\n"
+            f"# the short window resolves the alert soon after the errors stop\n"
             f"and serve_slo:error_ratio:ratio{pair.short}{selector} > {limit:g}\n"
-            f"# two failures among twenty requests at night are no burn\n"
+            f"# ignore burn rates of only a few errors at low traffic\n"
             f"and {counted} >= {settings.alert_min_events}"
         ),
         description=(
-            f"{{{{ $value | humanizePercentage }}}} of the requests of SLO {{{{ $labels.slo }}}} broke its "
-            f"{{{{ $labels.sli }}}} promise over {pair.long}: at this pace {100 * pair.budget_share:g} % of the error "
-            f"budget of {slo.window_days} days goes in {pair.long}."
+            f"{{{{ $value | humanizePercentage }}}} of the requests of SLO {{{{ $labels.slo }}}} missed its "
+            f"{{{{ $labels.sli }}}} objective over {pair.long}: this burn rate spends {100 * pair.budget_share:g} % of "
+            f"the error budget of {slo.window_days} days in {pair.long}."
         ),
     )
 
@@ -170,27 +170,28 @@ def _alert(*, severity: str, for_: str, expr: str, description: str) -> Alert:
     return Alert(
         name=ALERT,
         severity=severity,
+        owner="application",
         for_=for_,
         labels=LABELS,
         expr=expr,
-        summary="An error budget burns too fast.",
+        summary="The error budget burn rate is too high.",
         description=description,
         meaning=(
-            "More requests break the promise than the budget allows for. Two pairs of windows page (2 % of the budget "
-            "in an hour, 5 % in six hours), two open a ticket (10 % in a day, 10 % in three days)."
+            "More requests miss the objective than the error budget allows for. Two pairs of windows page (2 % of the "
+            "budget in an hour, 5 % in six hours), two open a ticket (10 % in a day, 10 % in three days)."
         ),
-        impact="As much as the promise says they must not: errors, refusals, or slow answers.",
+        impact="Users get errors, back-pressure or slow responses, beyond what the objective allows.",
         diagnosis=(
-            ("Error budget", "serve_slo:error_budget_left:ratio"),
-            ("How fast does it go? 1 is the pace that spends it exactly.", "serve_slo:burn_rate:ratio1h"),
+            ("Error budget left:", "serve_slo:error_budget_left:ratio"),
+            ("How high is the burn rate? 1 spends the budget in the window exactly.", "serve_slo:burn_rate:ratio1h"),
             (
-                "What fails (availability)?",
+                "Which requests fail (availability)?",
                 "sum by (application, route, status_code) (rate(ray_serve_num_http_requests_total[5m]))",
             ),
         ),
         mitigation=(
-            "Follow the cause's own alert: RayServeErrorRatioHigh, RayServeBackPressure or RayServeLatencyHigh.",
-            "A budget that is spent is a reason to hold back risky deploys until it has recovered.",
+            "Follow the alert of the cause: RayServeErrorRatioHigh, RayServeBackPressure or RayServeLatencyHigh.",
+            "When the budget is exhausted, postpone risky deploys until it has recovered.",
         ),
         panel=("servescope-slo", "Burn rate"),
         case=Case(at="", fires={}, quiet={}),
