@@ -218,7 +218,7 @@ def main() -> int:
     try:
         with stack as running:
             print_where(run, running.components)
-            for line in _left_out(run, joining, collector_state):
+            for line in left_out(run, joining, collector_state):
                 out.print(line)
             try:
                 complaints = _watch(running, joining, started=started, duration=duration)
@@ -249,14 +249,13 @@ def main() -> int:
     return 1 if complaints else 0
 
 
-def _left_out(run: Run, joining: Joining, collector_state: str) -> list[str]:
+def left_out(run: Run, joining: Joining, collector_state: str) -> list[str]:
     """What this run lacks, a line for each."""
     if joining.missing:
-        first = (
-            f"no {'traces' if joining.missing == ['collector'] else 'traces and no logs'} yet: the Collector is built "
-        )
+        lacking = "traces" if joining.missing == ["collector"] else "traces and no logs"
         return [
-            f"{first}in the background, at the lowest priority, and joins when it is there",
+            f"no {lacking} yet: the Collector is built in the background, at the lowest priority, and joins when it is "
+            "there",
             *filter(None, [logs.missing(building=True)]),
         ]
     without = [] if run.traces else [f"no traces: {collector_state}"]

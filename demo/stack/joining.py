@@ -10,7 +10,7 @@ from demo.stack.run import Run
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 
-TOLD_EACH = 0.1  # of the job's way
+REPORT_EACH = 0.1  # of the job's way
 
 
 class Joining:
@@ -39,7 +39,7 @@ class Joining:
         self._say = say
         self._ended = False
         self._reason = ""
-        self._told: int | None = None
+        self._reported: int | None = None
 
     @property
     def missing(self) -> list[str]:
@@ -58,9 +58,9 @@ class Joining:
         if self._ended or not self._stack.runs(self._job):
             return
         words, share = self._progress()
-        told = math.floor(share / TOLD_EACH)
-        if told != self._told:
-            self._told = told
+        tenth = math.floor(share / REPORT_EACH)
+        if tenth != self._reported:
+            self._reported = tenth
             self._say(words)
 
     def poll(self) -> None:

@@ -18,7 +18,7 @@ from demo.stack.run import Run
 
 
 def agent(building: bool = False) -> Callable[[Run], Component] | None:
-    """The agent that is installed; `building` tells that the Collector is not yet, but will be."""
+    """The agent that is installed; `building`: the Collector is not yet, but will be."""
     return fluent_bit if find("fluent-bit") else log_collector if building or find("otelcol") else None
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -26,9 +27,7 @@ from demo.stack.supervisor import Stack
 from tests.support.servers import free_port
 from tests.support.stub_server import stub_server
 
-HEAD = (
-    "2026-11-30T03:54:36.892Z\tINFO\tbuilder/main.go:231\tGetting go modules\ngo: downloading go.uber.org/zap v1.27.0\n"
-)
+HEAD = "2026-11-30T03:54:36.892Z\tINFO\tbuilder/main.go:231\tGetting go modules\ngo: downloading x v1.27.0\nretrying\n"
 
 
 @pytest.mark.parametrize(
@@ -113,18 +112,19 @@ def test_a_program_that_is_built_while_the_others_run_joins_when_it_listens(tmp_
     wait = "until [ -e go ]; do sleep 0.05; done; rm go"
     demo = Demo(tmp_path, f"{wait}; echo setup: 2 packages to build >log; {wait}; echo a/b >>log; {wait}; touch made")
 
-    def let_it_go_on() -> None:
+    def let_it_go_on(until: str) -> None:
         (tmp_path / "go").touch()
-        while (tmp_path / "go").exists():
+        deadline = time.monotonic() + 30
+        while not demo.log.exists() or until not in demo.log.read_text():
+            assert time.monotonic() < deadline
             time.sleep(0.05)
-        time.sleep(0.2)
 
     with demo.stack as running:
         demo.joining.poll()
         assert demo.joining.left_out == "late did not join: Collector: fetching its modules"
-        let_it_go_on()
+        let_it_go_on("packages to build\n")
         demo.joining.poll()
-        let_it_go_on()
+        let_it_go_on("a/b\n")
         demo.joining.poll()
         (tmp_path / "go").touch()
         demo.poll_until_the_build_ends()
@@ -159,7 +159,8 @@ def test_a_build_that_fails_leaves_the_others_alone_and_says_why_once(tmp_path: 
         demo.poll_until_the_build_ends()
         demo.joining.poll()
         assert running.dead() == []
-    assert demo.said == ["late did not join: the Collector was not built: no network"]
+    assert demo.said.count("late did not join: the Collector was not built: no network") == 1
+    assert demo.said[-1].startswith("late did not join")
     assert demo.joining.failure == ""
 
 
@@ -196,7 +197,9 @@ def test_what_waits_for_the_build(monkeypatch, tmp_path, programs, building, now
 
 def test_what_did_not_join_is_not_looked_for(monkeypatch, tmp_path):
     for module in (logs, local):
-        monkeypatch.setattr(module, "find", lambda program: f"/opt/{program}" if program == "loki" else None)
+        monkeypatch.setattr(
+            module, "find", lambda program: f"/opt/{program}" if program in ("loki", "otelcol") else None
+        )
     run = run_in(tmp_path)
     run = local.replace(run, extra_scrapes=logs.scrape_jobs(run, building=True))
     given = local.smoke_addresses(run, ["collector", "log-collector"])
@@ -209,6 +212,28 @@ def test_what_did_not_join_is_not_looked_for(monkeypatch, tmp_path):
     with stub_server({"data": {"activeTargets": active}}) as (url, _):
         addresses = Addresses(serve=url, ray=url, prometheus=url, jobs_left_out=["traces"])
         assert targets(Backends(addresses)) == "1 targets of 1 jobs"
+
+
+def test_one_line_says_what_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(logs, "find", lambda program: f"/opt/{program}" if program == "fluent-bit" else None)
+    run = run_in(tmp_path)
+
+    def lines(later: list[Any], run: Run, state: str) -> list[str]:
+        waits = Joining(Stack(run, []), later, job="b", progress=lambda: ("", 0), made=lambda: False, say=print)
+        return local.left_out(run, waits, state)
+
+    no_loki = "no logs but the events counted from them: loki is not installed, see docs/logs.md"
+    in_the_background = "is built in the background, at the lowest priority, and joins when it is there"
+    assert lines([local.collector], run, "to build") == [f"no traces yet: the Collector {in_the_background}", no_loki]
+    assert lines([local.collector, local.log_collector], run, "to build")[0] == (
+        f"no traces and no logs yet: the Collector {in_the_background}"
+    )
+    without = local.replace(run, traces=False)
+    assert lines([], without, "the Collector is not built, for want of Go") == [
+        "no traces: the Collector is not built, for want of Go",
+        no_loki,
+    ]
+    assert lines([], run, "built") == [no_loki]
 
 
 def setup(checkout: Path, *parts: str, path: str) -> str:

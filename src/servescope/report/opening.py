@@ -32,7 +32,7 @@ def opening_start(prometheus: Prometheus, default: str, now: float) -> str:
     start = parse_time(default, now, what="from")
     try:
         if _scraped(prometheus, start) or not _scraped(prometheus, now):
-            return default  # there is more than that, or nothing by which to tell, as in a store without `up`
+            return default  # there is more than that, or no way to know, as in a store without `up`
         shorter = ((name, now - seconds) for name, seconds, _ in SPANS if now - seconds > start)
         return next((name for name, begin in shorter if not _scraped(prometheus, begin)), default)
     except ServescopeError:
