@@ -112,7 +112,7 @@ drill: setup ## break a live Serve in every way and hold the alerts against it (
 	@$(RUN)/python -m tests.drill
 
 demo: setup ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
-	@scripts/setup.sh tools collector
+	@scripts/setup.sh tools
 	@$(RUN)/python -m demo.local
 
 docs: setup ## the documentation site, into .site; DOCS_REF=v0.1.0 names the tag that links into the repository lead to

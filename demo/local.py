@@ -1,7 +1,8 @@
 """`make demo`: Ray Serve under load with everything that watches it, as local processes, until Ctrl-C.
 
 DURATION=120 ends by itself and exits with 0 only if everything stayed healthy and every dashboard has its data.
-PORT_BASE=20000 moves every port, DEMO_DIR the logs and the time series.
+PORT_BASE=20000 moves every port, DEMO_DIR the logs and the time series. Where the Collector is not built yet, that
+happens beside the running demo, and what runs the Collector joins when it is there.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import FrameType
 
@@ -30,12 +31,15 @@ from demo.stack.components.alertmanager import alertmanager
 from demo.stack.components.applications import applications
 from demo.stack.components.blackbox import blackbox
 from demo.stack.components.collector import collector, trace_files
+from demo.stack.components.collector_build import BUILT, TO_BUILD, collector_build, progress_of, state
 from demo.stack.components.exporter import exporter
 from demo.stack.components.load import LOAD_RESULT, load
+from demo.stack.components.log_collector import log_collector
 from demo.stack.components.loki import loki, loki_url
 from demo.stack.components.preview import preview
 from demo.stack.components.prometheus import prometheus
 from demo.stack.components.ray import ray
+from demo.stack.joining import Joining
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 from demo.stack.supervisor import Stack
@@ -99,9 +103,25 @@ def figures(client: Prometheus) -> Figures:
     )
 
 
-def smoke_addresses(run: Run) -> Addresses:
-    """Where the checks of `make smoke` find the components that run here."""
+def parts_of(building: bool) -> tuple[list[Callable[[Run], Component]], list[Callable[[Run], Component]]]:
+    """What runs from the start, and what joins when the Collector is built; nothing of the latter without a build."""
+    agents = logs.components(building)
+    if not building:
+        return [*((collector,) if find("otelcol") else ()), *agents, *COMPONENTS], []
+    later: list[Callable[[Run], Component]] = [
+        factory for factory in (collector, *agents) if factory in (collector, log_collector)
+    ]
+    return [collector_build, *(factory for factory in agents if factory not in later), *COMPONENTS], later
+
+
+def smoke_addresses(run: Run, left_out: Sequence[str] = ()) -> Addresses:
+    """Where the checks of `make smoke` find the components that run here; `left_out` names those that did not join."""
+    jobs = [
+        *(("traces", "collector") if "collector" in left_out else ()),
+        *((job["job_name"] for job in run.extra_scrapes) if "log-collector" in left_out else ()),
+    ]
     return Addresses(
+        jobs_left_out=jobs,
         serve=run.serve_url,
         ray=run.dashboard_url,
         prometheus=run.prometheus_url,
@@ -109,8 +129,8 @@ def smoke_addresses(run: Run) -> Addresses:
         exporter=True,
         blackbox=True,
         load=True,
-        loki=loki_url(run) if loki in logs.components() else None,
-        trace_files=trace_files(run) if run.traces else None,
+        loki=loki_url(run) if loki in logs.components() and "log-collector" not in left_out else None,
+        trace_files=trace_files(run) if run.traces and "collector" not in left_out else None,
     )
 
 
@@ -162,32 +182,51 @@ def main() -> int:
         signal.signal(number, _interrupt)
     started = time.monotonic()
     directory = environment.directory_from_environment("demo")
-    traces = find("otelcol") is not None
+    collector_state = state()
+    building = collector_state == TO_BUILD
+    parts, later = parts_of(building)
     run = Run(
         directory=directory,
         ports=environment.ports_from_environment(),
         serve_config=serve_config.path_from_environment(),
         probes=True,
-        traces=traces,
+        traces=collector in (*parts, *later),  # Serve's exporter tries again until one that joins is there
     )
-    run = replace(run, extra_scrapes=logs.scrape_jobs(run))
-    parts = (*((collector,) if traces else ()), *logs.components(), *COMPONENTS)
+    run = replace(run, extra_scrapes=logs.scrape_jobs(run, building))
+
+    def announce(line: str) -> None:
+        text = f"[{time.monotonic() - started:4.0f} s] {line}"
+        out.print(f"\r{text:<90}" if out.is_terminal else text)  # over the live line
+
+    def started_one(line: str) -> None:
+        announce(line)
+        joining.poll_progress()
+
+    stack = Stack(run, parts, started_one)
+    joining = Joining(
+        stack,
+        later,
+        job="collector-build",
+        progress=lambda: progress_of(run),
+        made=lambda: state() == BUILT,
+        say=announce,
+    )
     complaints: list[str] = []
     checks: list[DashboardCheck] = []
     found: list[Result] = []
     running = None
     try:
-        with Stack(run, parts, lambda line: out.print(f"[{time.monotonic() - started:4.0f} s] {line}")) as running:
+        with stack as running:
             print_where(run, running.components)
-            if logs.missing():
-                out.print(logs.missing())
+            for line in left_out(run, joining, collector_state):
+                out.print(line)
             try:
-                complaints = _watch(running, started, duration)
+                complaints = _watch(running, joining, started=started, duration=duration)
             except KeyboardInterrupt:
                 out.print()
             try:
                 if duration is not None and not complaints:
-                    found = run_checks(smoke_addresses(run), SMOKE_WITHIN_S)
+                    found = run_checks(smoke_addresses(run, joining.missing), SMOKE_WITHIN_S)
                 checks = check_dashboards(run.prometheus_url, SETTINGS)
             except ServescopeError as error:
                 complaints = complaints or [str(error)]  # what has ended says more than that it does not answer
@@ -198,12 +237,29 @@ def main() -> int:
     complaints += report_results(found, out) if found else []
     if checks:
         print_checks(checks)
+    if joining.failure:
+        complaints.append(joining.failure)
+    elif joining.left_out:
+        out.print(f"{joining.left_out}; the next `make demo` goes on with it")
     if duration is not None:
         complaints += load_failures(run)
         complaints += [f"{check.title}: no data in {', '.join(check.missing)}" for check in checks if check.missing]
     for complaint in complaints:
         print(f"demo: {complaint}", file=sys.stderr)
     return 1 if complaints else 0
+
+
+def left_out(run: Run, joining: Joining, collector_state: str) -> list[str]:
+    """What this run lacks, a line for each."""
+    if joining.missing:
+        lacking = "traces" if joining.missing == ["collector"] else "traces and no logs"
+        return [
+            f"no {lacking} yet: the Collector is built in the background, at the lowest priority, and joins when it is "
+            "there",
+            *filter(None, [logs.missing(building=True)]),
+        ]
+    without = [] if run.traces else [f"no traces: {collector_state}"]
+    return [*without, *filter(None, [logs.missing()])]
 
 
 def _duration() -> float | None:
@@ -223,7 +279,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _watch(running: Stack, started: float, duration: float | None) -> list[str]:
+def _watch(running: Stack, joining: Joining, *, started: float, duration: float | None) -> list[str]:
     """The live line until the time is up or something ends; returns what went wrong."""
     run = running.run
     begun = time.monotonic()
@@ -247,6 +303,7 @@ def _watch(running: Stack, started: float, duration: float | None) -> list[str]:
                 dead = running.dead()
                 if dead:
                     return dead
+                joining.poll()
                 _print_line(figures(client))
                 time.sleep(2 if out.is_terminal else 10)
     except ServescopeError as error:

@@ -4,6 +4,8 @@
 # drill` those and what only the drill needs, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
 # OpenTelemetry Collector, `setup.sh browser` Chromium, `setup.sh docs` what builds the documentation site (.venv-docs),
 # `setup.sh actionlint` the checker of the workflows. Says what it installs; does nothing where the pieces already are.
+# `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
+# another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -171,23 +173,59 @@ setup_compose() ( # a subshell: what it removes at its end is its own affair
     fi
 )
 
+# For a session of its own that works while something else runs, which comes first: at the CPU, also where the kernel
+# shares it among sessions before it looks at priorities (autogroup), and at the disk.
+setup_background() {
+    renice -n 19 -p $$ >/dev/null 2>&1 || true
+    read -r _ _ _ _ _ session _ </proc/self/stat
+    if [ "$session" = $$ ]; then { echo 19 >/proc/self/autogroup; } 2>/dev/null || true; fi
+    if have ionice; then ionice -t -c 3 -p $$; fi
+}
+
+collector_state() {
+    if [ -x .tools/otelcol ] && cmp -s otel/builder.yaml .tools/otelcol.yaml; then
+        echo built
+        return 0
+    fi
+    version=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    if [ "${version:-0}" -ge 21 ]; then
+        echo "to build"
+    else
+        echo "the Collector is not built, for want of Go 1.21 or later (https://go.dev/dl)"
+    fi
+}
+
+# The builder compiles in silence, so it only writes the sources here; the flags of `go build` are its own. How many
+# packages there are to build is asked first: demo/stack/components/collector_build.py counts the lines after that.
+build_collector() {
+    GOBIN=$PWD/.tools/bin go install "go.opentelemetry.io/collector/cmd/builder@v$release" || return 1
+    .tools/bin/builder --config otel/builder.yaml --skip-compilation || return 1
+    (
+        cd .tools/otelcol-build || exit 1
+        export CGO_ENABLED=0
+        to_build=$(go list -trimpath -ldflags="-s -w" -gcflags= -deps -f '{{if .Stale}}x{{end}}' . | grep -c x)
+        echo "setup: $to_build packages to build"
+        go build -v -trimpath -ldflags="-s -w" -gcflags= -o otelcol .
+    )
+}
+
 # The Collector of otel/builder.yaml, by the official builder, into .tools. Nothing else needs it, so a failure is said
 # in one line and everything else goes on.
 setup_collector() {
-    if [ -x .tools/otelcol ] && cmp -s otel/builder.yaml .tools/otelcol.yaml; then
-        return 0
-    fi
     without="traces and what is made from them are left out"
-    version=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
-    if [ "${version:-0}" -lt 21 ]; then
-        echo "setup: the Collector is not built, for want of Go 1.21 or later (https://go.dev/dl): $without"
-        return 0
-    fi
+    state=$(collector_state)
+    case $state in
+        built) return 0 ;;
+        "to build") ;;
+        *)
+            echo "setup: $state: $without"
+            return 0
+            ;;
+    esac
     release=$(sed -n 's/^  version: //p' otel/builder.yaml)
     echo "setup: building the Collector $release from otel/builder.yaml (some minutes, once)"
     mkdir -p .tools
-    if ! { GOBIN=$PWD/.tools/bin go install "go.opentelemetry.io/collector/cmd/builder@v$release" &&
-        .tools/bin/builder --config otel/builder.yaml; } >"$log" 2>&1; then
+    if ! build_collector >"$log" 2>&1; then
         echo "setup: the Collector was not built: $(tail -n 1 "$log"): $without"
         return 0
     fi
@@ -242,8 +280,11 @@ setup_actionlint() {
     fi
 }
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+log=${SETUP_LOG:-}
+if [ -z "$log" ]; then
+    log=$(mktemp)
+    trap 'rm -f "$log"' EXIT
+fi
 for part in "$@"; do
     case $part in
         python) setup_python ;;
@@ -252,6 +293,8 @@ for part in "$@"; do
         drill) setup_tools "$TOOLS$DRILL_TOOLS" ;;
         compose) setup_compose ;;
         collector) setup_collector ;;
+        collector-state) collector_state ;;
+        background) setup_background ;;
         browser) setup_browser ;;
         docs) setup_docs ;;
         actionlint) setup_actionlint ;;

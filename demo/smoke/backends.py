@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Addresses:
     exporter: bool = False
     blackbox: bool = False
     load: bool = False
+    jobs_left_out: Sequence[str] = ()  # of Prometheus, whose targets do not run
     trace_files: Path | None = None  # the folder to which the Collector writes, where there is no Tempo
 
 

@@ -57,7 +57,8 @@ def answers(stack: Backends) -> str:
 
 def targets(stack: Backends) -> str:
     """Every target of Prometheus is up, and every job that has targets by itself has one."""
-    active = stack.get(f"{stack.at.prometheus}/api/v1/targets", state="active")["data"]["activeTargets"]
+    known = stack.get(f"{stack.at.prometheus}/api/v1/targets", state="active")["data"]["activeTargets"]
+    active = [target for target in known if target["labels"]["job"] not in stack.at.jobs_left_out]
     jobs = {target["labels"]["job"] for target in active}
     need("ray" in jobs, "Prometheus knows no node of Ray")
     for target in active:

@@ -32,6 +32,7 @@ class Component:
     env: dict[str, str] = field(default_factory=dict)
     timeout_s: float = 60
     once: bool = False
+    job: bool = False  # ends by itself while the others run
     public: bool = False  # listens on all interfaces
     stop_signal: int = signal.SIGTERM
     prepare: Callable[[], None] | None = None

@@ -17,31 +17,31 @@ from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 
 
-def agent() -> Callable[[Run], Component] | None:
-    """The agent that is installed."""
-    return fluent_bit if find("fluent-bit") else log_collector if find("otelcol") else None
+def agent(building: bool = False) -> Callable[[Run], Component] | None:
+    """The agent that is installed; `building`: the Collector is not yet, but will be."""
+    return fluent_bit if find("fluent-bit") else log_collector if building or find("otelcol") else None
 
 
-def components() -> tuple[Callable[[Run], Component], ...]:
+def components(building: bool = False) -> tuple[Callable[[Run], Component], ...]:
     """Loki and the agent; the agent alone where there is no Loki, for what it counts; nothing without an agent."""
-    reads = agent()
+    reads = agent(building)
     if reads is None:
         return ()
     return (loki, reads) if find("loki") else (reads,)
 
 
-def missing() -> str:
+def missing(building: bool = False) -> str:
     """What the demo lacks to show logs; "" when nothing."""
-    if agent() is None:
+    if agent(building) is None:
         return "no logs: neither fluent-bit nor otelcol is installed, see docs/logs.md"
     if find("loki") is None:
         return "no logs but the events counted from them: loki is not installed, see docs/logs.md"
     return ""
 
 
-def scrape_jobs(run: Run) -> list[dict[str, Any]]:
+def scrape_jobs(run: Run, building: bool = False) -> list[dict[str, Any]]:
     """What Prometheus scrapes of the agent: its own metrics, and what it counts in the logs."""
-    if not components():
+    if not components(building):
         return []
     path = "/api/v2/metrics/prometheus" if find("fluent-bit") else "/metrics"
     targets = (("log-agent", run.ports.log_agent, path), ("log-events", run.ports.log_events, "/metrics"))

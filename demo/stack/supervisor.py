@@ -108,8 +108,35 @@ class Stack:
         return [
             f"{component.name} has ended: {self._last_line(component)}"
             for component, process in self._processes
-            if not component.once and not process.running()
+            if not component.once and not component.job and not process.running()
         ]
+
+    def runs(self, name: str) -> bool:
+        """Whether the component of that name was started and has not ended."""
+        return any(component.name == name and process.running() for component, process in self._processes)
+
+    def last_line(self, name: str) -> str:
+        """The last line that the component of that name printed."""
+        return next(self._last_line(component) for component in self.components if component.name == name)
+
+    def join(self, component: Component) -> None:
+        """Start one more component beside those that run, and wait until it is ready.
+
+        Raises:
+            ServescopeError: it did not start; nothing is left of it, and the others run on.
+        """
+        self._prepare([component])
+        try:
+            self._start(component)
+        except ServescopeError:
+            joined, process = self._processes[-1]
+            if joined is component:
+                self._remember_descendants(process)
+                with contextlib.suppress(ExecutorError):
+                    process.stop()
+                del self._processes[-1]
+            raise
+        self.components.append(component)
 
     def processes(self) -> list[psutil.Process]:
         """The processes that lead what runs here."""
@@ -150,12 +177,15 @@ class Stack:
                 f"{directory}: {free / 1e9:.1f} GB of disk free, {FREE_DISK_BYTES / 1e9:.1f} GB are needed for the "
                 "time series and logs: free some, or choose another folder with DEMO_DIR"
             )
-        for component in self.components:
+        self._prepare(self.components)
+
+    def _prepare(self, components: Sequence[Component]) -> None:
+        for component in components:
             require(component.command[0])
             for port in component.ports:
                 check_port(port, component)
         try:
-            for component in self.components:
+            for component in components:
                 if component.prepare:
                     component.prepare()
         except OSError as error:

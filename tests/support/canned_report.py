@@ -72,3 +72,29 @@ def hostile_report() -> Report:
             left_out=0,
         ),
     )
+
+
+def alerting_report() -> Report:
+    """One with alerts in every state: firing, resolved, pending at the end for two, and pending before."""
+    report = hostile_report()
+
+    def alert(name: str, severity: str, summary: str, *runs: tuple[int, int, str], labels: str = "") -> FiredAlert:
+        return FiredAlert(
+            name=name,
+            severity=severity,
+            labels=labels,
+            summary=summary,
+            runbook_url="",
+            runbook="",
+            runs=[(start * 1000, end * 1000, state) for start, end, state in runs],
+        )
+
+    broken = ((1000, 1030, "pending"), (1030, 1060, "firing"))
+    report.alerts = [
+        alert("Fires", "critical", "It is broken.", *broken, labels="application=shop"),
+        alert("Over", "critical", "It was broken.", (1015, 1030, "firing")),
+        alert("Soon", "warning", "It may break.", (1045, 1060, "pending")),
+        alert("Long", "critical", "It may break.", (1000, 1060, "pending")),
+        alert("Passed", "warning", "It may break.", (1000, 1015, "pending")),
+    ]
+    return report

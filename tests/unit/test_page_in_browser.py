@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from demo import screenshots
 from servescope.report import page as report_page
 from servescope.report.model import Section
-from tests.support.canned_report import HOSTILE, answer, hostile_report, panel
+from tests.support.canned_report import HOSTILE, alerting_report, answer, hostile_report, panel
 from tests.support.printed_page import after_print, before_print, theme
 
 pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
@@ -124,4 +124,26 @@ def test_dark_or_light_is_kept_over_a_refresh_where_the_browser_lets_it(address,
         assert theme(page) == "light"
         page.reload()
         assert theme(page) == ("light" if storage == "there" else "dark")
+        assert opened.complaints == []
+
+
+def test_pending_alerts_are_below_those_that_fire_and_do_not_look_like_them(chrome, tmp_path):
+    file = tmp_path / "alerts.html"
+    file.write_text(report_page.render(alerting_report(), "Alerts"), encoding="utf-8")
+    look = """(summaries) => summaries.map((one) => {
+        const name = one.querySelector(".name"), panel = getComputedStyle(one.parentElement);
+        return [name.textContent, getComputedStyle(name).color, panel.borderLeftStyle, one.getBoundingClientRect().top];
+    })"""
+    with screenshots.open_page(chrome, file.as_uri(), draw=False, theme="light") as opened:
+        shown = opened.page.locator(".alert > summary").evaluate_all(look)
+        assert [name for name, *_ in shown] == ["Fires", "Over", "Soon", "Long", "Passed"]
+        assert [top for *_, top in shown] == sorted(top for *_, top in shown)
+        text, red = "rgb(36, 41, 46)", "rgb(224, 47, 68)"
+        assert [tuple(style) for _, *style, _ in shown] == [
+            (red, "solid"),
+            (text, "solid"),
+            *[(text, "dashed")] * 3,
+        ]
+        # What it says is read without opening it.
+        assert opened.page.get_by_text("It may break.").first.is_visible()
         assert opened.complaints == []

@@ -22,7 +22,7 @@ from servescope.cli import app
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.report import preview
+from servescope.report import opening, preview
 from servescope.settings import Settings
 from tests.support.servers import free_port, running
 
@@ -36,6 +36,7 @@ class Answers:
         self.paths: list[str] = []
         self.expressions: list[str] = []
         self.figure = "7"
+        self.up_since = 0.0  # unix seconds of the first sample of `up`
         self.running = 0
         self.most = 0
         self._lock = threading.Lock()
@@ -66,6 +67,8 @@ class Answers:
 
             def _data(self, path: str, asked: dict[str, list[str]]) -> object:
                 metric = {"application": "shop", "deployment": "Front"}
+                if asked.get("query") == ["count(up)"] and float(asked["time"][0]) < outer.up_since:
+                    return {"resultType": "vector", "result": []}
                 if path == "/api/v1/query":
                     return {
                         "resultType": "vector",
@@ -246,3 +249,69 @@ def test_a_taken_port_is_one_line(answers: Answers):
     result = CliRunner().invoke(app, ["preview", "--prometheus", answers.url, "--port", str(port)])
     assert isinstance(result.exception, ServescopeError)
     assert str(result.exception).startswith(f"port {port}: cannot listen there (")
+
+
+@pytest.mark.parametrize(
+    ("age_s", "start", "says"),
+    [
+        (20, "now-5m", "the last 5 minutes"),
+        (240, "now-5m", "the last 5 minutes"),
+        (400, "now-15m", "the last 15 minutes"),
+        (1000, "now-30m", "the last 30 minutes"),
+        (1900, "now-1h", ""),
+        (10**6, "now-1h", ""),
+        (-60, "now-1h", ""),  # a store without `up`
+    ],
+)
+def test_a_page_opens_on_the_time_that_has_data(
+    pages: httpx.Client, answers: Answers, age_s: float, start: str, says: str
+):
+    answers.up_since = time.time() - age_s
+    page = pages.get("/d/servescope-overview").text
+    assert f'<input name="from" value="" placeholder="{start}"' in page
+    assert re.findall(r'class="range">([^:]*): Prometheus has no older samples<', page) == [says][: bool(says)]
+    figures = pages.get(rows_of(page)[1]).json()["plots"]
+    (width,) = {f["dt"] * (f["n"] - 1) for f in figures.values() if "t0" in f}
+    assert abs(width / 1000 - {"5m": 300, "15m": 900, "30m": 1800, "1h": 3600}[start[4:]]) <= 15
+    # The next dashboard chooses again: it may be opened when there is more.
+    assert 'href="/d/servescope-cluster"' in page
+
+
+def test_a_row_has_the_range_of_its_page_also_when_there_is_more_by_then(pages: httpx.Client, answers: Answers):
+    answers.up_since = time.time() - 290
+    row = rows_of(pages.get("/d/servescope-overview").text)[1]
+    answers.up_since -= 1000
+    assert {f["dt"] * (f["n"] - 1) for f in pages.get(row).json()["plots"].values() if "t0" in f} == {300_000}
+
+
+@pytest.mark.parametrize("query", ["from=now-1h", "from=now-1h&to=now", "to=now"])
+def test_a_range_that_is_asked_for_wins(pages: httpx.Client, answers: Answers, query: str):
+    answers.up_since = time.time() - 60
+    page = pages.get(f"/d/servescope-overview?{query}").text
+    assert 'name="from" value="now-1h"' in page
+    assert "older samples" not in page
+    assert 'href="/d/servescope-cluster?from=now-1h&amp;to=now"' in page
+    assert "count(up)" not in answers.expressions
+
+
+def test_a_form_that_was_left_as_it_was_chooses_again(pages: httpx.Client, answers: Answers):
+    answers.up_since = time.time() - 60
+    page = pages.get("/d/servescope-overview?var-application=shop&from=&to=").text
+    assert 'value="" placeholder="now-5m"' in page
+    assert "<option selected>shop</option>" in page
+
+
+@pytest.mark.parametrize(
+    ("default", "age_s", "start"),
+    [
+        ("now-7d", 90_000, "now-2d"),
+        ("now-7d", 3 * 86400, "now-7d"),
+        ("now-10m", 400, "now-10m"),
+        ("now-2m", 60, "now-2m"),
+    ],
+)
+def test_the_range_is_never_longer_than_the_dashboards_own(answers: Answers, default: str, age_s: float, start: str):
+    now = time.time()
+    answers.up_since = now - age_s
+    with Prometheus(answers.url) as prometheus:
+        assert opening.opening_start(prometheus, default, now) == start

@@ -82,6 +82,12 @@ class FiredAlert:
         """When it fired first, unix milliseconds."""
         return min((start for start, _, state in self.runs if state == "firing"), default=None)
 
+    def state(self, at: int) -> str:
+        """`firing`, `resolved` (it fired before) or `pending` (it never fired) at the end of the window, unix ms."""
+        if self.firing_from is None:
+            return "pending"
+        return "firing" if any(end >= at and state == "firing" for _, end, state in self.runs) else "resolved"
+
 
 @dataclass(frozen=True)
 class Traces:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
 from typing import Any
-from urllib.parse import quote
 
 from servescope.json_types import Json
 from servescope.report import views
-from servescope.report.model import Report, Section
+from servescope.report.model import FiredAlert, Report, Section
+from servescope.report.queries import Window
 
 _RELATIVE_LINK = re.compile(r"\[([^\]\n]+)\]\((?![a-z]+:|#)[^)\n]*\)")
 
@@ -66,8 +66,25 @@ def _environment() -> Any:
     environment.filters["markdown"] = lambda text: Markup(markdown.render(_RELATIVE_LINK.sub(r"\1", text)))
     environment.filters["script_json"] = lambda data: Markup(script_json(data))
     environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
-    environment.filters["minutes"] = lambda ms: f"{ms / 60000:.0f} min" if ms >= 60000 else f"{ms / 1000:.0f} s"
+    environment.filters["minutes"] = _minutes
+    environment.filters["since"] = _since
     return environment
+
+
+def _minutes(ms: float) -> str:
+    return f"{ms / 60000:.0f} min" if ms >= 60000 else f"{ms / 1000:.0f} s"
+
+
+def _since(alert: FiredAlert, window: Window) -> str:
+    """In which state an alert is, and since when: `firing since 10:02:15 (3 min)`; the latest time where it is over."""
+    state = alert.state(round(window.end * 1000))
+    start, end, _ = [run for run in alert.runs if run[2] == ("pending" if state == "pending" else "firing")][-1]
+    moment = partial(time.strftime, "%H:%M:%S")
+    begin = moment(time.gmtime(start / 1000))
+    if end < round(window.end * 1000):
+        return f"{'fired' if state == 'resolved' else 'was pending'} {begin} to {moment(time.gmtime(end / 1000))}"
+    before = "before " if start <= round(window.start * 1000) else ""
+    return f"{state} since {before}{begin} ({_minutes(end - start)})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +95,8 @@ class Live:
     end: str
     boards: Sequence[tuple[str, str]]
     refresh_s: int
+    asked: bool = True  # whether the reader chose the time range; else links leave it to the page that they lead to
+    all_there_is: str = ""  # the range in words where it is short because Prometheus has no older samples
     query: str = ""
     row_query: str = ""  # asks for the rows of this very page
 
@@ -90,6 +109,7 @@ def render(report: Report, title: str, live: Live | None = None) -> str:
         .get_template("report.html.j2")
         .render(
             report=report,
+            alerts=_by_state(report),
             title=title,
             live=live,
             css=_markup(asset("report.css")),
@@ -109,6 +129,13 @@ def render_row(section: Section, uid: str, live: Live) -> Json:
     template = _environment().get_template("panels.html.j2")
     html = template.render(section=section, uid=uid, link=partial(_link, uids=(), live=live))
     return {"html": html, "plots": _plots([section])}
+
+
+def _by_state(report: Report) -> dict[str, list[FiredAlert]]:
+    groups: dict[str, list[FiredAlert]] = {"firing": [], "resolved": [], "pending": []}
+    for alert in report.alerts:
+        groups[alert.state(round(report.window.end * 1000))].append(alert)
+    return groups
 
 
 def _plots(sections: Sequence[Section]) -> Json:
@@ -139,5 +166,5 @@ def _link(
     uid = path.removeprefix("/d/").split("/")[0]
     if live is not None:
         kept = [part for part in query.split("&") if part.startswith("var-") and "$" not in part]
-        return f"/d/{uid}?" + "&".join([*kept, f"from={quote(live.start)}", f"to={quote(live.end)}"])
+        return f"/d/{uid}?" + "&".join([*kept, *filter(None, [live.query])])
     return f"#{uid}" if uid in uids else ""

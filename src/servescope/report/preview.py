@@ -15,7 +15,7 @@ from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
 from servescope.json_types import Json
-from servescope.report import collect
+from servescope.report import collect, opening
 from servescope.report.page import Live, plotly_js, render, render_row, script_json
 from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
@@ -81,7 +81,11 @@ class Pages:
     def _asked(self, uid: str, query: Parameters, now: int) -> tuple[Window, dict[str, list[str]], Live]:
         """The time range, the chosen values, and what the page says of itself."""
         board = self.boards[uid]
+        asked = "from" in query or "to" in query
         start, end = (query.get(name, [board["time"][name]])[0] for name in ("from", "to"))
+        if not asked and end == "now":
+            # A row has the range of its page, which was chosen at another moment.
+            start = query["opened"][0] if "opened" in query else opening.opening_start(self._prometheus, start, now)
         window = collect.window_of(
             parse_time(start, now, what="from"),
             parse_time(end, now, end=True, what="to"),
@@ -99,8 +103,10 @@ class Pages:
             end=end,
             boards=[(name, other["title"]) for name, other in self.boards.items()],
             refresh_s=int(refresh[:-1]) * {"s": 1, "m": 60, "h": 3600}[refresh[-1]],
-            query=f"from={quote(start)}&to={quote(end)}",
-            row_query=urlencode({**query, "at": now}, doseq=True),
+            asked=asked,
+            all_there_is=opening.words(start) if not asked and start != board["time"]["from"] else "",
+            query=f"from={quote(start)}&to={quote(end)}" if asked else "",
+            row_query=urlencode({**query, **({} if asked else {"opened": start}), "at": now}, doseq=True),
         )
         return window, chosen, live
 

@@ -196,6 +196,7 @@
       part.querySelectorAll("summary").forEach((one) => { one.parentElement.open = open.has(one.textContent); });
       old.replaceWith(part);
     });
+    document.querySelectorAll("#choose input[name]").forEach((one) => { one.placeholder = page.querySelector(`#choose input[name=${one.name}]`).placeholder; });
     marks = JSON.parse(page.getElementById("marks").textContent);
     rows.forEach((one, i) => { one.dataset.from = renewed[i].dataset.from; });
     await come();
