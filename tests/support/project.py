@@ -1,4 +1,4 @@
-"""What pyproject.toml says, as it stands in the tree: installed metadata may be older."""
+"""The contents of pyproject.toml in the checkout: installed metadata may be older."""
 
 from __future__ import annotations
 

@@ -58,13 +58,13 @@ def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
         (6, "3x40", "2x40", "0x40", capacity.NOT_UP),
         # A constructor that fails is tried again, and each try is without a node at first.
         (6, "3x40", "2x40", "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1", capacity.NOT_UP),
-        # An exporter that does not tell them.
+        # An exporter without them.
         (6, "3x40", "2x40", "_x40", capacity.NOT_UP),
         # A deployment younger than two minutes is starting, not stuck.
         (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", capacity.STARTING),
     ],
 )
-def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplaced, code):
+def test_the_autoscaling_state_of_a_deployment(tmp_path, seen, target, healthy, unplaced, code):
     """Load seen of a deployment with a goal of 2 for each replica and at most 3 replicas, at 485 s."""
     given = {
         **config(target_ongoing_requests=2),
@@ -81,7 +81,7 @@ def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplac
     )
 
 
-def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
+def test_a_fixed_deployment_is_steady_without_a_demand(tmp_path):
     given = {
         **series("ray_serve_autoscaling_target_replicas", steady(2)),
         **series("ray_serve_deployment_replica_healthy", steady(2), replica="all"),
