@@ -1,9 +1,9 @@
-# `make test` and `make demo` work as the first command after a clone; they install what is missing and say so.
+# `make test` and `make demo` work right after a clone; they install what is missing and report it.
 SHELL := /bin/sh
 RUN := .venv/bin
 DURATION ?=
 export DURATION
-# The demo brings its own Ray; what depends on the version is held by these.
+# The live tests that depend on Ray's version.
 LIVE_TESTS := $(if $(RAY_VERSION),$(addprefix tests/live/test_,batch.py contract.py truth.py),tests/live)
 BENCHES ?= exporter snapshot tracing
 # What demo/Dockerfile and exporter/Dockerfile install: the versions of requirements/dev.txt.
@@ -15,10 +15,10 @@ IMAGE_REQUIREMENTS := --universal --python-version 3.11 --generate-hashes --no-e
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## the Python environment (.venv), from hashed requirements
+setup: ## create the Python environment (.venv) from hashed requirements
 	@scripts/setup.sh python
 
-tools: ## the external programs (Debian packages; Compose's parser; Chromium; the OpenTelemetry Collector, built where Go is there)
+tools: ## install external programs (Debian packages, Compose's parser, Chromium, the Collector if Go is installed)
 	@scripts/setup.sh tools compose collector browser
 
 requirements: setup ## compile requirements/*.txt from pyproject.toml
@@ -39,7 +39,7 @@ requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile --group docs --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements/docs.txt
 
-generate: setup ## regenerate everything that is generated: dashboards, rules, pages, the tables of services and layers
+generate: setup ## regenerate all generated files: dashboards, rules, pages, the tables of services and layers
 	@$(RUN)/servescope generate
 	@$(RUN)/python -m scripts.services --write
 	@$(RUN)/python -m scripts.architecture --write
@@ -50,32 +50,32 @@ dashboards: setup ## regenerate dashboards/*.json
 alerts: setup ## regenerate alerts/*.yml
 	@$(RUN)/servescope rules
 
-lint: setup ## ruff, mypy, layers, that what is committed is what would be generated, Fluent Bit's configuration, and that all live tests load
+lint: setup ## ruff, mypy, layers, generated files up to date, Fluent Bit's configuration, and import of the live tests
 	@$(RUN)/ruff check -q .
 	@$(RUN)/ruff format -q --check .
 	@$(RUN)/mypy --no-error-summary
-	@told=$$($(RUN)/lint-imports --no-cache) || { echo "$$told"; exit 1; }
+	@output=$$($(RUN)/lint-imports --no-cache) || { echo "$$output"; exit 1; }
 	@$(RUN)/python scripts/check_constructors.py
 	@$(RUN)/python scripts/check_generated.py
 	@$(RUN)/python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml fluentbit/haproxy.yaml
 	@if [ -x .tools/bin/actionlint ]; then .tools/bin/actionlint; else \
-		echo "lint: the workflows are not checked: no .tools/bin/actionlint (make lint-workflows builds it where Go is)"; fi
-	@told=$$($(RUN)/python -m pytest tests/live --collect-only -q 2>&1) || { echo "$$told"; exit 1; }
+		echo "lint: workflows not checked: .tools/bin/actionlint is missing (make lint-workflows builds it if Go is installed)"; fi
+	@output=$$($(RUN)/python -m pytest tests/live --collect-only -q 2>&1) || { echo "$$output"; exit 1; }
 
-lint-workflows: ## actionlint over .github/workflows; builds it with Go
+lint-workflows: ## run actionlint on .github/workflows; builds it with Go
 	@scripts/setup.sh actionlint
 	@.tools/bin/actionlint
 
-# The rest of the live tests (whole demo, log agents, Chromium) takes as long again: `make test-live` runs all of them.
+# The other live tests (whole demo, log agents, Chromium) take as long again: `make test-live` runs all of them.
 LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)
 
-test: setup lint test-unit ## what CI runs: lint, unit, and the live tests of metrics, traces and exporter
+test: setup lint test-unit ## run what CI runs: lint, unit tests, and the live tests of metrics, traces and exporter
 	$(RUN)/python -m pytest $(LIVE_CORE) -q
 
-# Half of the time is promtool's, so the two halves run side by side; its half needs no Collector, which is built meanwhile.
+# promtool takes half of the time, so the two halves run in parallel; its half does not need the Collector, built meanwhile.
 PROMTOOL_TESTS := $(addprefix tests/unit/test_,alerts.py promql.py recorded.py slo.py)
 
-test-unit: setup ## the tests that need no Ray
+test-unit: setup ## run the tests that do not need Ray
 	@scripts/setup.sh tools compose browser
 	@$(MAKE) --no-print-directory -j2 -Oline unit-promtool unit-rest
 
@@ -84,57 +84,57 @@ unit-promtool:
 
 unit-rest:
 	@scripts/setup.sh collector
-	@scripts/setup.sh docs || : # it says why; the tests of the site then say that they did not run
+	@scripts/setup.sh docs || : # it reports why; the tests of the site are then skipped
 	$(RUN)/python -m pytest tests/unit $(addprefix --ignore=,$(PROMTOOL_TESTS)) -q
 
-test-live: setup tools ## the tests against a live Ray Serve and a live Prometheus; RAY_VERSION=2.54.1 takes that Ray
+test-live: setup tools ## run the tests against a live Ray Serve and Prometheus; RAY_VERSION=2.54.1 selects that Ray
 	@scripts/setup.sh ray
 	$(RUN)/python -m pytest $(LIVE_TESTS) -q
 
 # Words of PYTHONS: a version, a path, `system` (/usr/bin/python3), `newest`; all supported versions without any.
-test-pythons: setup ## the wheel with each extra on every supported Python that is here; PYTHONS="3.12 newest" chooses
+test-pythons: setup ## test the wheel with each extra on every installed supported Python; PYTHONS="3.12 newest" selects
 	@$(RUN)/python -m tests.pythons $(PYTHONS)
 
 compatibility: setup ## the same, and write docs/compatibility.md
 	@$(RUN)/python -m tests.pythons --write docs/compatibility.md $(PYTHONS)
 
-truth: setup tools ## hold the panels against a client's own count and write docs/truth.md
+truth: setup tools ## compare the panels with a client's own counts and write docs/truth.md
 	TRUTH_TABLE=docs/truth.md $(RUN)/python -m pytest tests/live/test_truth.py -q -s
 
-bench: setup tools ## measure what docs/benchmarks.md says, and write it; BENCHES="exporter tracing" names the sections
+bench: setup tools ## run the benchmarks and write docs/benchmarks.md; BENCHES="exporter tracing" selects sections
 	@for bench in $(BENCHES); do $(RUN)/python -m tests.bench.$$bench || exit 1; done
 
-drill-logs: setup tools ## every fault that loses lines against both log agents, and what a line costs; writes docs/logs.md
+drill-logs: setup tools ## inject faults into both log agents, measure lost lines and cost per line; writes docs/logs.md
 	$(RUN)/python -m tests.drill.logs
 
-drill: setup ## break a live Serve in every way and hold the alerts against it (as root; FAULTS=a,b RUNS=3)
+drill: setup ## inject faults into a live Serve and compare the alerts (as root; FAULTS=a,b RUNS=3)
 	@scripts/setup.sh drill
 	@$(RUN)/python -m tests.drill
 
-demo: setup ## a live Serve under load with Prometheus and the rules; DURATION=60 ends by itself
+demo: setup ## run a live Serve under load with Prometheus and the rules; DURATION=60 stops after 60 s
 	@scripts/setup.sh tools
 	@$(RUN)/python -m demo.local
 
-docs: setup ## the documentation site, into .site; DOCS_REF=v0.1.0 names the tag that links into the repository lead to
+docs: setup ## build the documentation site into .site; DOCS_REF=v0.1.0 sets the tag of links into the repository
 	@scripts/setup.sh docs
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet --clean
 	@echo "the site is in .site: open .site/index.html"
 
-# TAG holds the version and the changelog to a tag.
-release-files: setup ## the files of a release, into dist: wheel, sdist, dashboards and rules, the Collector where it is built
+# TAG checks version and changelog against a tag.
+release-files: setup ## build a release's files into dist: wheel, sdist, dashboards and rules, the Collector if it is built
 	@$(RUN)/python -m scripts.release $(if $(TAG),--tag $(TAG)) $(if $(wildcard .tools/otelcol),--collector .tools/otelcol)
 
-pictures: setup tools ## docs/pictures/*.png of every dashboard, from a running demo or one of its own
+pictures: setup tools ## write docs/pictures/*.png of every dashboard, from a running demo or a new one
 	@$(RUN)/python -m demo.screenshots
 
-steps: setup ## how many requests one replica of the demo carries, and the limits that follow
+steps: setup ## measure the capacity of one replica of the demo, and print the limits to set
 	@$(RUN)/python -m demo.sizing
 
-up: ## the same in containers, with Grafana, Loki and Tempo; GPU=1 or 0 forces or leaves out the GPU file
+up: ## run the demo in containers, with Grafana, Loki and Tempo; GPU=1 or 0 forces or omits the GPU file
 	@python3 scripts/compose.py up
 
 down: ## stop the containers and delete their data
 	@python3 scripts/compose.py down
 
-smoke: setup ## drive requests through the containers of `make up` and find them in every backend
+smoke: setup ## send requests through the containers of `make up` and find them in every backend
 	@$(RUN)/python -m demo.smoke

@@ -1,11 +1,11 @@
 """Keep the demo's applications deployed in the compose stack: `python -m demo.deploy`, or `--check` for its health.
 
-What a team would do with `serve deploy`, through the same REST API. A head that was restarted has forgotten its
-applications; they are deployed again.
+What a team would do with `serve deploy`, through the same REST API. A restarted head has lost its applications;
+they are deployed again.
 
-RAY_DASHBOARD_ADDRESS names the head, RAY_AUTH_TOKEN_PATH the file of its token where it wants one, SERVE_CONFIG the
-config; DEMO_NUM_GPUS puts the models on a GPU, that share of one for each replica. Where RAY_PROMETHEUS_HOST names a
-Prometheus, it is given a minute to have seen Ray first.
+RAY_DASHBOARD_ADDRESS is the head's dashboard, RAY_AUTH_TOKEN_PATH the file of its token if it requires one,
+SERVE_CONFIG the config; DEMO_NUM_GPUS puts the models on a GPU, with that share of one per replica. With
+RAY_PROMETHEUS_HOST set, the deployment waits up to a minute until that Prometheus has scraped Ray.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from servescope.errors import ServescopeError
 
 MODELS = ("Detector", "Recogniser")  # the deployments that can use a GPU
 CHECK_EVERY_S = 5.0
-CHECKS_FOR_PROMETHEUS = 12  # a minute; a Prometheus that is not there keeps nobody from deploying
+CHECKS_FOR_PROMETHEUS = 12  # a minute; a missing Prometheus must not block the deployment
 
 
 def configuration(path: Path, host: str, num_gpus: float) -> dict[str, Any]:
-    """The Serve config in `path`, listening on `host`, its models with that share of a GPU for each replica.
+    """The Serve config in `path`, listening on `host`, its models with that share of a GPU per replica.
 
     Raises:
-        ServescopeError: the file cannot be read, or is no Serve config file.
+        ServescopeError: the file cannot be read, or is not a Serve config file.
     """
     document = read_serve_config(path)
     document["http_options"] = {**document.get("http_options", {}), "host": host}
@@ -49,7 +49,7 @@ class Head:
     """Serve's REST API on a Ray head.
 
     Raises:
-        ServescopeError: the address or the token is none.
+        ServescopeError: the address or the token is invalid.
     """
 
     def __init__(self, address: str, token_file: Path | None = None) -> None:
@@ -58,26 +58,26 @@ class Head:
         self._client = httpx.Client(base_url=address.rstrip("/"), timeout=10, headers=headers)
 
     def states(self) -> dict[str, str]:
-        """The state of each application, by name; none where Serve does not run yet.
+        """The state of each application, by name; empty if Serve does not run yet.
 
         Raises:
-            httpx.HTTPError: the head does not answer.
+            httpx.HTTPError: the head is unreachable.
         """
         response = self._client.get("/api/serve/applications/")
         response.raise_for_status()
         return {name: application["status"] for name, application in response.json()["applications"].items()}
 
     def deploy(self, document: dict[str, Any]) -> None:
-        """Hand over a config. Serve answers before the replicas are there.
+        """Submit a config. Serve responds before the replicas are ready.
 
         Raises:
-            ServescopeError: Serve refuses it.
-            httpx.HTTPError: the head does not answer.
+            ServescopeError: Serve rejects it.
+            httpx.HTTPError: the head is unreachable.
         """
-        # Serve starts its controller within this call, where there is none yet.
+        # Serve starts its controller within this call, if there is none yet.
         response = self._client.put("/api/serve/applications/", json=document, timeout=120)
         if response.status_code == 400:
-            raise ServescopeError(f"Serve refuses the config: {response.text.strip().splitlines()[-1]}")
+            raise ServescopeError(f"Serve rejected the config: {response.text.strip().splitlines()[-1]}")
         response.raise_for_status()
 
 
@@ -88,23 +88,23 @@ def missing(states: dict[str, str], document: dict[str, Any]) -> list[str]:
 
 
 def scraped(prometheus: str) -> bool:
-    """Whether the Prometheus at this address has scraped every target of Ray's that it knows, one at least.
+    """Whether the Prometheus at this address has scraped all its Ray targets, at least one.
 
-    Replicas that start before that are its past: no panel counts them (`servescope.promql.increase` says why).
+    No panel counts replicas that start before the first scrape (see `servescope.promql.increase`).
     """
     parameters = {"query": 'min(up{job="ray"}) == 1'}
     try:
         response = httpx.get(f"{prometheus}/api/v1/query", params=parameters, timeout=2)
         return response.is_success and bool(response.json()["data"]["result"])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
-        return False  # none is there, or something else is
+        return False  # no Prometheus there
 
 
 def keep_deployed(
     head: Head, document: dict[str, Any], stopped: threading.Event, *, prometheus: str | None = None
 ) -> None:
-    """Deploy the config whenever the head does not know its applications, and print each change, until `stopped`."""
-    told = ""
+    """Deploy the config whenever its applications are missing on the head, and print each change, until `stopped`."""
+    reported = ""
     waited = 0
     while not stopped.is_set():
         try:
@@ -119,19 +119,19 @@ def keep_deployed(
                     head.deploy(document)
                     waited = 0
         except httpx.HTTPError as error:
-            line = f"the head does not answer ({error or type(error).__name__})"
-        if line != told:
+            line = f"the head is unreachable ({error or type(error).__name__})"
+        if line != reported:
             print(line, flush=True)
-            told = line
+            reported = line
         stopped.wait(CHECK_EVERY_S)
 
 
 def main(arguments: list[str]) -> int:
-    """Deploy and stay; with --check, tell by the exit code whether everything is RUNNING."""
+    """Deploy and keep running; with --check, exit with 0 if everything is RUNNING."""
     try:
         num_gpus = float(os.environ.get("DEMO_NUM_GPUS", "0"))
     except ValueError:
-        raise ServescopeError(f"DEMO_NUM_GPUS: {os.environ['DEMO_NUM_GPUS']!r} is no number") from None
+        raise ServescopeError(f"DEMO_NUM_GPUS: expected a number, got {os.environ['DEMO_NUM_GPUS']!r}") from None
     document = configuration(path_from_environment(), "0.0.0.0", num_gpus)
     address = os.environ.get("RAY_DASHBOARD_ADDRESS", f"http://{LOOPBACK}:{DEFAULT_PORTS.dashboard}")
     token_path = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -140,7 +140,7 @@ def main(arguments: list[str]) -> int:
         try:
             waiting = missing(head.states(), document)
         except httpx.HTTPError as error:
-            waiting = [f"the head does not answer ({error or type(error).__name__})"]
+            waiting = [f"the head is unreachable ({error or type(error).__name__})"]
         print("\n".join(waiting))
         return 1 if waiting else 0
     if arguments:

@@ -1,6 +1,6 @@
-"""`make pictures`: docs/pictures/*.png of every dashboard, by Debian's Chromium, from a running demo or one of its own.
+"""`make pictures`: docs/pictures/*.png of every dashboard, by Debian's Chromium, from a running demo or a new one.
 
-The visual test stands on the same functions.
+The visual test uses the same functions.
 """
 
 from __future__ import annotations
@@ -40,33 +40,33 @@ DATA_WITHIN_S = 420
 FILLED_AFTER_S = 300  # a graph of a few points shows nothing
 LONGEST_S = 900
 COLORS, FREQUENT = 128, 80
-# All deployments at once make lines that nobody can tell apart.
+# All deployments at once give indistinguishable lines.
 CHOSEN = {"servescope-deployment": {"application": ["ocr"], "deployment": ["Recogniser"]}}
-MISSING = "chromium is missing: `make tools` installs it (Debian packages chromium and fonts-dejavu-core)"
+MISSING = "chromium is missing; `make tools` installs it (Debian packages chromium and fonts-dejavu-core)"
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> str | None:
-    """The system's Chromium; None without one."""
+    """The path of the system's Chromium; None if there is none."""
     return next((path for name in CHROMIUMS if (path := shutil.which(name))), None)
 
 
 @dataclass
 class Opened:
-    """A page in the browser, and what it complained about."""
+    """A page in the browser, and its errors."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
 
     def hear(self, message: ConsoleMessage) -> None:
-        """Keep what the page reports as an error on its console."""
+        """Record an error from the page's console."""
         if message.type == "error":
             self.complaints.append(message.text)
 
     def hear_request(self, request: Request) -> None:
-        """Keep that the page asks for something outside of itself."""
+        """Record a request that the page must not make."""
         if not request.url.startswith(("file:", "data:", "blob:")):
-            self.complaints.append(f"asks {request.url}")
+            self.complaints.append(f"requests {request.url}")
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def browser() -> Iterator[Browser]:
     if path is None:
         raise ServescopeError(MISSING)
     with sync_playwright() as playwright:
-        # Root cannot run Chromium's sandbox; what is opened here is our own page.
+        # Chromium's sandbox does not work as root; only the project's own pages are opened.
         opened = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield opened
         opened.close()
@@ -96,9 +96,9 @@ def open_page(
     width: int = WIDTH,
     theme: Literal["dark", "light"] = "light",
 ) -> Iterator[Opened]:
-    """Open a page, draw all of it, the closed rows too (or leave it as it opens), and hear what it complains about.
+    """Open a page, draw all of it including closed rows (or leave it as it opens), and record its errors.
 
-    Offline, there is no network, and it counts as a complaint that the page asks for anything but its own file.
+    Offline, there is no network, and any request other than for the page's own file is an error.
     """
     context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme=theme, timezone_id="UTC")
     try:
@@ -122,7 +122,7 @@ def open_page(
 
 
 def drawn(page: Page) -> dict[str, str]:
-    """For each panel (dashboard / title) what it shows: how many marks, figures or lines, or why there are none."""
+    """The content of each panel (dashboard / title): how many marks, values or lines, or why there are none."""
     found: dict[str, str] = page.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll(".panel")].map((panel) => {
             const name = `${panel.closest(".board").id} / ${panel.dataset.title}`;
@@ -137,14 +137,14 @@ def drawn(page: Page) -> dict[str, str]:
 
 
 def unexplained(found: dict[str, str], settings: Settings) -> list[str]:
-    """The panels of `drawn` that show nothing and do not say what they need: those that must have data have none."""
+    """The panels of `drawn` that are empty without saying what they need."""
     reasons = {
         f"{board.uid} / {panel.title}": panel.absent for board in all_dashboards(settings) for panel in board.panels
     }
     wrong = []
     for name, text in found.items():
         reason = reasons.get(name)
-        explained = text.startswith("In Grafana only: asks ") or bool(reason and text == f"No data: needs {reason}")
+        explained = text.startswith("In Grafana only: queries ") or bool(reason and text == f"No data: needs {reason}")
         if text == "0 drawn" or not (text.endswith(" drawn") or explained):
             wrong.append(f"{name}: {text}")
     return wrong
@@ -153,8 +153,8 @@ def unexplained(found: dict[str, str], settings: Settings) -> list[str]:
 def shrink(path: Path) -> None:
     """Reduce a picture to a palette: plots need no more colours, and the repository stays small."""
     picture = Image.open(path).convert("RGB")
-    # The most frequent colours as they are, so that grounds and areas keep theirs; the others by coverage, so that
-    # those of a few thin lines stay what the legend says.
+    # The most frequent colours unchanged, so that backgrounds and areas keep theirs; the others by coverage, so that
+    # thin lines keep the colours of the legend.
     counted = cast(list[tuple[int, tuple[int, int, int]]], picture.getcolors(picture.width * picture.height))
     frequent = [color for _, color in sorted(counted, reverse=True)[:FREQUENT]]
     covering = picture.quantize(COLORS - FREQUENT, Image.Quantize.MAXCOVERAGE).getpalette() or []
@@ -169,8 +169,8 @@ def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Pat
     Before that, a snapshot of all dashboards with everything chosen and the closed rows open must show each panel.
 
     Raises:
-        ServescopeError: there is no Chromium, Prometheus does not answer, a page complains, or a panel has neither
-            drawn anything nor said why not.
+        ServescopeError: there is no Chromium, Prometheus is unreachable, a page has errors, or a panel is empty
+            without a reason.
     """
     boards = collect.load_dashboards(settings, None)
     written = []
@@ -180,7 +180,7 @@ def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Pat
         whole.write_text(report_page.render(report, "Ray Serve"), encoding="utf-8")
         with open_page(chrome, whole.as_uri(), offline=True) as opened:
             if wrong := [*opened.complaints, *unexplained(drawn(opened.page), settings)]:
-                raise ServescopeError(f"not every panel is drawn or says why not: {'; '.join(wrong)}")
+                raise ServescopeError(f"panels empty without a reason: {'; '.join(wrong)}")
         for board in boards:
             report = collect.collect(prometheus, [board], window, settings=settings, chosen=CHOSEN.get(board["uid"]))
             html, picture = Path(scratch) / f"{board['uid']}.html", Path(scratch) / f"{board['uid']}.png"
@@ -192,13 +192,13 @@ def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Pat
                 opened.page.locator(f"#{board['uid']}").screenshot(path=str(picture))
             shrink(picture)
             written.append(picture)
-        # All or none: pictures of different moments would contradict each other.
+        # All or none: pictures of different times would contradict each other.
         folder.mkdir(parents=True, exist_ok=True)
         return [Path(shutil.copy(picture, folder)) for picture in written]
 
 
 def main() -> int:
-    """Attach to a demo that runs on these ports, or run one until every panel that can has data."""
+    """Attach to a running demo on these ports, or run one until every panel that can have data has it."""
     if chromium() is None:
         raise ServescopeError(MISSING)
     settings = Settings()
@@ -215,8 +215,8 @@ def main() -> int:
 
 def _take(run: Run, settings: Settings) -> int:
     with Prometheus(run.prometheus_url) as prometheus:
-        (born,) = prometheus.query('process_start_time_seconds{job="prometheus"}')
-    began = float(born["value"][1])
+        (started_at,) = prometheus.query('process_start_time_seconds{job="prometheus"}')
+    began = float(started_at["value"][1])
     deadline = time.time() + DATA_WITHIN_S
     while missing := [f"{c.title} / {m}" for c in check_dashboards(run.prometheus_url, settings) for m in c.missing]:
         if time.time() > deadline:

@@ -1,8 +1,8 @@
 """`make steps`: how many requests should one replica carry?
 
 Starts Ray and the demo's applications with one replica of each model and no limits in the way, raises concurrency in
-steps (`demo/load/steps.py`), and prints throughput and latency of each step, where latency bends, and the limits that
-the production guide takes from that. PORT_BASE=20000 moves every port.
+steps (`demo/load/steps.py`), and prints throughput and latency of each step, the knee of the latency curve, and the
+limits that the production guide derives from it. PORT_BASE=20000 moves every port.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from demo.stack.serve_config import DEFAULT_SERVE_CONFIG, read_serve_config
 from demo.stack.supervisor import Stack
 from servescope.errors import ServescopeError
 
-# A step pays while it brings at least this much more throughput than a smaller one.
+# A step is worth it while throughput grows at least this much over a smaller one.
 WORTH_IT = 1.10
-NO_LIMIT = 1000  # above every step, so that requests wait for the model and not for a place
+NO_LIMIT = 1000  # above every step, so that requests wait for the model and not for a queue slot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one step measured: requests at once, requests per second, milliseconds, and requests that failed."""
+    """The result of one step: concurrency, requests per second, milliseconds, and failed requests."""
 
     concurrency: int
     throughput: float
@@ -48,20 +48,20 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What follows: the concurrency at the bend, and the limits to set."""
+    """The advice: the concurrency at the knee, and the limits to set."""
 
     bend: int
     max_ongoing_requests: int
     target_ongoing_requests: int
-    reached: bool  # False when throughput still grew at the last step
+    reached: bool  # False if throughput still grew at the last step
 
 
 def advise(steps: Sequence[Step]) -> Advice:
-    """The bend is the first step that no later one beats by a tenth of its throughput.
+    """The knee is the first step that no later one beats by a tenth of its throughput.
 
-    Beyond it more requests at once only wait for each other. `max_ongoing_requests` is the bend, 2 at least, so that
-    the next request is there when one ends; `target_ongoing_requests` is half of it, so that a burst finds room while
-    the next replica starts.
+    Beyond it more concurrent requests only wait for each other. `max_ongoing_requests` is the knee, 2 at least, so that
+    the next request is ready when one ends; `target_ongoing_requests` is half of it, so that there is capacity for a
+    burst while the next replica starts.
     """
     bend = next(
         index
@@ -79,13 +79,13 @@ def advise(steps: Sequence[Step]) -> Advice:
 
 def report(steps: Sequence[Step]) -> str:
     """The table and the advice, as text."""
-    lines = ["at once   requests/s   p50 ms   p95 ms"]
-    lines += [f"{s.concurrency:7d} {s.throughput:12.1f} {s.p50_ms:8.0f} {s.p95_ms:8.0f}" for s in steps]
+    lines = ["in flight requests/s   p50 ms   p95 ms"]
+    lines += [f"{s.concurrency:9d} {s.throughput:10.1f} {s.p50_ms:8.0f} {s.p95_ms:8.0f}" for s in steps]
     advice = advise(steps)
     if not advice.reached:
-        lines.append("Throughput still grew at the last step: the bend lies beyond it, so these limits are too low.")
+        lines.append("Throughput still grew at the last step: the knee is beyond it, so these limits are too low.")
     lines.append(
-        f"Latency bends at {advice.bend} at once: max_ongoing_requests {advice.max_ongoing_requests}, "
+        f"Latency rises beyond {advice.bend} in flight: max_ongoing_requests {advice.max_ongoing_requests}, "
         f"target_ongoing_requests {advice.target_ongoing_requests}"
     )
     return "\n".join(lines)
@@ -101,16 +101,16 @@ def one_replica_each(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_steps(path: Path) -> list[Step]:
-    """The steps that the load has measured.
+    """The steps measured by the load.
 
     Raises:
-        ServescopeError: a request failed, so that the figures mean nothing.
+        ServescopeError: a request failed, so the figures are invalid.
     """
     steps = [Step(**step) for step in json.loads(path.read_text())]
     failed = {step.concurrency: step.failed for step in steps if step.failed}
     if failed:
-        counts = ", ".join(f"{count} with {concurrency} at once" for concurrency, count in failed.items())
-        raise ServescopeError(f"requests failed ({counts}), so these figures would mean nothing")
+        counts = ", ".join(f"{count} with {concurrency} in flight" for concurrency, count in failed.items())
+        raise ServescopeError(f"requests failed ({counts}), so the figures are invalid")
     return steps
 
 
@@ -150,7 +150,7 @@ def main() -> int:
             with log.open("wb") as out:
                 done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=variables, check=False)
             if done.returncode or not results.exists():
-                raise ServescopeError(f"the load ended with {done.returncode} and without a result [{log}]")
+                raise ServescopeError(f"the load exited with {done.returncode} and without a result [{log}]")
             say("stopping")
     except KeyboardInterrupt:
         print("\nstopped")

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Ray never deletes old sessions; this does: clean-sessions.sh [--dry-run]
+# Deletes old Ray sessions, which Ray never does: clean-sessions.sh [--dry-run]
 #   RAY_TMP     Ray's temporary directory, /tmp/ray by default
-#   KEEP_HOURS  a session that wrote anything within so many hours stays, 72 by default: longer than the agent's backlog
-# Never touched: the session that session_latest names, and one that a process still has open or on its command line.
+#   KEEP_HOURS  keep sessions written to within this many hours, 72 by default: longer than the agent's backlog
+# Never deleted: the session of session_latest, and any that a process has open or on its command line.
 set -eu
 tmp=${RAY_TMP:-/tmp/ray}
 hours=${KEEP_HOURS:-72}
@@ -10,17 +10,17 @@ dry=""
 case "${1:-}" in
     "") ;;
     --dry-run) dry=yes ;;
-    *) echo "clean-sessions: unknown argument $1; there is --dry-run" >&2; exit 2 ;;
+    *) echo "clean-sessions: unknown argument $1; the only one is --dry-run" >&2; exit 2 ;;
 esac
 case $hours in
-    "" | *[!0-9]* | 0) echo "clean-sessions: KEEP_HOURS: '$hours' is no number of hours from 1 on" >&2; exit 2 ;;
+    "" | *[!0-9]* | 0) echo "clean-sessions: KEEP_HOURS: expected a number of hours, at least 1, got '$hours'" >&2; exit 2 ;;
 esac
 if [ ! -d "$tmp" ]; then
-    echo "clean-sessions: RAY_TMP: $tmp is no directory" >&2
+    echo "clean-sessions: RAY_TMP: $tmp is not a directory" >&2
     exit 1
 fi
 
-# The session's name comes by standard input, so that this script's own processes do not seem to use it.
+# The session's name is passed on standard input, so that this script's own processes do not match.
 in_use() {
     printf '%s' "${1##*/}" | grep -qlF -f - /proc/[0-9]*/cmdline 2>/dev/null ||
         ls -l /proc/[0-9]*/fd /proc/[0-9]*/cwd 2>/dev/null | grep -qF "$1/"

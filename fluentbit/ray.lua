@@ -7,7 +7,7 @@
 local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
 local redact = dofile(here .. "redact.lua")
 
--- A name that is not an output would make Fluent Bit throw every record away without a word: better not to start.
+-- With an unknown output Fluent Bit would drop every record silently: fail at startup instead.
 local target = os.getenv("RAY_LOGS_TO") or "loki"
 assert(target == "loki" or target == "otlp" or target == "stdout",
        "RAY_LOGS_TO=" .. target .. ": there are the outputs loki, otlp and stdout")
@@ -27,14 +27,14 @@ local function node_name()
   return name
 end
 local NODE = node_name()
--- RAY_TMP=/ray/*: one agent reads the directories of several nodes, each below the node's name
+-- RAY_TMP=/ray/*: one agent reads the directories of several nodes, each named after its node
 local NODE_IN_PATH = (os.getenv("RAY_TMP") or ""):sub(-2) == "/*"
 
 -- ---------------------------------------------------------------------------------------------------------------------
 -- Application and deployment
 --
--- Text logs and file names join the two with "_", which also occurs in names. What the controller writes, the header of
--- a worker's file and the actor's name in JSON tell the pair exactly and are remembered; before that, RAY_SERVE_APPS
+-- Text logs and file names join the two with "_", which also occurs in names. The controller's lines, the header of a
+-- worker's file and the actor's name in JSON have the exact pair and are remembered; before that, RAY_SERVE_APPS
 -- ("my_app|main") decides, and without it the last "_".
 
 local known, known_count = {}, 0
@@ -50,7 +50,7 @@ local function learn(application, deployment)
   if known_count > 4096 then known, known_count = {}, 0 end
   known[joined] = { application, deployment }
   known_count = known_count + 1
-  files, files_count = {}, 0 -- read from names that may now be understood better
+  files, files_count = {}, 0 -- parsed from names that may now be known exactly
 end
 
 local function split(joined)
@@ -67,7 +67,7 @@ local function split(joined)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- What the path tells
+-- Fields from the path
 
 local PREFIXES = { -- of a file's name, the first that fits
   { "python-core-worker-", "core_worker", "^python%-core%-worker%-(%x+)_(%d+)" },
@@ -119,8 +119,8 @@ local function of_path(path)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- Time: text carries none of the zone, it is the local time of Ray's process. os.time reads it in Fluent Bit's own, so
--- give both the same TZ. One look-up an hour of log, since os.time is slow; no zone changes within an hour of its clock.
+-- Time: text has no time zone, it is the local time of Ray's process. os.time reads it in Fluent Bit's own, so give both
+-- the same TZ. One lookup per hour of log, since os.time is slow; no zone changes within an hour of its clock.
 
 local hour_key, hour_start
 local function when(year, month, day, hour, minute, second, nanoseconds)
@@ -150,7 +150,7 @@ local function serve_text(r, file, level, time, component, id, rest)
     local at = rest:find(" -- ", 1, true)
     if at then before, message = rest:sub(1, at - 1), rest:sub(at + 4) end
   end
-  -- the id comes first; with additional_log_standard_attrs other words follow it, or stand alone when there is none
+  -- the id comes first; with additional_log_standard_attrs other words follow it, or come alone if there is none
   local request_id = before:match("^%S+$") or before:match("^(%x+%-%x+%-%x+%-%x+%-%x+) ")
   if request_id then r.request_id = request_id end
   if file.component == "worker" or file.component == "job_driver" then
@@ -187,7 +187,7 @@ local function ray_text(r, rest, time)
   return rest, time
 end
 
--- What somebody printed, a worker's header, a bare traceback
+-- Printed lines, a worker's header, a bare traceback
 local function plain(r, file, raw)
   local value = raw:match("^:[%a_]+:(.*)$")
   if value then
@@ -268,7 +268,7 @@ local function event_json(r)
   return r.message or "", time and { sec = math.floor(time), nsec = 0 }
 end
 
--- A JSON line that was cut is no JSON any more; its first keys still tell what it is.
+-- A truncated JSON line is not valid JSON; its first keys still identify it.
 local function cut_json(r, raw)
   r.truncated = true
   local level = raw:match('"levelname": "(%u+)"')
@@ -280,7 +280,7 @@ local function cut_json(r, raw)
 end
 
 -- ---------------------------------------------------------------------------------------------------------------------
--- What the message tells
+-- Fields from the message
 
 -- [client ]METHOD route status 1.2ms | CALL method OK 1.2ms | /pkg.Service/Method application CODE 1.2ms
 local function access(r, message)
@@ -303,7 +303,7 @@ local function access(r, message)
   end
 end
 
--- The controller names whom it acts on; the line then belongs to that deployment, and some lines are events.
+-- The controller names the deployment it acts on; the line then belongs to it, and some lines are events.
 local CONTROLLER_EVENTS = {
   { "^Upscaling Deployment", "upscale" },
   { "^Downscaling Deployment", "downscale" },
@@ -327,14 +327,14 @@ local function controller(r, message)
   end
 end
 
--- Fields that this script makes or Ray writes; every other one comes from the application and may hold anything.
+-- Fields of this script or of Ray; every other one comes from the application and may contain anything.
 local OURS = { message = true, level = true, component = true, application = true, deployment = true, replica = true,
                node = true, session = true, request_id = true, trace_id = true, span_id = true, method = true,
                route = true, status = true, latency_ms = true, call_method = true, client = true, log_type = true, event = true,
                exception = true, truncated = true, source = true, pid = true, worker_id = true, job_id = true,
                node_id = true, stream = true, file = true, severity_number = true }
 
--- What may be sent of such a field; nil when nothing may.
+-- The part of such a field that may be sent; nil if none may.
 local function of_application(name, value)
   if redact.secret_name(name) then return nil end
   if type(value) == "string" then return redact.text(value) end
@@ -362,7 +362,7 @@ local function read(tag, time, r)
   elseif json and r.severity and r.message then
     message, stamp = event_json(r)
   elseif json then
-    message = type(r.message) == "string" and r.message or "" -- JSON that somebody printed
+    message = type(r.message) == "string" and r.message or "" -- printed JSON
   else
     if raw:sub(-1) == "\n" then raw = raw:sub(1, -2) end
     local level, year, month, day, hour, minute, second, ms, component, id, rest = raw:match(SERVE_TEXT)
@@ -418,7 +418,7 @@ function ray(tag, time, r)
   return code, stamp, record
 end
 
--- For Loki: the labels stay at the top, the rest goes into one map that becomes structured metadata, as text.
+-- For Loki: the labels stay at the top level, the rest goes into one map that becomes structured metadata, as text.
 local TOP = { message = true, level = true, component = true, application = true, deployment = true, node = true }
 local NOT_SENT = { file = true, severity_number = true }
 

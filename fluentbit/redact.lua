@@ -1,7 +1,7 @@
--- What must not leave the node: a list of {gate, pattern, replacement}, applied in this order to the message of every
--- record and to the fields that applications add. The gate is a plain lower-case text that has to occur before the
--- pattern is tried, so that an innocent line costs a few searches. `otel/logs.yaml` has the same list in RE2; one table
--- of cases (tests/fixtures/logs/redaction.yaml) holds both. RAY_LOGS_REDACT=off switches it off.
+-- Secrets that must not leave the node: a list of {gate, pattern, replacement}, applied in this order to the message of every
+-- record and to the fields that applications add. The gate is a plain lower-case text that must occur before the
+-- pattern is tried, so that an ordinary line costs a few searches. `otel/logs.yaml` has the same list in RE2; one table
+-- of cases (tests/fixtures/logs/redaction.yaml) tests both. RAY_LOGS_REDACT=off disables it.
 local MARK = "[redacted]"
 local VALUE = "[^%s\"',;&%)}%]]+"
 
@@ -14,7 +14,7 @@ local rules = {
   { "private key-----", "(%-%-%-%-%-BEGIN [%u ]*PRIVATE KEY%-%-%-%-%-).-(%-%-%-%-%-END [%u ]*PRIVATE KEY%-%-%-%-%-)", "%1" .. MARK .. "%2" },
   -- a JSON Web Token
   { "eyj", "eyJ[%w_%-]+%.[%w_%-]+%.[%w_%-]*", MARK },
-  -- keys that tell by their prefix whose they are: AWS, GitHub, Hugging Face, Slack, OpenAI and Anthropic
+  -- keys with a known prefix: AWS, GitHub, Hugging Face, Slack, OpenAI and Anthropic
   { "akia", "AKIA" .. ("%w"):rep(16), MARK },
   { "ghp_", "ghp_" .. ("%w"):rep(20) .. "%w*", MARK },
   { "github_pat_", "github_pat_[%w_]+", MARK },
@@ -48,7 +48,7 @@ function M.text(text)
   return text
 end
 
--- Whether a field of this name holds a secret, whatever its value; such a field is left out.
+-- Whether a field of this name is a secret, whatever its value; such a field is dropped.
 function M.secret_name(name)
   name = name:lower()
   for i = 1, #WORDS do

@@ -3,8 +3,8 @@
     python -m scripts.architecture --write
 
 
-The order of the layers is the contract in pyproject.toml, which `make lint` holds; the sentence of each is the first
-one of its docstring; an arrow is an import, left out where a longer way of arrows says it already.
+The order of the layers is the contract in pyproject.toml, which `make lint` enforces; the sentence of each is the
+first of its docstring; an arrow is an import, omitted if a longer path of arrows implies it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def imports(modules: list[str]) -> dict[str, set[str]]:
 
 
 def reached(start: str, edges: dict[str, set[str]]) -> set[str]:
-    """Every package that a package needs, directly or not."""
+    """Every package that a package imports, directly or not."""
     found: set[str] = set()
     waiting = [start]
     while waiting:
@@ -85,7 +85,7 @@ def section() -> str:
 
 
 def replaced(text: str) -> str:
-    """A page with the section between its marks written again."""
+    """A page with the section between its marks replaced."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{section()}\n{END}{after}"

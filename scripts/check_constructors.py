@@ -1,7 +1,7 @@
-"""Fail on constructors whose call does not say what it is given; ruff's PLR0917 does the same for functions.
+"""Fail on constructors with too many positional arguments; ruff's PLR0917 does the same for functions.
 
-A dataclass takes at most three fields by position: `kw_only=True`, or `_: KW_ONLY` after them. And nothing is unpacked
-where it is written, as in `(*("a", "b"), "c")`, which only steers the formatter.
+A dataclass takes at most three fields by position: `kw_only=True`, or `_: KW_ONLY` after them. And no tuple is
+unpacked in place, as in `(*("a", "b"), "c")`, which only steers the formatter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MOST_BY_POSITION = 3
 
 
 def fields_by_position(node: ast.ClassDef) -> int:
-    """How many fields a dataclass takes by position; 0 for another class."""
+    """How many fields a dataclass takes by position; 0 for other classes."""
     decorators = {ast.unparse(d.func if isinstance(d, ast.Call) else d): d for d in node.decorator_list}
     decorator = decorators.get("dataclass")
     if decorator is None:
@@ -37,16 +37,16 @@ def fields_by_position(node: ast.ClassDef) -> int:
 
 
 def complaints(source: str) -> Iterator[tuple[int, str]]:
-    """Line and sentence for each thing that is wrong with a module."""
+    """Line and message of each finding in a module."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ClassDef) and (count := fields_by_position(node)) > MOST_BY_POSITION:
             yield node.lineno, f"dataclass {node.name} takes {count} fields by position: kw_only=True"
         if isinstance(node, ast.Starred) and isinstance(node.value, (ast.Tuple, ast.List)):
-            yield node.lineno, "a tuple unpacked where it is written: leave the star and its parentheses away"
+            yield node.lineno, "a tuple unpacked in place: remove the star and its parentheses"
 
 
 def main() -> int:
-    """Print what is wrong; 0 when nothing is."""
+    """Print the findings; 0 if there are none."""
     found = [
         f"{path}:{line}: {sentence}"
         for folder in FOLDERS

@@ -1,9 +1,9 @@
-"""Find in a Fluent Bit configuration what `fluent-bit --dry-run` lets pass.
+"""Find errors in a Fluent Bit configuration that `fluent-bit --dry-run` does not report.
 
     python scripts/check_fluentbit.py fluentbit/fluent-bit.yaml
 
-A parser that is nowhere defined leaves records unparsed, an output whose match fits no tag never gets one, an unknown
-service key does nothing, and buffers on disk need a path: Fluent Bit reports these at the start, or not at all.
+An undefined parser leaves records unparsed, an output whose match fits no tag receives nothing, an unknown service key
+has no effect, and buffers on disk need a path: Fluent Bit reports these at startup, or not at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-SECTIONS = {"env", "customs", "plugins", "stream_processor", "upstream_servers"}  # beside those that are read below
+SECTIONS = {"env", "customs", "plugins", "stream_processor", "upstream_servers"}  # in addition to those read below
 KINDS = ("service", "parsers", "multiline_parsers", "inputs", "filters", "outputs", "unknown")
 # Keys of the service section that version 5.1.1 reads
 SERVICE_KEYS = {
@@ -76,12 +76,12 @@ SERVICE_KEYS = {
     "windows.maxstdio",
 }
 BUILT_IN_MULTILINE = {"docker", "cri", "go", "java", "python", "ruby"}
-# What a filter emits beside the records it is given, under the tag that it is told.
+# Filters that emit records under a tag of their own, and the key of that tag.
 EMITTERS = {"log_to_metrics": "tag", "rewrite_tag": "rule"}
 
 
 def load(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, list[Any]]:
-    """What a file and its includes say, a list for each kind; the service's is one of (key, value)."""
+    """The contents of a file and its includes, a list for each kind; the service's is one of (key, value)."""
     if path in seen:
         raise ValueError(f"{path}: included twice")
     document = yaml.safe_load(path.read_text()) or {}
@@ -109,7 +109,7 @@ def expand(text: str, environment: dict[str, str]) -> str:
 
 
 def complaints(path: Path, environments: list[dict[str, str]]) -> list[str]:
-    """What is wrong, one line each; matches are judged in every one of the environments together."""
+    """The findings, a line each; matches are checked in all environments together."""
     config = load(path)
     service = {str(key).lower(): value for key, value in config["service"]}
     parsers = {parser["name"] for parser in config["parsers"]}
@@ -122,31 +122,33 @@ def complaints(path: Path, environments: list[dict[str, str]]) -> list[str]:
         for item in config[kind]:
             name = f"{kind[:-1]} {item.get('alias', item.get('name', '?'))}"
             if "parser" in item and item["parser"] not in parsers:
-                found.append(f"{name}: there is no parser {item['parser']}")
+                found.append(f"{name}: undefined parser {item['parser']}")
             if "multiline.parser" in item:
                 for parser in str(item["multiline.parser"]).split(","):
                     if parser.strip() not in multiline:
-                        found.append(f"{name}: there is no multiline parser {parser.strip()}")
+                        found.append(f"{name}: undefined multiline parser {parser.strip()}")
             if item.get("storage.type") == "filesystem" and not service.get("storage.path"):
                 found.append(f"{name}: storage.type filesystem needs storage.path in the service section")
             if "script" in item and not (path.parent / item["script"]).exists():
-                found.append(f"{name}: there is no script {item['script']}")
+                found.append(f"{name}: script not found: {item['script']}")
             if kind == "inputs":
                 if item["name"] == "tail" and not item.get("path"):
                     found.append(f"{name}: tail without a path reads nothing")
                 if not item.get("tag"):
-                    found.append(f"{name}: has no tag")
+                    found.append(f"{name}: no tag")
                 continue
             match = str(item.get("match", item.get("match_regex", "")))
             if not match:
-                found.append(f"{name}: has no match and gets nothing")
+                found.append(f"{name}: no match, so it receives nothing")
             elif not any(fnmatchcase(expand(tag, env), expand(match, env)) for env in environments for tag in tags):
-                found.append(f"{name}: no tag fits its match {match}")
+                found.append(f"{name}: no tag matches {match}")
     for env in environments:
         for tag in sorted(tags):
-            told = expand(tag, env)
-            if not any(fnmatchcase(told, expand(str(output.get("match", "")), env)) for output in config["outputs"]):
-                found.append(f"tag {told}: no output takes it")
+            expanded = expand(tag, env)
+            if not any(
+                fnmatchcase(expanded, expand(str(output.get("match", "")), env)) for output in config["outputs"]
+            ):
+                found.append(f"tag {expanded}: no output matches it")
     return found
 
 

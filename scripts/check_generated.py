@@ -10,14 +10,14 @@ from servescope.settings import Settings
 
 
 def main() -> int:
-    """Compare; 0 when everything is in step."""
+    """Compare; 0 if everything is up to date."""
     stale = [
         path
         for path, text in repository_files(Settings(), commands()).items()
         if not path.is_file() or path.read_text(encoding="utf-8") != text
     ]
     for path in stale:
-        print(f"{path}: not what `make generate` writes; run it and commit the result", file=sys.stderr)
+        print(f"{path}: out of date; run `make generate` and commit the result", file=sys.stderr)
     return 1 if stale else 0
 
 

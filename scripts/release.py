@@ -23,30 +23,30 @@ from servescope import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKSUMS = "SHA256SUMS"
-# promtool's tests of the rules, and the objectives of the demo: whoever loads the rules has objectives of their own.
+# promtool's tests of the rules, and the demo's objectives: users of the rules have their own.
 _NOT_FOR_USERS = ("alerts/tests/", "alerts/servescope-slo.yml", "alerts/grafana/servescope-slo.yml")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class ReleaseError(Exception):
-    """The release cannot be made; the message says why."""
+    """The release cannot be built; the message says why."""
 
 
 def notes(changelog: str, version: str) -> str:
     """The section of a version in a changelog, without its heading.
 
     Raises:
-        ReleaseError: there is none, or nothing stands in it.
+        ReleaseError: there is none, or it is empty.
     """
     section = re.search(rf"^## \[{re.escape(version)}\][^\n]*\n(.*?)(?=^## |\Z)", changelog, re.DOTALL | re.MULTILINE)
     text = section.group(1).strip() if section else ""
     if not text:
-        raise ReleaseError(f"CHANGELOG.md has nothing below '## [{version}]'")
+        raise ReleaseError(f"CHANGELOG.md: no text below '## [{version}]'")
     return f"{text}\n"
 
 
 def check_tag(tag: str, version: str) -> None:
-    """Hold a tag against the package's version.
+    """Compare a tag with the package's version.
 
     Raises:
         ReleaseError: they differ.
@@ -56,7 +56,7 @@ def check_tag(tag: str, version: str) -> None:
 
 
 def configuration_files() -> dict[str, Path]:
-    """Path in the archive to file: what a user imports into Grafana and loads into Prometheus and Alertmanager."""
+    """Files by path in the archive: what a user loads into Grafana, Prometheus and Alertmanager."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "dashboards", "alerts", "alertmanager", "LICENSE"],
         cwd=ROOT,
@@ -68,7 +68,7 @@ def configuration_files() -> dict[str, Path]:
 
 
 def collector_files(program: Path) -> dict[str, Path]:
-    """Path in the archive to file: the Collector and the configurations for it."""
+    """Files by path in the archive: the Collector and its configurations."""
     if not program.is_file():
         raise ReleaseError(f"{program}: no such file; `scripts/setup.sh collector` builds the Collector")
     return {"otelcol": program, "LICENSE": ROOT / "LICENSE"} | {
@@ -77,7 +77,7 @@ def collector_files(program: Path) -> dict[str, Path]:
 
 
 def archive(files: Mapping[str, Path], target: Path) -> None:
-    """Write a .tar.gz whose files lie in a folder of its own name; no time and no user of this machine is in it."""
+    """Write a .tar.gz with the files in a directory of its name; reproducible, without times and users."""
     folder = target.name.removesuffix(".tar.gz")
     with (
         target.open("wb") as raw,
@@ -101,7 +101,7 @@ def build_package(folder: Path) -> None:
 
 
 def write_checksums(folder: Path) -> None:
-    """Write the hash of each file of a folder, in the form that `sha256sum --check` reads."""
+    """Write the hash of each file of a directory, in the format of `sha256sum --check`."""
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n"
         for path in sorted(folder.glob("servescope-*"))
@@ -110,10 +110,10 @@ def write_checksums(folder: Path) -> None:
 
 
 def main() -> int:
-    """Build everything; 0 when it is there."""
+    """Build all files; 0 on success."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--tag", help="the tag of the release; without it the notes may be those of what is unreleased")
-    parser.add_argument("--collector", type=Path, help="the built Collector, for an archive of its own")
+    parser.add_argument("--tag", help="the tag of the release; without it the notes may be the unreleased ones")
+    parser.add_argument("--collector", type=Path, help="the built Collector, to archive")
     parser.add_argument("--notes", action="store_true", help="print the notes and build nothing")
     parser.add_argument("--output", "-o", type=Path, default=ROOT / "dist")
     given = parser.parse_args()

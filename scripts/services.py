@@ -1,8 +1,8 @@
-"""The table of the compose services, from the compose files themselves.
+"""The table of the compose services, generated from the compose files.
 
-    python -m scripts.services --write    # puts it into the README; without --write it is printed
+    python -m scripts.services --write    # writes it into README.md; without --write it is printed
 
-Names, ports and what each is for come from docker-compose.yml and docker-compose.gpu.yml, versions from .env.
+Names, ports and purposes come from docker-compose.yml and docker-compose.gpu.yml, versions from .env.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ BEGIN, END = "<!-- services: made by scripts/services.py -->", "<!-- /services -
 
 
 def services() -> dict[str, dict[str, Any]]:
-    """The services of both files, as they stand there."""
+    """The services of both files."""
     found: dict[str, dict[str, Any]] = {}
     for name in ("docker-compose.yml", "docker-compose.gpu.yml"):
         document = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
-        # What the second file only changes has no purpose of its own there.
+        # Services that the second file only changes have no `x-what` there.
         found |= {service: entry for service, entry in document["services"].items() if "x-what" in entry}
     return found
 
@@ -37,7 +37,7 @@ def pins() -> dict[str, str]:
 
 
 def version(image: str, pinned: dict[str, str]) -> str:
-    """The version of an image as the compose file names it; the exporter's own has ours, the demo's has Ray's."""
+    """The version of a compose file's image; servescope's for the exporter, Ray's for the demo."""
     variable = re.match(r"\$\{(\w+)", image)
     if variable:
         return pinned[variable.group(1)].rpartition(":")[2].removeprefix("v")
@@ -51,7 +51,7 @@ def version(image: str, pinned: dict[str, str]) -> str:
 def table() -> str:
     """The table as Markdown."""
     pinned = pins()
-    lines = ["| service | port on localhost | version | what for |", "|---|---|---|---|"]
+    lines = ["| service | port on localhost | version | purpose |", "|---|---|---|---|"]
     for name, service in services().items():
         ports = [str(port).split(":")[1] for port in service.get("ports", [])]
         links = ", ".join(f"[{port}](http://localhost:{port})" for port in ports)
@@ -60,7 +60,7 @@ def table() -> str:
 
 
 def replaced(text: str) -> str:
-    """A page with the table between its marks made anew."""
+    """A page with the table between its marks replaced."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"

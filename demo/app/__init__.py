@@ -1,1 +1,1 @@
-"""The demo's Serve applications: ocr reads pictures, echo says back what it is told."""
+"""The demo's Serve applications: ocr reads pictures, echo returns its input."""

@@ -20,7 +20,7 @@ MAX_CHARACTERS = 1000
 
 @serve.deployment
 class Echo:
-    """Says back what it is told, in a voice; `/echo/stream` does so word by word."""
+    """Returns its input in a voice; `/echo/stream` does so word by word."""
 
     @serve.multiplexed(max_num_models_per_replica=2)  # type: ignore[untyped-decorator]
     async def voice(self, name: str) -> Callable[[str], str]:
@@ -43,7 +43,7 @@ class Echo:
             await asyncio.sleep(0.02)
 
     def check_health(self) -> None:
-        """Nothing of its own that could fail."""
+        """Always healthy: it has no state that could fail."""
 
 
 # mypy ignores what a decorator makes of a class.

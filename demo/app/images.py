@@ -1,4 +1,4 @@
-"""Pictures of known words, drawn from a seed: what the load sends, and what it expects back."""
+"""Pictures of known words, drawn from a seed: what the load sends, and the expected responses."""
 
 from __future__ import annotations
 
@@ -58,5 +58,5 @@ def draw(lines: list[str]) -> bytes:
 
 
 def same_text(found: list[str], expected: list[str]) -> bool:
-    """Whether two readings agree; spaces and capitals do not count, since recognition may lose them."""
+    """Whether two readings match, ignoring spaces and case, which recognition may lose."""
     return ["".join(line.lower().split()) for line in found] == ["".join(line.lower().split()) for line in expected]

@@ -1,11 +1,11 @@
 """The demo application: reads the text in an image. Ingress -> Detector -> back -> Recogniser (batched).
 
-RapidOCR's models are in its wheel, so nothing is downloaded. CPU by default; with `cuda: true` in a deployment's
+RapidOCR's wheel includes its models, so nothing is downloaded. CPU by default; with `cuda: true` in a deployment's
 user_config, `num_gpus` in its ray_actor_options, and the CUDA build of ONNX Runtime, the models run on the GPU.
 """
 
 # No `from __future__ import annotations`: FastAPI reads the types of the ingress' parameters, and Serve ships the class
-# without the module in which their names could be looked up.
+# without the module that defines their names.
 import asyncio
 import copy
 from typing import TYPE_CHECKING, Any, cast
@@ -36,10 +36,10 @@ web = instrument_fastapi(FastAPI())
 
 @web.exception_handler(BackPressureError)
 async def full(request: Request, error: BackPressureError) -> JSONResponse:
-    """A full queue further down is told to the client with the code that the deployment chose, 503 or 429."""
+    """Back-pressure of a downstream deployment reaches the client with its configured status code, 503 or 429."""
     retry = getattr(error, "retry_after_s", None)
     headers = {"Retry-After": str(int(retry))} if retry else {}
-    # Ray before 2.60 has no choice of code.
+    # Before Ray 2.60 the code is not configurable.
     return JSONResponse({"detail": str(error)}, getattr(error, "status_code", 503), headers)
 
 
@@ -47,18 +47,18 @@ def decode(body: bytes) -> Image:
     """The image in a request.
 
     Raises:
-        HTTPException: 400 when the body is no image, 413 when it is too large.
+        HTTPException: 400 when the body is not an image, 413 when it is too large.
     """
     if len(body) > MAX_BYTES:
         raise HTTPException(413, f"more than {MAX_BYTES} bytes")
     image = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR) if body else None
     if image is None:
-        raise HTTPException(400, "the body is no image that can be read")
+        raise HTTPException(400, "the body is not a readable image")
     return image
 
 
 def engine(cuda: bool, side: int = 320) -> RapidOCR:
-    """RapidOCR on one thread for each replica: Serve makes the parallelism."""
+    """RapidOCR on one thread per replica: Serve provides the parallelism."""
     return RapidOCR(
         params={
             "Global.log_level": "error",
@@ -73,8 +73,8 @@ def engine(cuda: bool, side: int = 320) -> RapidOCR:
 
 
 def find_lines(ocr: RapidOCR, image: Image) -> list[Image]:
-    """The parts of an image that hold a line of text, from the top down."""
-    # The kinds of output that detection alone can end in have boxes.
+    """The parts of an image with a line of text each, from the top down."""
+    # All outputs of detection alone have boxes.
     found = cast("RapidOCROutput", ocr(image, use_det=True, use_cls=False, use_rec=False))
     if found.boxes is None:
         return []
@@ -92,7 +92,7 @@ def read_lines(ocr: RapidOCR, lines: list[Image]) -> list[str]:
 
 
 class Model:
-    """What both model deployments share: one engine, loaded before the first request, and a health check."""
+    """The base of both model deployments: one engine, loaded before the first request, and a health check."""
 
     warm_up: Any  # a function of the engine that loads the model by using it
     session: Any  # a function of the engine: the model's session of ONNX Runtime
@@ -102,16 +102,16 @@ class Model:
         self._lock = asyncio.Lock()
 
     def reconfigure(self, config: dict[str, Any]) -> None:
-        """Load the models; Serve calls this before the first request and after a change of user_config."""
+        """Load the models; Serve calls this before the first request and after each change of user_config."""
         ocr = engine(bool(config.get("cuda", False)), int(config.get("side", 320)))
         type(self).warm_up(ocr)
         if config.get("cuda", False) and "CUDAExecutionProvider" not in self.session(ocr).get_providers():
-            # Else the models would run on the CPU, beside a GPU that is reserved and idle.
+            # Else the models would run on the CPU and leave a reserved GPU idle.
             raise RuntimeError("ONNX Runtime cannot use the GPU: see its warnings in this replica's log")
         self._ocr = ocr
 
     async def run(self, function: Any, *args: Any) -> Any:
-        """Run a model off the event loop, one call at a time: a second one would only take turns with the first."""
+        """Run a model off the event loop, one call at a time: concurrent calls would only share the thread."""
         async with self._lock:
             return await asyncio.to_thread(function, self._ocr, *args)
 
@@ -136,7 +136,7 @@ class Detector(Model):
 
 @serve.deployment
 class Recogniser(Model):
-    """Reads lines; those of concurrent requests go through the model together."""
+    """Reads lines; those of concurrent requests are batched."""
 
     warm_up = staticmethod(lambda ocr: read_lines(ocr, [BLANK]))
     session = staticmethod(lambda ocr: ocr.text_rec.session.session)
@@ -157,7 +157,7 @@ class Recogniser(Model):
 @serve.deployment
 @serve.ingress(web)
 class Ingress:
-    """The HTTP door."""
+    """The HTTP ingress."""
 
     def __init__(self, detector: "DeploymentHandle[Any]", recogniser: "DeploymentHandle[Any]") -> None:
         self._detector = detector
@@ -167,18 +167,18 @@ class Ingress:
     async def read(self, request: Request, fault: str = "", delay_s: float = 0) -> dict[str, list[str]]:
         """The lines of text in the image of the body (PNG or JPEG).
 
-        `fault=error` fails as a bug would, `delay_s` waits first: for the demo's load and for drills.
+        `fault=error` raises an exception, `delay_s` waits first: for the demo's load and for fault injection.
         """
         image = decode(await request.body())
         if fault == "error":
-            raise RuntimeError("asked to fail")
+            raise RuntimeError("failure requested")
         if delay_s:
             await asyncio.sleep(max(0.0, min(delay_s, MAX_DELAY_S)))
         lines = await self._detector.remote(image)
         return {"lines": await self._recogniser.remote(lines)}
 
     def check_health(self) -> None:
-        """The ingress has nothing of its own that could fail."""
+        """Always healthy: the ingress has no state that could fail."""
 
 
 # mypy ignores what a decorator makes of a class.

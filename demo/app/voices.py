@@ -1,4 +1,4 @@
-"""The voices of the second application, by name; without Ray, so that the load can tell what it should hear."""
+"""The voices of the second application, by name; without Ray, so that the load knows the expected responses."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The demo's load, for locust: waves, a burst beyond the queues once in a cycle, and a share of every kind of trouble.
+"""The demo's load, for locust: waves, a burst that overflows the queues once per cycle, and every kind of failure.
 
-Everything is drawn from SEED. What a request is expected to end in is a success for locust; anything else is a failure,
-a wrong reading too. LOAD_RESULT names a file that receives, when the load ends, how many requests there were and which
-failed.
+Everything is drawn from SEED. For locust the expected result of a request is a success and anything else a failure,
+including a wrong reading. When the load ends, LOAD_RESULT, a file, receives the number of requests and the failures.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _numbers = itertools.count()
 
 
 class Waves(LoadTestShape):
-    """Users rise and fall with the cycle; for a few seconds there are far too many."""
+    """The number of users follows the cycle; for a few seconds it exceeds the capacity."""
 
     def tick(self) -> tuple[int, float]:
-        """How many users there should be now, and how fast they may come and go."""
+        """The current number of users, and the rate at which it may change."""
         within = self.get_run_time() % CYCLE_S  # type: ignore[no-untyped-call]
         if BURST_S[0] <= within < BURST_S[1]:
             return BURST_USERS, 60
@@ -44,7 +43,7 @@ class Waves(LoadTestShape):
 
 
 class Reader(HttpUser):
-    """Somebody who sends pictures of words and knows what they say."""
+    """A user that sends pictures of words and knows the words."""
 
     wait_time = between(0.4, 1.0)
 
@@ -55,17 +54,17 @@ class Reader(HttpUser):
 
     @task(30)
     def read(self) -> None:
-        """The normal case: one or two lines, read right; a full queue is a fair answer."""
+        """The normal case: one or two lines, read correctly; back-pressure is an expected response."""
         lines = images.words(self.chance, self.chance.choice((1, 1, 2)))
         with self._post("/read", images.draw(lines)) as response:
             if response.status_code == 200 and not images.same_text(response.json()["lines"], lines):
-                response.failure(f"read {response.json()['lines']} where it says {lines}")
+                response.failure(f"read {response.json()['lines']}, expected {lines}")
             elif response.status_code in (200, 429, 503):
                 response.success()
 
     @task(2)
     def bad(self) -> None:
-        """A client's mistake: no image."""
+        """A client error: not an image."""
         self._expect("/read", b"not an image", 400)
 
     @task(1)
@@ -75,33 +74,35 @@ class Reader(HttpUser):
 
     @task(1)
     def slow(self) -> None:
-        """A request that takes its time."""
+        """A slow request."""
         self._expect("/read?delay_s=1.5", images.draw(["slow"]), 200, 429, 503)
 
     @tag("abort")
     @task(1)
     def abort(self) -> None:
-        """A client that goes away before the answer; Serve counts a 499."""
+        """A client that disconnects before the response; Serve counts a 499."""
         with self._post("/read?delay_s=2", images.draw(["gone"]), timeout=0.5) as response:
             if response.status_code == 0:
                 response.success()
 
     @task(4)
     def echo(self) -> None:
-        """The second application, in a voice of its choice."""
+        """The second application, in a random voice."""
         voice = self.chance.choice(sorted(VOICES))
         with self._post("/echo", b"Hello", headers={"serve_multiplexed_model_id": voice}) as response:
-            response.success() if response.text == VOICES[voice]("Hello") else response.failure("not what was said")
+            response.success() if response.text == VOICES[voice]("Hello") else response.failure("wrong echo")
 
     @task(1)
     def stream(self) -> None:
-        """A streamed answer."""
+        """A streamed response."""
         with self._post("/echo/stream", b"one two three") as response:
-            response.success() if response.text.split() == ["one", "two", "three"] else response.failure("cut short")
+            response.success() if response.text.split() == ["one", "two", "three"] else response.failure(
+                "incomplete stream"
+            )
 
     @task(1)
     def health(self) -> None:
-        """What a load balancer asks."""
+        """A load balancer's health check."""
         self.client.get("/-/healthz")
 
     def _post(self, path: str, body: bytes, *, timeout: float = 30, headers: dict[str, str] | None = None) -> Any:
@@ -112,7 +113,7 @@ class Reader(HttpUser):
             if response.status_code in codes:
                 response.success()
             else:
-                response.failure(f"{response.status_code} where {codes} was expected")
+                response.failure(f"status {response.status_code}, expected {codes}")
 
 
 def _write_result(environment: Environment, **_: Any) -> None:

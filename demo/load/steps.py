@@ -1,6 +1,6 @@
-"""The load of `make steps`, for locust: each step holds a number of users who ask again as soon as they have an answer.
+"""The load of `make steps`, for locust: each step has a number of users that send requests without a pause.
 
-STEPS names the file that receives what each step measured.
+STEPS is the file that receives the results of each step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SEED = int(os.environ.get("SEED", "1"))
 STEP_S = float(os.environ.get("STEP_SECONDS", "8"))
 STEPS = os.environ["STEPS"]
 USERS = (1, 2, 3, 4, 6, 8, 12, 16)
-# The first part of a step still holds what the step before it left behind.
+# The first part of a step still includes requests of the step before it.
 SETTLING = 0.25
 
 _latencies: defaultdict[int, list[float]] = defaultdict(list)  # step -> milliseconds
@@ -36,13 +36,13 @@ class Rising(LoadTestShape):
     """One step after the other, then the end."""
 
     def tick(self) -> tuple[int, float] | None:
-        """The users of the present step."""
+        """The users of the current step."""
         step = int(self.get_run_time() / STEP_S)  # type: ignore[no-untyped-call]
         return (USERS[step], 60) if step < len(USERS) else None
 
 
 class Reader(HttpUser):
-    """Asks again as soon as it has an answer."""
+    """Sends the next request as soon as it has a response."""
 
     wait_time = constant(0)
 

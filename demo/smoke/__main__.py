@@ -11,12 +11,12 @@ from servescope.errors import ServescopeError
 
 
 def main() -> int:
-    """Run the checks against the compose stack; 1 when something is missing."""
+    """Run the checks against the compose stack; 1 if a check fails."""
     text = os.environ.get("SMOKE_SECONDS", "300")
     try:
         within_s = float(text)
     except ValueError:
-        raise ServescopeError(f"SMOKE_SECONDS: {text!r} is no number of seconds") from None
+        raise ServescopeError(f"SMOKE_SECONDS: expected seconds, got {text!r}") from None
     missing = report_results(run_checks(addresses_from_environment(), within_s))
     if missing:
         print(f"smoke: {missing[0]}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A client of Grafana that asks its data sources as a panel does: Prometheus by queries, the others by data frames."""
+"""A client of Grafana that queries its data sources as a panel does: Prometheus by queries, others by data frames."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class ThroughGrafana(Prometheus):
     def frames(
         self, source: dict[str, str], query: dict[str, Any], *, start: float, end: float, step_s: float = 15
     ) -> list[dict[str, Any]]:
-        """The data frames with which Grafana answers a query to any data source.
+        """The data frames of a query to any data source.
 
         Raises:
-            ServescopeError: Grafana does not answer, or refuses the query.
+            ServescopeError: Grafana is unreachable or rejects the query.
         """
         body = {
             "from": str(round(start * 1000)),
@@ -64,11 +64,9 @@ class ThroughGrafana(Prometheus):
         try:
             answer = self._api.post_json("/api/ds/query", body).json()["results"]["A"]
         except (ValueError, KeyError) as error:
-            raise ServescopeError(
-                f"{self.url}: Grafana does not answer the query ({error or type(error).__name__})"
-            ) from error
+            raise ServescopeError(f"{self.url}: Grafana is unreachable ({error or type(error).__name__})") from error
         if "error" in answer:
-            raise ServescopeError(f"{self.url}: Grafana refuses the query: {answer['error']}")
+            raise ServescopeError(f"{self.url}: Grafana rejected the query: {answer['error']}")
         found: list[dict[str, Any]] = answer.get("frames", [])
         return found
 
@@ -78,7 +76,7 @@ class ThroughGrafana(Prometheus):
 
 
 def frame_series(frame: dict[str, Any]) -> list[dict[str, Any]]:
-    """The series in a data frame of Grafana, in Prometheus' shape: columns of times in milliseconds and of figures."""
+    """The series in a data frame of Grafana, in Prometheus' shape: columns of times in milliseconds and of values."""
     columns = list(zip(frame["schema"]["fields"], frame["data"]["values"], strict=True))
     times: list[float] = next((values for schema, values in columns if schema["type"] == "time"), [])
     return [

@@ -1,4 +1,4 @@
-"""Run the checks of the components that are there until all have found what they look for, and print the table."""
+"""Run the checks of the running components until all pass, and print the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ out = Console(highlight=False, soft_wrap=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """How a check ended: what it found, or what was still missing."""
+    """How a check ended: what it found, or what is still missing."""
 
     check: Check
     found: bool
@@ -26,7 +26,7 @@ class Result:
 
 
 def run_checks(addresses: Addresses, within_s: float, checks: Sequence[Check] = CHECKS) -> list[Result]:
-    """Run the checks of the components that are there, each again until it finds what it looks for or time is up."""
+    """Run the checks of the running components, each again until it passes or time is up."""
     stack = Backends(addresses)
     started = time.monotonic()
     results: dict[Check, Result] = {}

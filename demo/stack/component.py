@@ -1,4 +1,4 @@
-"""One thing to run, and how to see whether it does."""
+"""A component: its command and its readiness check."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import httpx
 
 from demo import ROOT
 
-# Before the command of an agent: Ray runs its workers at nice 15 (RAY_worker_niceness), so one at the usual priority
-# would come before the proxies and replicas that it watches.
+# Prefix of an agent's command: Ray runs its workers at nice 15 (RAY_worker_niceness), so an agent at the default
+# priority would preempt the proxies and replicas that it monitors.
 YIELDING = ("nice", "-n", "19")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """One thing to run: `ready` tells when it is; `once` means that the command ends and its effect stays."""
+    """A component: `ready` is its readiness check; `once` means that the command exits and its effect stays."""
 
     name: str
     command: Sequence[str]
@@ -36,17 +36,17 @@ class Component:
     public: bool = False  # listens on all interfaces
     stop_signal: int = signal.SIGTERM
     prepare: Callable[[], None] | None = None
-    yields: bool = False  # to Ray's workers, when both have work
+    yields: bool = False  # yields to Ray's workers, when both have work
 
 
 def last_words(text: str) -> str:
-    """The last line that says something, without colours."""
+    """The last non-empty line, without colours."""
     lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines() if re.search(r"\w", line)]
     return lines[-1] if lines else ""
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of the address gives a 2xx."""
+    """Whether a GET of the URL returns a 2xx."""
     try:
         return httpx.get(url, timeout=2).is_success
     except httpx.HTTPError:
@@ -54,16 +54,16 @@ def answers(url: str) -> bool:
 
 
 def empty_folder(folder: Path) -> None:
-    """Make a folder anew, without what an earlier run left in it."""
+    """Recreate a directory, without the files of an earlier run."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
 
 
 def find(program: str) -> str | None:
-    """The path of a program that no Debian package brings: below .tools/ (`make tools`) or on the PATH, else None."""
+    """The path of a program without a Debian package: below .tools/ (`make tools`) or on the PATH, else None."""
     return shutil.which(program, path=os.pathsep.join((str(ROOT / ".tools"), os.environ.get("PATH", ""))))
 
 
 def own_program(name: str) -> str:
-    """A program of this Python's own environment, whichever Ray is under test."""
+    """A program of this Python's environment, whichever Ray is under test."""
     return str(Path(sys.executable).parent / name)

@@ -1,4 +1,4 @@
-"""The ports that a stack opens, and the address on which it listens."""
+"""The ports of a stack, and its listen address."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Every port that the stack opens; the defaults are those of the programs themselves."""
+    """Every port of the stack; the defaults are the programs' own."""
 
     serve: int = 8000
     dashboard: int = 8265
@@ -43,7 +43,7 @@ class Ports:
 
     @staticmethod
     def from_base(base: int) -> Ports:
-        """A set of its own: one thousand ports from `base` on, workers in the upper part."""
+        """A separate set: one thousand ports starting at `base`, workers in the upper part."""
         names = [name for name in Ports.__dataclass_fields__ if not name.startswith("worker")]
         return Ports(**{name: base + i for i, name in enumerate(names)}, worker_min=base + 100, worker_max=base + 999)
 

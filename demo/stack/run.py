@@ -24,12 +24,12 @@ class Run:
     cluster: str = "demo"
     scrape_interval_s: int = 15
     rules: str = str(ROOT / "alerts/*.yml")
-    probes: bool = False  # whether the component `blackbox` runs, so that Prometheus asks it
-    ray: str = str(Path(sys.executable).parent)  # the folder that holds `ray` and `serve`
+    probes: bool = False  # whether the component `blackbox` runs, so that Prometheus probes through it
+    ray: str = str(Path(sys.executable).parent)  # the directory of the programs `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)
     traces: bool = False  # whether a Collector runs and Serve sends it spans
-    gpus: int = 0  # how many Ray may hand out
-    extra_scrapes: Sequence[dict[str, Any]] = ()  # jobs of Prometheus beside those of every stack
+    gpus: int = 0  # Ray's logical CPUs
+    extra_scrapes: Sequence[dict[str, Any]] = ()  # scrape jobs in addition to those of every stack
 
     @property
     def temp_dir(self) -> Path:
@@ -38,27 +38,27 @@ class Run:
 
     @property
     def serve_url(self) -> str:
-        """The HTTP address of Serve."""
+        """The HTTP URL of Serve."""
         return f"http://{LOOPBACK}:{self.ports.serve}"
 
     @property
     def dashboard_url(self) -> str:
-        """The address of Ray's dashboard and REST API."""
+        """The URL of Ray's dashboard and REST API."""
         return f"http://{LOOPBACK}:{self.ports.dashboard}"
 
     @property
     def prometheus_url(self) -> str:
-        """The address of Prometheus."""
+        """The URL of Prometheus."""
         return f"http://{LOOPBACK}:{self.ports.prometheus}"
 
     @property
     def ray_env(self) -> dict[str, str]:
-        """What Ray's processes and its clients need to know of this run."""
+        """The environment of Ray's processes and its clients."""
         return {
             # A token file of an earlier Ray on this machine would otherwise switch token authentication on.
             "RAY_AUTH_MODE": "disabled",
             "RAY_USAGE_STATS_ENABLED": "0",
-            # On two busy cores the dashboard takes longer than the 60 s that Ray gives it, a module of it than 30 s.
+            # On two busy cores the dashboard exceeds Ray's timeout of 60 s, and a module of it that of 30 s.
             "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "150",
             "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "120",
             "RAY_ADDRESS": f"{LOOPBACK}:{self.ports.gcs}",
@@ -74,7 +74,7 @@ class Run:
 
     @property
     def tracing_env(self) -> dict[str, str]:
-        """What turns on Serve's traces."""
+        """The variables that turn on Serve's traces."""
         return {
             "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH": "servescope.tracing:otlp",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{LOOPBACK}:{self.ports.otlp_grpc}",

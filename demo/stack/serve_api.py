@@ -1,4 +1,4 @@
-"""What Serve's REST API, on the Ray head, says of the applications of a run."""
+"""The applications of a run, by Serve's REST API."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from demo.stack.run import Run
 
 
 def why_it_failed(application: dict[str, Any]) -> str:
-    """The reason why an application is DEPLOY_FAILED, in one line, from what Ray's REST API tells of it.
+    """The reason why an application is DEPLOY_FAILED, in one line, from Ray's REST API.
 
-    The application names the deployments that failed; the exception stands last in the message of the deployment.
+    The application names the failed deployments; the exception is at the end of the deployment's message.
     """
     for name, deployment in application.get("deployments", {}).items():
         if deployment["status"] == "DEPLOY_FAILED":
@@ -22,10 +22,10 @@ def why_it_failed(application: dict[str, Any]) -> str:
 
 
 def serve_applications(run: Run) -> dict[str, Any]:
-    """The applications as Ray's REST API tells them, by name.
+    """The applications in Ray's REST API, by name.
 
     Raises:
-        httpx.HTTPError: the API does not answer.
+        httpx.HTTPError: the API is unreachable.
     """
     response = httpx.get(f"{run.dashboard_url}/api/serve/applications/", timeout=5)
     response.raise_for_status()

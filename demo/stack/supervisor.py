@@ -1,4 +1,4 @@
-"""Components running side by side, and their end."""
+"""Starts components side by side, and stops them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Process(Executor):
-    """A process that has started when its component says so."""
+    """A process that has started when its component is ready."""
 
     def __init__(self, component: Component, log: IO[bytes]) -> None:
         super().__init__(
@@ -53,7 +53,7 @@ class _Process(Executor):
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore the signals that ask for an end, in the thread that can be asked."""
+    """Ignore termination signals, in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -66,9 +66,9 @@ def uninterrupted() -> Iterator[None]:
 
 
 class Stack:
-    """Components running side by side; use it as a context manager, which ends all it started.
+    """Components running side by side; use it as a context manager, which stops all that it started.
 
-    `say` hears what happens, a line at a time.
+    `say` receives progress, a line at a time.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Stack:
         self._lock: IO[str] | None = None
 
     def log(self, component: Component) -> Path:
-        """The file that holds what a component prints."""
+        """The log file of a component."""
         return self.run.directory / "logs" / f"{component.name}.log"
 
     def __enter__(self) -> Stack:
@@ -104,9 +104,9 @@ class Stack:
         self.stop()
 
     def dead(self) -> list[str]:
-        """Which components have ended although they should run, with the last line that each printed."""
+        """The components that exited unexpectedly, with the last line of output of each."""
         return [
-            f"{component.name} has ended: {self._last_line(component)}"
+            f"{component.name} has exited: {self._last_line(component)}"
             for component, process in self._processes
             if not component.once and not component.job and not process.running()
         ]
@@ -139,16 +139,16 @@ class Stack:
         self.components.append(component)
 
     def processes(self) -> list[psutil.Process]:
-        """The processes that lead what runs here."""
+        """The process group leaders of the components."""
         pids = [process.process.pid for _, process in self._processes if process.process is not None]
         return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 
     def stop(self) -> None:
-        """End every process that was started here, the last one first, and nothing else."""
-        with uninterrupted():  # an impatient second Ctrl-C would leave the rest running
+        """Stop every process that was started here, the last one first, and nothing else."""
+        with uninterrupted():  # a second Ctrl-C would leave the rest running
             for _, process in reversed(self._processes):
                 self._remember_descendants(process)
-                with contextlib.suppress(ExecutorError):  # how it ended does not matter any more
+                with contextlib.suppress(ExecutorError):  # its exit status no longer matters
                     process.stop()
             self._processes.clear()
             self._end_descendants()
@@ -162,20 +162,20 @@ class Stack:
             (directory / "logs").mkdir(parents=True, exist_ok=True)
             self._lock = (directory / "lock").open("w")
         except OSError as error:
-            raise ServescopeError(f"{directory}: cannot write there ({error.strerror})") from error
+            raise ServescopeError(f"{directory}: cannot write ({error.strerror})") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             self._lock.close()
             self._lock = None
             raise ServescopeError(
-                f"already running in {directory}: stop that one first (Ctrl-C where it runs)"
+                f"already running in {directory}: stop that run first (Ctrl-C in its terminal)"
             ) from None
         free = shutil.disk_usage(directory).free
         if free < FREE_DISK_BYTES:
             raise ServescopeError(
                 f"{directory}: {free / 1e9:.1f} GB of disk free, {FREE_DISK_BYTES / 1e9:.1f} GB are needed for the "
-                "time series and logs: free some, or choose another folder with DEMO_DIR"
+                "time series and logs: free some, or choose another directory with DEMO_DIR"
             )
         self._prepare(self.components)
 
@@ -189,7 +189,7 @@ class Stack:
                 if component.prepare:
                     component.prepare()
         except OSError as error:
-            raise ServescopeError(f"{error.filename}: cannot write there ({error.strerror})") from error
+            raise ServescopeError(f"{error.filename}: cannot write ({error.strerror})") from error
 
     def _start(self, component: Component) -> None:
         with self.log(component).open("wb") as log:
@@ -219,7 +219,7 @@ class Stack:
             )
         except subprocess.TimeoutExpired:
             raise ServescopeError(
-                f"{component.name} did not end in {component.timeout_s:g} s: {self._last_line(component)} "
+                f"{component.name} did not exit within {component.timeout_s:g} s: {self._last_line(component)} "
                 f"[{self.log(component)}]"
             ) from None
         if done.returncode:
@@ -244,29 +244,29 @@ class Stack:
         try:
             text = self.log(component).read_text(errors="replace")
         except OSError:
-            return "it printed nothing"
-        return last_words(text) or "it printed nothing"
+            return "no output"
+        return last_words(text) or "no output"
 
     def _remember_descendants(self, process: _Process) -> None:
-        """Ray's workers change their process title, which erases mirakuru's mark, so they are remembered by pid."""
+        """Ray's workers change their process title, which erases mirakuru's mark, so they are tracked by pid."""
         if process.process is None:
             return
         try:
             for child in psutil.Process(process.process.pid).children(recursive=True):
                 self._descendants[child.pid] = child.create_time()
         except psutil.Error:
-            pass  # gone already
+            pass  # already exited
 
     def _end_descendants(self) -> None:
         left = []
-        for pid, born in self._descendants.items():
+        for pid, started_at in self._descendants.items():
             try:
                 process = psutil.Process(pid)
-                if process.create_time() == born:  # not a later process with the same pid
+                if process.create_time() == started_at:  # not a later process with the same pid
                     left.append(process)
             except psutil.Error:
                 continue
-        # Workers end by themselves within a second or two of their raylet.
+        # Workers exit by themselves within a second or two of their raylet.
         _, alive = psutil.wait_procs(left, timeout=5)
         for process in alive:
             with contextlib.suppress(psutil.Error):

@@ -1,6 +1,6 @@
 """The commands of `servescope`, each a thin layer over the packages below it.
 
-They raise ServescopeError for whatever the user can fix; `__main__` prints it as one line.
+They raise ServescopeError for anything the user can fix; `__main__` prints it as one line.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def _options(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the versions that a bug report needs."
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of servescope, Python and Ray.",
         ),
     ] = False,
 ) -> None:
@@ -51,10 +54,10 @@ def _options(
 SettingsOption = Annotated[
     Path | None,
     typer.Option(
-        "--settings", help="A YAML file of `name: value` lines; the names stand in src/servescope/settings.py."
+        "--settings", help="Settings: a YAML file of `name: value` lines; src/servescope/settings.py lists the names."
     ),
 ]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write into.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Output directory.")]
 
 
 def _write(files: dict[Path, str], output: Path) -> None:
@@ -66,7 +69,7 @@ def _write(files: dict[Path, str], output: Path) -> None:
 
 @app.command()
 def dashboards(output: OutputOption = Path("dashboards"), settings: SettingsOption = None) -> None:
-    """Generate the dashboards, and below recorded/ the variant that reads our recording rules."""
+    """Generate the dashboards; recorded/ holds the variant that reads the recording rules."""
     from servescope import generate
 
     _write(generate.dashboard_files(settings_module.load(settings)), output)
@@ -78,13 +81,14 @@ def rules(
     output: OutputOption = Path("alerts"),
     settings: SettingsOption = None,
     slo: Annotated[
-        Path | None, typer.Option("--slo", help="Service level objectives: our YAML or OpenSLO v1; see docs/slo.md.")
+        Path | None,
+        typer.Option("--slo", help="Service level objectives: servescope's YAML or OpenSLO v1; see docs/slo.md."),
     ] = None,
     time_scale: Annotated[
         float, typer.Option("--time-scale", min=1, help="Divide every duration of alerts and SLOs, for drills.")
     ] = 1,
 ) -> None:
-    """Generate the Prometheus rules: recordings, alerts and, with --slo, burn-rate alerts of your objectives."""
+    """Generate the Prometheus rules: recording rules, alerts and, with --slo, burn-rate alerts for your objectives."""
     from servescope import generate
     from servescope.rules.slo import objectives as slo_module
 
@@ -97,27 +101,29 @@ def exporter(
     *,
     address: Annotated[
         str,
-        typer.Option("--address", "-a", envvar="RAY_DASHBOARD_ADDRESS", help="The address of Ray's dashboard."),
+        typer.Option(
+            "--address", "-a", envvar="RAY_DASHBOARD_ADDRESS", help="URL of Ray's dashboard, which serves the REST API."
+        ),
     ] = "http://127.0.0.1:8265",
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on.", min=0, max=65535)] = 9475,
-    interval: Annotated[float, typer.Option(help="Seconds between two fetches.", min=1)] = 10,
-    timeout: Annotated[float, typer.Option(help="Seconds that a fetch may take.", min=0.1)] = 10,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9475,
+    interval: Annotated[float, typer.Option(help="Polling interval in seconds.", min=1)] = 10,
+    timeout: Annotated[float, typer.Option(help="Timeout of a poll in seconds.", min=0.1)] = 10,
     token_file: Annotated[
         Path | None,
-        typer.Option(envvar="RAY_AUTH_TOKEN_PATH", help="A file with Ray's token; else RAY_AUTH_TOKEN holds it."),
+        typer.Option(
+            envvar="RAY_AUTH_TOKEN_PATH", help="File with Ray's authentication token; default: RAY_AUTH_TOKEN."
+        ),
     ] = None,
-    ca_file: Annotated[Path | None, typer.Option(help="Certificates to trust, as PEM.")] = None,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the server's certificate.")] = True,
+    ca_file: Annotated[Path | None, typer.Option(help="CA certificates to trust, as PEM.")] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Verify the server's certificate.")] = True,
     all_states: Annotated[
-        bool, typer.Option("--all-states", help="Also export states that do not hold, as 0.")
+        bool, typer.Option("--all-states", help="Also export inactive states, with the value 0.")
     ] = False,
-    each_replica: Annotated[
-        bool, typer.Option("--each-replica", help="Also export a series for each replica.")
-    ] = False,
-    once: Annotated[bool, typer.Option("--once", help="Fetch once, print the metrics, and end.")] = False,
+    each_replica: Annotated[bool, typer.Option("--each-replica", help="Also export one series per replica.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Poll once, print the metrics and exit.")] = False,
 ) -> None:
-    """Export what Serve's REST API knows and its metrics do not: limits, status, versions, resources."""
+    """Export Serve's configured limits, status, versions and resources, read from its REST API, as metrics."""
     from servescope.clients.ray import RayApi
     from servescope.exporter import server
     from servescope.exporter.poller import Exporter
@@ -139,37 +145,35 @@ def exporter(
     server.run(state, host, port)
 
 
-# Where the demo keeps them, and where Ray does.
+# Serve's logs: the demo's first, then those of the Ray on this machine.
 LOG_FOLDERS = (Path("/tmp/servescope-6379/session_latest/logs/serve"), Path("/tmp/ray/session_latest/logs/serve"))
 
 
 @app.command()
 def trace(
     request: Annotated[
-        str | None, typer.Argument(help="A trace id, or the request id of Serve's logs and answers.")
+        str | None, typer.Argument(help="A trace ID, or a request ID from Serve's logs or responses.")
     ] = None,
     *,
-    slowest_count: Annotated[
-        int | None, typer.Option("--slowest", min=1, help="List the slowest requests, as many as this.")
-    ] = None,
-    errors: Annotated[bool, typer.Option("--errors", help="List the requests that failed, the latest first.")] = False,
+    slowest_count: Annotated[int | None, typer.Option("--slowest", min=1, help="List the N slowest requests.")] = None,
+    errors: Annotated[bool, typer.Option("--errors", help="List failed requests, newest first.")] = False,
     folder: Annotated[
-        Path, typer.Option("--traces", envvar="COLLECTOR_DATA", help="The folder of the Collector's trace files.")
+        Path, typer.Option("--traces", envvar="COLLECTOR_DATA", help="Directory of the Collector's trace files.")
     ] = Path(".servescope/demo/collector"),
     logs: Annotated[
-        Path | None, typer.Option("--logs", help="Serve's log folder; else the demo's or this machine's Ray's.")
+        Path | None, typer.Option("--logs", help="Serve's log directory; default: the demo's, else /tmp/ray's.")
     ] = None,
 ) -> None:
-    """Show the tree of one request, with times, status and log lines, from the Collector's files: no Tempo needed."""
+    """Show one request as a span tree with times, status and log lines, from the Collector's files; no Tempo needed."""
     from servescope.clients import otlp_files, serve_logs
     from servescope.clients.model import failed, slowest
     from servescope.errors import ServescopeError
     from servescope.report import trace_tree
 
     if (request is not None) + (slowest_count is not None) + errors != 1:
-        raise ServescopeError("trace: give one of REQUEST, --slowest N, --errors")
+        raise ServescopeError("trace: pass exactly one of REQUEST, --slowest N, --errors")
     if logs is not None and not logs.is_dir():
-        raise ServescopeError(f"{logs}: is no folder of logs")
+        raise ServescopeError(f"{logs}: not a log directory")
     found = otlp_files.read_traces(folder)
     if request is None:
         every = found.values()
@@ -177,13 +181,13 @@ def trace(
         for one in listed:
             _out.print(trace_tree.summary_line(one))
         if not listed:
-            _out.print(f"none of the {len(found)} requests in {folder}")
+            _out.print(f"no matching trace in {folder} ({len(found)} traces)")
         return
     matching = otlp_files.find(found, request)
     if not matching:
         raise ServescopeError(
-            f"{request}: is the id of none of the {len(found)} traces in {folder}; a trace shows some seconds after "
-            "its request, and old ones are rotated away"
+            f"no trace with ID {request} in {folder} ({len(found)} traces); traces are written a few seconds after the "
+            "request, and old files are rotated away"
         )
     logs = logs or next((place for place in LOG_FOLDERS if place.is_dir()), None)
     # Long lines fold inside their branch; in a file or a pipe they stay whole.
@@ -193,44 +197,52 @@ def trace(
 
 
 PrometheusOption = Annotated[
-    str, typer.Option("--prometheus", "-p", envvar="PROMETHEUS_URL", help="The address of Prometheus.")
+    str, typer.Option("--prometheus", "-p", envvar="PROMETHEUS_URL", help="URL of Prometheus.")
 ]
 DashboardOption = Annotated[
-    list[str] | None, typer.Option("--dashboard", "-d", help="A dashboard's uid, as often as wanted; else all.")
+    list[str] | None, typer.Option("--dashboard", "-d", help="Dashboard uid; repeatable; default: all.")
 ]
 DashboardsOption = Annotated[
-    Path | None, typer.Option("--dashboards", help="A folder of dashboards' JSON, in place of our own.")
+    Path | None, typer.Option("--dashboards", help="Directory of dashboard JSON, instead of the bundled dashboards.")
 ]
 
 
 @app.command()
 def snapshot(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("snapshot.html"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("snapshot.html"),
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
-    from_: Annotated[str, typer.Option("--from", help="Its start: now-1h, -1h, now-1d/d, or ISO 8601.")] = "now-1h",
-    to: Annotated[str, typer.Option("--to", help="Its end, in the same forms.")] = "now",
+    from_: Annotated[
+        str, typer.Option("--from", help="Start of the time range: now-1h, -1h, now-1d/d, or ISO 8601.")
+    ] = "now-1h",
+    to: Annotated[str, typer.Option("--to", help="End of the time range, in the same forms.")] = "now",
     dashboard: DashboardOption = None,
     dashboards: DashboardsOption = None,
     var: Annotated[
-        list[str] | None, typer.Option("--var", help="application=main: choose a value; repeat it for several.")
+        list[str] | None, typer.Option("--var", help="Value of a dashboard variable: application=main; repeatable.")
     ] = None,
-    title: Annotated[str, typer.Option("--title", help="What stands on top.")] = "Ray Serve",
-    tempo: Annotated[str | None, typer.Option("--tempo", help="Tempo's address: adds the slowest traces.")] = None,
+    title: Annotated[str, typer.Option("--title", help="Report title.")] = "Ray Serve",
+    tempo: Annotated[
+        str | None, typer.Option("--tempo", help="URL of Tempo: adds the slowest and the failed traces.")
+    ] = None,
     traces: Annotated[
-        Path | None, typer.Option("--traces", help="A folder of the Collector's trace files, where there is no Tempo.")
+        Path | None, typer.Option("--traces", help="Directory of the Collector's trace files, instead of Tempo.")
     ] = None,
-    loki: Annotated[str | None, typer.Option("--loki", help="Loki's address: adds the lines around the alert.")] = None,
-    loki_query: Annotated[str, typer.Option("--loki-query", help="Which lines, in LogQL.")] = '{job="ray"}',
+    loki: Annotated[
+        str | None, typer.Option("--loki", help="URL of Loki: adds the log lines around the alert.")
+    ] = None,
+    loki_query: Annotated[
+        str, typer.Option("--loki-query", help="LogQL query that selects the log lines.")
+    ] = '{job="ray"}',
     logs: Annotated[
-        Path | None, typer.Option("--logs", help="A session's logs/serve folder, where there is no Loki.")
+        Path | None, typer.Option("--logs", help="A Ray session's logs/serve directory, instead of Loki.")
     ] = None,
     logs_around: Annotated[
-        str | None, typer.Option("--logs-around", help="The moment of the log lines; else the first firing alert.")
+        str | None, typer.Option("--logs-around", help="Time of the log lines; default: the first firing alert.")
     ] = None,
     settings: SettingsOption = None,
 ) -> None:
-    """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
+    """Write dashboards, alerts, traces and logs of a time range into one HTML file that opens offline."""
     from servescope.errors import ServescopeError
     from servescope.report import snapshot as snapshot_module
 
@@ -253,18 +265,18 @@ def snapshot(
     written = snapshot_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
     _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
     if written.problems:
-        raise ServescopeError(f"{output} was written, but not all of it: {'; '.join(written.problems)}")
+        raise ServescopeError(f"{output}: written, but incomplete: {'; '.join(written.problems)}")
 
 
 @app.command()
 def preview(
     *,
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
-    port: Annotated[int, typer.Option(help="The port to listen on, on loopback.", min=0, max=65535)] = 9470,
+    port: Annotated[int, typer.Option(help="Port to listen on, on loopback.", min=0, max=65535)] = 9470,
     dashboards: DashboardsOption = None,
     settings: SettingsOption = None,
 ) -> None:
-    """Serve the dashboards as pages on loopback, refreshing, for where there is no Grafana; read only."""
+    """Serve the dashboards as read-only, refreshing pages on loopback, without Grafana."""
     from servescope.report.preview import run
 
     run(prometheus, port=port, folder=dashboards, settings=settings_module.load(settings))
@@ -272,39 +284,39 @@ def preview(
 
 @app.command()
 def lint(
-    paths: Annotated[list[Path] | None, typer.Argument(help="Rule files, dashboards, or folders of them.")] = None,
+    paths: Annotated[list[Path] | None, typer.Argument(help="Rule files, dashboards, or directories of them.")] = None,
     *,
     own: Annotated[
         list[str] | None,
-        typer.Option("--own", help="A prefix of your application's metrics, as ray_vllm_; as often as wanted."),
+        typer.Option("--own", help="Name prefix of your application's metrics, such as ray_vllm_; repeatable."),
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option("--label", help="A label that your Prometheus adds to every series; as often as wanted."),
+        typer.Option("--label", help="Label that your Prometheus adds to every series; repeatable."),
     ] = None,
     settings: SettingsOption = None,
 ) -> None:
-    """Check your own Prometheus rules and Grafana dashboards for what misreads Ray's metrics; 1 where it finds any."""
+    """Find queries in your own Prometheus rules and Grafana dashboards that misread Ray's metrics; exits 1 if any."""
     from servescope.errors import ServescopeError
     from servescope.promql import lint_files
 
     if not paths:
-        raise ServescopeError("lint: give rule files, dashboards, or folders of them")
+        raise ServescopeError("lint: pass rule files, dashboards, or directories of them")
     report = lint_files.lint(paths, settings_module.load(settings), own=own or (), labels=label or ())
     for line in report.findings:
         typer.echo(line)
     for line in report.unreadable:
         typer.echo(f"servescope: {line}", err=True)
     if report.unfilled:
-        typer.echo(f"servescope: {report.unfilled} expressions not checked: a variable has no saved value", err=True)
+        typer.echo(f"servescope: {report.unfilled} expressions not checked: a variable without a saved value", err=True)
     if report.findings or report.unreadable:
         raise typer.Exit(1)
-    typer.echo(f"{report.expressions} expressions in {report.files} files, no finding")
+    typer.echo(f"{report.expressions} expressions in {report.files} files, no findings")
 
 
 @app.command(name="generate", hidden=True)
 def generate_all(output: OutputOption = Path(), settings: SettingsOption = None) -> None:
-    """Regenerate every generated file of this repository."""
+    """Regenerate all generated files of this repository."""
     from servescope import generate
 
     _write(generate.repository_files(settings_module.load(settings), commands()), output)

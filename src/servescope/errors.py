@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class ServescopeError(Exception):
-    """A failure of the user's input or surroundings: its text says what, where and how to mend it."""
+    """A failure of the user's input or environment: its text says what failed, where, and how to fix it."""

@@ -1,4 +1,4 @@
-"""Writing generated files so that none is ever seen half-written."""
+"""Atomic writes of generated files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_all(files: Mapping[Path, str]) -> list[Path]:
     Returns the paths whose content changed.
 
     Raises:
-        ServescopeError: a folder cannot be made or a file cannot be written; the old files are as they were.
+        ServescopeError: a directory cannot be created or a file cannot be written; the old files are unchanged.
     """
     staged: list[tuple[str, Path]] = []
     changed = []

@@ -13,7 +13,7 @@ from servescope.catalog.values import LATENCY_BUCKETS_MS, STARTUP_BUCKETS_MS
 from servescope.errors import ServescopeError
 
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-# Labels with a meaning of their own: a cluster label of the same name would merge what must stay apart.
+# Labels of Ray's metrics: a cluster label of the same name would merge series that must stay distinct.
 _TAKEN_LABELS = frozenset(
     {"application", "deployment", "replica", "route", "method", "status_code", "instance", "job", "le"}
 )
@@ -50,34 +50,34 @@ _BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a team may want to change. Every field says why one would change it."""
+    """What a team may want to change. The comment of each field says why."""
 
     # Change it when your scrape configuration names clusters by another label ("cluster", "ray_cluster").
     # KubeRay's PodMonitor writes ray_io_cluster. A Prometheus without the label works with any value.
     cluster_label: str = "ray_io_cluster"
 
     # Change it when your Prometheus scrapes Ray at another interval: recording rules use windows of four scrapes,
-    # the least that still holds two samples when one scrape fails.
+    # the shortest that still contains two samples when one scrape fails.
     scrape_interval_s: int = 15
 
-    # Change it when recording rules shall be evaluated less often than the scrape, to save cost.
+    # Change it to evaluate recording rules less often than the scrape interval, to save resources.
     evaluation_interval_s: int = 15
 
     # Change it when none of your deployments answers 429 (backpressure_config) or your own code returns 503 for
-    # reasons of its own; every code in it is shown as back-pressure, apart from other failures.
+    # other reasons; every code in it is shown as back-pressure, separate from other errors.
     backpressure_codes: tuple[str, ...] = ("503", "429")
 
-    # Change them to what you pay, in any currency, to see money beside hours on the capacity dashboard; 0 leaves it
-    # off. The price of a GPU hour holds the node around it; price CPUs for deployments without a GPU.
+    # Change them to what you pay, in any currency, to see cost beside hours on the capacity dashboard; 0 turns it
+    # off. The price of a GPU hour includes the node around it; price CPUs for deployments without a GPU.
     price_per_gpu_hour: float = 0.0
     price_per_cpu_hour: float = 0.0
 
-    # Change them to what your cluster can grow to, summed over its node groups: the capacity dashboard then holds what
-    # max_replicas allows against it. Ray tells no upper bound; 0 takes what the nodes have now.
+    # Change them to what your cluster can grow to, summed over its node groups: the capacity dashboard then compares
+    # what max_replicas allows with it. Ray reports no upper bound; 0 takes the resources of the current nodes.
     reachable_cpus: float = 0.0
     reachable_gpus: float = 0.0
 
-    # Change it to open on another range: short enough to see an incident, long enough to see what it departs from.
+    # Change it to open on another range: short enough to see an incident, long enough to see the level before it.
     dashboard_from: str = "now-1h"
 
     # Change it for wall displays ("10s") or to spare Prometheus ("1m"); Ray's own data change every 10 s.
@@ -92,8 +92,8 @@ class Settings:
     # empty gives links that work inside Grafana.
     grafana_url: str = ""
 
-    # Change it to the uid of your Prometheus datasource (it stands in the address of its settings page) before you
-    # provision alerts/grafana: unlike a dashboard, an alert rule cannot ask for its datasource.
+    # Change it to the uid of your Prometheus datasource (part of the URL of its settings page) before you
+    # provision alerts/grafana: unlike a dashboard, an alert rule cannot select its datasource.
     grafana_datasource_uid: str = "prometheus"
 
     # Change them to the teams that act on alerts: every alert then has a label `team`, which Alertmanager's routes can
@@ -103,58 +103,58 @@ class Settings:
     default_team: str = ""
     platform_team: str = ""
 
-    # Change it when your services promise more or less: share of an application's requests that may end in a 5xx
-    # (back-pressure apart) over half an hour before a ticket is opened, and over five minutes before somebody is paged.
+    # Change it when your services have stricter or looser objectives: error ratio of an application (back-pressure
+    # excluded) above which a ticket is opened (over 30 minutes), and above which somebody is paged (over 5 minutes).
     error_ratio_warning: float = 0.01
     error_ratio_critical: float = 0.05
 
-    # Change it when your traffic is so low that ten failures in a window would already be a bad day; ratios of fewer
-    # failures than this raise nothing.
+    # Change it when your traffic is so low that ten failures in a window already matter; ratios of fewer
+    # errors than this never alert.
     alert_min_events: int = 10
 
-    # Change both when your users expect an answer sooner or later: the alert says that more than this share of an
-    # application's requests took longer. The bound must be one of the latency buckets.
+    # Change both when your users need faster responses or tolerate slower ones: the alert fires when more than this
+    # share of an application's requests took longer. The bound must be one of the latency buckets.
     latency_ms: int = 5000
     latency_share: float = 0.05
 
-    # Change it when callers are built to be refused: share of requests that back-pressure may turn away.
+    # Change it when your clients handle rejections: share of requests that back-pressure may reject.
     backpressure_ratio: float = 0.01
 
     # Change it when requests may wait longer for a replica (bound of a latency bucket).
     router_wait_ms: int = 500
 
-    # Change it when your models take long to load (bound of a start-up bucket).
+    # Change it when your models take longer to load (bound of a start-up bucket).
     slow_start_ms: int = 120_000
 
-    # Change it when single requests may take longer than this (minutes): in flight that long with none finished hangs.
+    # Change it when single requests may take longer than this (minutes): in flight that long, none finished, is hung.
     hung_minutes: int = 10
 
     # Change it when a rollout of your largest deployment takes longer (minutes).
     rollout_minutes: int = 30
 
-    # Change them to the watermarks of your nodes: shares in use, and degrees. Ray stops placing work at 95 % of a disk
+    # Change them to the limits of your nodes: shares in use, and degrees. Ray stops placing work at 95 % of a disk
     # and kills workers at 95 % of memory. vLLM fills a GPU to 90 % on purpose.
     disk_ratio: float = 0.85
     memory_ratio: float = 0.9
     gpu_memory_ratio: float = 0.97
     gpu_celsius: int = 85
 
-    # Change it when your GPUs wait by design: a reserved GPU below this use (percent) for an hour counts as idle.
+    # Change it when your GPUs idle by design: a reserved GPU below this utilization (percent) for an hour is idle.
     gpu_idle_percent: int = 5
 
-    # Change them when your load swings widely: how many times the usual level replicas or traffic must be to be told.
+    # Change them when your load swings widely: how many times the usual level replicas or traffic must reach to alert.
     replicas_above_usual: float = 3.0
     traffic_above_usual: float = 5.0
 
     def __post_init__(self) -> None:
         if not _LABEL.fullmatch(self.cluster_label) or self.cluster_label.startswith("__"):
             raise ServescopeError(
-                f"cluster_label: {self.cluster_label!r} is no Prometheus label name (letters, digits and _, "
+                f"cluster_label: {self.cluster_label!r} is not a Prometheus label name (letters, digits and _, "
                 "not starting with a digit or with __)"
             )
         if self.cluster_label in _TAKEN_LABELS:
             raise ServescopeError(
-                f"cluster_label: {self.cluster_label!r} has a meaning of its own in Ray's metrics; choose another label"
+                f"cluster_label: {self.cluster_label!r} is a label of Ray's metrics; choose another one"
             )
         for name in ("scrape_interval_s", "evaluation_interval_s"):
             if not 1 <= getattr(self, name) <= 60:
@@ -163,26 +163,26 @@ class Settings:
             raise ServescopeError("backpressure_codes: empty; name at least one status code, such as 503")
         for code in self.backpressure_codes:
             if not re.fullmatch(r"[45]\d\d", code):
-                raise ServescopeError(f"backpressure_codes: {code!r} is no HTTP status code between 400 and 599")
+                raise ServescopeError(f"backpressure_codes: {code!r} is not an HTTP status code from 400 to 599")
         self._check_teams()
         for name in _SHARES:
             if not 0 < getattr(self, name) < 1:
-                raise ServescopeError(f"{name}: {getattr(self, name)} is no share between 0 and 1")
+                raise ServescopeError(f"{name}: {getattr(self, name)} is not a share between 0 and 1")
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is below 1")
         for name, bounds in _BOUNDS.items():
             if getattr(self, name) not in bounds:
                 raise ServescopeError(
-                    f"{name}: {getattr(self, name)} is no bucket bound; choose one of {', '.join(map(str, bounds))}"
+                    f"{name}: {getattr(self, name)} is not a bucket bound; choose one of {', '.join(map(str, bounds))}"
                 )
         for name, kind in _KNOWN_OR_ZERO.items():
             if not 0 <= getattr(self, name) < math.inf:
-                raise ServescopeError(f"{name}: {getattr(self, name)} is no {kind}; 0 means that none is known")
+                raise ServescopeError(f"{name}: {getattr(self, name)} is not a {kind}; 0 means unknown")
         if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
-            raise ServescopeError(f"dashboard_from: {self.dashboard_from!r} is not of the form now-1h")
+            raise ServescopeError(f"dashboard_from: expected the form now-1h, got {self.dashboard_from!r}")
         if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
-            raise ServescopeError(f"dashboard_refresh: {self.dashboard_refresh!r} is not of the form 30s (or empty)")
+            raise ServescopeError(f"dashboard_refresh: expected the form 30s or '', got {self.dashboard_refresh!r}")
 
     def _check_teams(self) -> None:
         for application in self.teams:
@@ -206,7 +206,7 @@ class Settings:
 
     @property
     def priced(self) -> bool:
-        """Whether there is a price table."""
+        """Whether prices are set."""
         return self.price_per_gpu_hour > 0 or self.price_per_cpu_hour > 0
 
     def runbook(self, alert: str) -> str:
@@ -246,7 +246,7 @@ def load(path: Path | None) -> Settings:
 
 
 def from_mapping(document: Any) -> Settings:
-    """Build settings from plain data, with a clear word for whatever does not fit.
+    """Build settings from plain data, with a clear error for anything invalid.
 
     Raises:
         ServescopeError: not a mapping, an unknown name, or a value of another type.
@@ -265,9 +265,15 @@ def from_mapping(document: Any) -> Settings:
         if isinstance(default, float) and type(value) is int:
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, type(default)):
-            raise ServescopeError(f"{name}: {value!r} is not a {_TYPE_NAMES[type(default)]}")
+            raise ServescopeError(f"{name}: expected {_TYPE_NAMES[type(default)]}, got {value!r}")
         values[name] = value
     return Settings(**values)
 
 
-_TYPE_NAMES: dict[type, str] = {str: "text", int: "whole number", float: "number", tuple: "list", dict: "mapping"}
+_TYPE_NAMES: dict[type, str] = {
+    str: "a string",
+    int: "an integer",
+    float: "a number",
+    tuple: "a list",
+    dict: "a mapping",
+}

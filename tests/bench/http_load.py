@@ -58,10 +58,10 @@ class LoadClient:
             RuntimeError: one was not answered by a 200 within 10 s.
         """
         self._pipe.send((port, at_once, seconds))
-        told = self._pipe.recv()
-        if isinstance(told, str):
-            raise RuntimeError(told)
-        load: Load = told
+        reported = self._pipe.recv()
+        if isinstance(reported, str):
+            raise RuntimeError(reported)
+        load: Load = reported
         return load
 
 
@@ -72,7 +72,7 @@ def _answer(pipe: Connection) -> None:
         try:
             with ThreadPoolExecutor(at_once) as pool:
                 each = list(pool.map(_one_after_another, [port] * at_once, [begin + seconds] * at_once))
-        except Exception as error:  # whatever it is, the parent says it
+        except Exception as error:  # the parent reports any error
             pipe.send(f"a request failed: {type(error).__name__}: {error}")
         else:
             pipe.send(Load(time.monotonic() - begin, [latency for latencies in each for latency in latencies]))

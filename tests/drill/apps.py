@@ -57,7 +57,7 @@ class Service:
             return ""
 
     def _chosen(self) -> bool:
-        """Whether this replica is the bad one: the first that asks is."""
+        """Whether this replica is the faulty one: the first caller is."""
         try:
             with self._switch.with_suffix(".pid").open("x") as file:
                 file.write(str(os.getpid()))
@@ -82,7 +82,7 @@ class Service:
         if mode == "one-bad" and self._chosen():
             await asyncio.sleep(0.5)
             if self._calls % 2 == 0:
-                raise ValueError("a sick process")
+                raise ValueError("an unhealthy process")
         if mode == "hog" and not self._hogging:
             self._hogging = True
             _hog.remote()

@@ -27,7 +27,7 @@ class App:
     on_worker: bool = False  # its replicas and its traffic are on the second node
 
     def config(self) -> dict[str, Any]:
-        """The application as it stands in a Serve config file."""
+        """The application as in a Serve config file."""
         size = {"autoscaling_config": dict(self.autoscaling)} if self.autoscaling else {"num_replicas": self.replicas}
         resources = {**self.resources, **({"second": 0.01} if self.on_worker else {})}
         deployment = {

@@ -1,4 +1,4 @@
-"""The shortened time of the drill: by what every duration is divided, and what Ray and the rules have to be told."""
+"""The shortened time of the drill: the divisor of every duration, and the settings of Ray and the rules that follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Alertmanager was told, from the first moment of a world to its last."""
+"""The alerts in Alertmanager, from the start of a world to its end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Seen:
     labels: Mapping[str, str]
     first: float
     last: float
-    begun: list[float] = field(default_factory=list)  # each time that it came anew
+    begun: list[float] = field(default_factory=list)  # each time that it fired again
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name}={value}" for name, value in sorted(self.labels.items()) if name not in HIDDEN)
-        return f"{self.alert}{{{told}}}"
+        labels = ", ".join(f"{name}={value}" for name, value in sorted(self.labels.items()) if name not in HIDDEN)
+        return f"{self.alert}{{{labels}}}"
 
 
 class Watch:

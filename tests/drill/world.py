@@ -121,7 +121,7 @@ class World:
             self.start("exporter", self._exporter)
             self.start("blackbox", self._blackbox)
             self.start("alertmanager", self._alertmanager)
-            # The last: to Prometheus, what happened before it came is no news.
+            # The last: events before Prometheus' first scrape do not count.
             self.start("prometheus", self._prometheus)
         except BaseException:
             self.close()
@@ -345,8 +345,8 @@ class World:
 
     def worker_processes(self) -> list[psutil.Process]:
         """Every process on the second node."""
-        told = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False)
-        return [psutil.Process(int(pid)) for pid in told.stdout.split() if psutil.pid_exists(int(pid))]
+        reported = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=False)
+        return [psutil.Process(int(pid)) for pid in reported.stdout.split() if psutil.pid_exists(int(pid))]
 
     def _end_worker(self) -> None:
         kill_all(self.worker_processes())
@@ -411,7 +411,7 @@ class World:
             time.sleep(1)
 
     def await_second_node(self, seconds: float) -> None:
-        """Wait until Prometheus hears the second node: Ray lists it some seconds after its start.
+        """Wait until Prometheus scrapes the second node: Ray lists it some seconds after its start.
 
         Raises:
             ServescopeError: the time is up.
@@ -421,7 +421,7 @@ class World:
         with Prometheus(self.run.prometheus_url) as prometheus:
             while not prometheus.query(heard):
                 if time.monotonic() > deadline:
-                    raise ServescopeError(f"Prometheus does not hear the second node after {seconds:g} s")
+                    raise ServescopeError(f"Prometheus does not scrape the second node after {seconds:g} s")
                 time.sleep(1)
 
     def replica_pids(self, name: str) -> list[int]:

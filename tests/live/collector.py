@@ -136,7 +136,7 @@ def provider(address: str, service_name: str, **attributes: str) -> Iterator[Tra
 
 
 class Backend(service_grpc.TraceServiceServicer):
-    """What stands in Tempo's place: takes spans over OTLP, can be stopped and come back on its port."""
+    """A fake Tempo: takes spans over OTLP, can be stopped and come back on its port."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -75,7 +75,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ray=ray_folder(),
         traces=TRACES,
         env={
-            # Ray's own way to tell how a node is paid for; no test machine says it by itself.
+            # Ray's label for the market of a node; no test machine sets it.
             "RAY_NODE_MARKET_TYPE": "spot",
             # Else the replicas (nice 15) come after all else that a slow machine has to do, and the counted load waits.
             "RAY_worker_niceness": "0",
@@ -102,7 +102,7 @@ def stack(run: Run) -> Iterator[Stack]:
 def truth_load(stack: Stack) -> Iterator[TruthLoad]:
     """The load whose every answer is counted, in applications of its own."""
     with Prometheus(stack.run.prometheus_url) as prometheus:
-        # Events are news only to a Prometheus that was there before them; the longest step that is tested is 60 s, and
+        # Events count only in a Prometheus that scraped before them; the longest step that is tested is 60 s, and
         # the rules of the objectives look once a minute.
         watched = "count(up{job='ray'} offset 75s == 1) == count(up{job='ray'})"
         wait_for(lambda: bool(prometheus.query(watched)), 120, lambda: "Prometheus has not seen Ray for 75 s")

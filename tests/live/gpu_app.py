@@ -50,7 +50,7 @@ class Gpu:
             raise RuntimeError(f"{name}: error {code} of CUDA's driver")
 
     def fill(self, share: float) -> None:
-        """Take memory until this share of it is in use, whoever uses it; give back what was taken before."""
+        """Take memory until this share of it is in use by all processes; release what was taken before."""
         self._call("cuCtxSetCurrent", self._context)
         while self._taken:
             self._call("cuMemFree_v2", self._taken.pop())

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 @serve.deployment
 class Narrow:
-    """Holds each request for as long as it is told."""
+    """Holds each request for the requested time."""
 
     async def __call__(self, request: Request) -> str:
         await asyncio.sleep(min(float(request.query_params.get("seconds", 0)), 120))

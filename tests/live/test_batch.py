@@ -1,4 +1,4 @@
-"""The requests of a batch, which only private names of Serve tell: on every Ray, also one without Serve's tracing."""
+"""The requests of a batch, from private names of Serve: on every Ray, also one without Serve's tracing."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def test_the_span_of_a_batch_is_linked_to_its_requests():
         timeout=120,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    told = json.loads(done.stdout)
-    assert told.pop("ray") == (os.environ.get("RAY_VERSION") or importlib.metadata.version("ray"))
-    assert told == {
+    reported = json.loads(done.stdout)
+    assert reported.pop("ray") == (os.environ.get("RAY_VERSION") or importlib.metadata.version("ray"))
+    assert reported == {
         "outside": [0, 0],
         "attributes": {"serve.batch.size": 2, "serve.batch.request_ids": ["r1", "r2"]},
         "links": [[1, "r1"], [2, "r2"]],
@@ -85,10 +85,10 @@ def test_a_batch_knows_its_requests_and_nobody_else_does(stack):
 
     ids = [os.urandom(8).hex() for _ in range(8)]
     with ThreadPoolExecutor(len(ids)) as pool:
-        told = dict(zip(ids, pool.map(ask, ids), strict=True))
-    assert {tuple(answer["outside"]) for answer in told.values()} == {()}
-    batches = {tuple(answer["inside"]) for answer in told.values()}
-    assert all(request_id in answer["inside"] for request_id, answer in told.items())
+        reported = dict(zip(ids, pool.map(ask, ids), strict=True))
+    assert {tuple(answer["outside"]) for answer in reported.values()} == {()}
+    batches = {tuple(answer["inside"]) for answer in reported.values()}
+    assert all(request_id in answer["inside"] for request_id, answer in reported.items())
     # Each request in exactly one batch, and at least one batch of several: they come within its half second.
     assert sorted(request_id for batch in batches for request_id in batch) == sorted(ids)
     assert max(map(len, batches)) > 1

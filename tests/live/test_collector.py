@@ -120,7 +120,7 @@ def test_names_kinds_and_status_of_serves_own_spans(fed):
     }
 
 
-def test_a_failure_is_told_by_proxy_and_replica(fed):
+def test_a_failure_is_recorded_by_proxy_and_replica(fed):
     root, router, replica = spans_of(fed, "failed")
     assert (root.status, router.status, replica.status) == ("error", "unset", "error")
     assert replica.message == "red ****"  # without colours, without the token
@@ -153,7 +153,7 @@ def test_metrics_of_the_spans(fed):
     collector, _ = fed
 
     def complete():
-        # A series is born at 0 and has its figure with the next flush.
+        # A series first appears with 0 and has its value with the next flush.
         text = collector.scrape()
         edges = samples(text, "traces_service_graph_request_total")
         return sum(s.value for s in samples(text, "traces_spanmetrics_calls_total")) == 9 and bool(edges)
@@ -191,7 +191,7 @@ def test_metrics_of_the_spans(fed):
     assert sum(s.value for s in counted) == 9
 
 
-def test_it_tells_of_itself(fed):
+def test_it_exports_its_own_metrics(fed):
     collector, _ = fed
     assert re.search(r"^otelcol_receiver_accepted_spans.* 9$", collector.own(), re.MULTILINE)
 
@@ -215,7 +215,7 @@ def test_sampling_keeps_whole_traces_all_errors_and_all_that_is_slow(data):
         share = {trace_id for trace_id in ordinary if int(trace_id[-7:], 16) < 10 * 2684355}
         assert 60 < len(share) < 140  # the client's own dice; a share of 10 % in 1000
         expected = {*share, *failed, *slow}
-        # What is counted does not depend on what is kept; an exemplar stands for one flush.
+        # Counts do not depend on sampling; an exemplar is exposed for one flush.
         wait_for(
             lambda: counted() == 3300 and bool(seen["exemplars"]),
             40,

@@ -1,4 +1,4 @@
-"""The metrics, panels and alerts of GPUs, held against a real one and what `nvidia-smi` says of it."""
+"""The metrics, panels and alerts of GPUs, compared with a real one and the output of `nvidia-smi`."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ pytestmark = pytest.mark.skipif(shutil.which("nvidia-smi") is None, reason="nvid
 def smi(*fields: str, of: str = "gpu") -> list[dict[str, str]]:
     """What nvidia-smi says: MiB, W, °C, %."""
     command = ["nvidia-smi", f"--query-{of}={','.join(fields)}", "--format=csv,noheader,nounits"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return [dict(zip(fields, row, strict=True)) for row in csv.reader(told.splitlines(), skipinitialspace=True)]
+    reported = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [dict(zip(fields, row, strict=True)) for row in csv.reader(reported.splitlines(), skipinitialspace=True)]
 
 
 def paced_prometheus(run: Run) -> Component:
@@ -121,13 +121,13 @@ def firing(prometheus: Prometheus) -> set[str]:
     return {alert["metric"]["alertname"] for alert in alerts}
 
 
-def tell(run: Run, **what: float) -> None:
+def send_command(run: Run, **what: float) -> None:
     httpx.get(f"{run.serve_url}/gpu", params=what, timeout=120).raise_for_status()
 
 
 @contextmanager
 def busy(run: Run, seconds: float) -> Iterator[None]:
-    worker = threading.Thread(target=tell, args=(run,), kwargs={"work": seconds})
+    worker = threading.Thread(target=send_command, args=(run,), kwargs={"work": seconds})
     worker.start()
     yield
     worker.join()
@@ -155,7 +155,7 @@ def test_gpu_metrics_are_those_of_the_catalogue(prometheus: Prometheus, run: Run
     def lacking() -> list[str]:
         return [metric.name for metric in wanted if not prometheus.query(metric.name)]
 
-    with busy(run, 15):  # the share of a process is told only while it works
+    with busy(run, 15):  # the share of a process is reported only while it works
         wait_for(lambda: not lacking(), 14, lambda: f"never exported: {lacking()}")
         labels = {
             metric.name: {label for series in prometheus.query(metric.name) for label in series["metric"]}
@@ -188,18 +188,18 @@ def test_names_memory_power_and_heat_are_what_nvidia_smi_says(prometheus: Promet
 def test_the_alert_of_full_memory_fires_above_its_bound_only(prometheus: Prometheus, run: Run) -> None:
     full = "ray_node_gram_used / (ray_node_gram_used + ray_node_gram_available)"
     waits_s = pace.scaled(600, SCALE)
-    tell(run, fill=SETTINGS.gpu_memory_ratio - 0.01)
+    send_command(run, fill=SETTINGS.gpu_memory_ratio - 0.01)
     wait_for(lambda: value(prometheus, f"max({full})") > SETTINGS.gpu_memory_ratio - 0.015, 30, lambda: "not filled")
     held = f"min_over_time(max({full})[{1.5 * waits_s:g}s:1s]) > {SETTINGS.gpu_memory_ratio - 0.015}"
     wait_for(lambda: bool(prometheus.query(held)), 90, lambda: "not filled for long")
     assert firing(prometheus) - {"RayGpuIdleReserved"} == set()
-    tell(run, fill=SETTINGS.gpu_memory_ratio + 0.01)
+    send_command(run, fill=SETTINGS.gpu_memory_ratio + 0.01)
     wait_for(lambda: "RayGpuMemoryFull" in firing(prometheus), 2 * waits_s, lambda: f"{firing(prometheus)}")
-    tell(run, fill=0)
+    send_command(run, fill=0)
     wait_for(lambda: "RayGpuMemoryFull" not in firing(prometheus), 30, lambda: f"{firing(prometheus)}")
 
 
-def test_idle_gpus_are_told_only_while_they_are_idle_and_reserved(prometheus: Prometheus, run: Run) -> None:
+def test_idle_gpus_alert_only_while_they_are_idle_and_reserved(prometheus: Prometheus, run: Run) -> None:
     idle_s = pace.scaled(4500, SCALE)  # no work in 15 minutes, for an hour
     wait_for(lambda: "RayGpuIdleReserved" in firing(prometheus), 1.3 * idle_s, lambda: f"{firing(prometheus)}")
     with busy(run, 10):
@@ -208,7 +208,7 @@ def test_idle_gpus_are_told_only_while_they_are_idle_and_reserved(prometheus: Pr
         )
 
 
-def test_every_gpu_panel_tells_what_is_there(prometheus: Prometheus, run: Run) -> None:
+def test_every_gpu_panel_has_data(prometheus: Prometheus, run: Run) -> None:
     replicas = 3 if ONNX_ON_GPU else 1
     gpus = run.gpus
     with busy(run, 15):
@@ -216,9 +216,9 @@ def test_every_gpu_panel_tells_what_is_there(prometheus: Prometheus, run: Run) -
         wait_for(
             lambda: value(prometheus, busiest) > 90, 12, lambda: f"{value(prometheus, busiest)} % busy", pause_s=0.5
         )
-        told = max(float(gpu["utilization.gpu"]) for gpu in smi("utilization.gpu"))
+        reported = max(float(gpu["utilization.gpu"]) for gpu in smi("utilization.gpu"))
         seen = figures(prometheus)
-    assert told > 90
+    assert reported > 90
     assert max(seen["servescope-cluster", "GPU utilization"]) > 90
     assert seen["servescope-cluster", "GPUs allocated"] == pytest.approx([replicas * SHARE / gpus])
     assert len(seen["servescope-cluster", "GPU memory"]) == gpus

@@ -130,8 +130,8 @@ def test_fields_are_those_of_the_table(sent):
 
 def test_secrets_are_taken_out(sent):
     after = [pair[1] for pair in yaml.safe_load((FIXTURES / "redaction.yaml").read_text())]
-    told = [record for record in sent[SECRETS_SESSION] if "note" not in record]
-    assert Counter(record["message"] for record in told) == Counter(after)
+    reported = [record for record in sent[SECRETS_SESSION] if "note" not in record]
+    assert Counter(record["message"] for record in reported) == Counter(after)
     noted = [record for record in sent[SECRETS_SESSION] if "note" in record]
     assert Counter(record["note"] for record in noted) == Counter(after)
 
@@ -186,10 +186,10 @@ def test_every_record_of_this_serve_is_sent_once(kind, traffic_done, place):
 
         def all_came() -> bool:
             agent.watch()
-            told = place.sink.tally()
-            if told["total"] != total[0]:
-                total[:] = [told["total"], time.monotonic()]
-            return told["serve"] >= len(written) and time.monotonic() - total[1] > 3
+            reported = place.sink.tally()
+            if reported["total"] != total[0]:
+                total[:] = [reported["total"], time.monotonic()]
+            return reported["serve"] >= len(written) and time.monotonic() - total[1] > 3
 
         wait_for(all_came, 120, lambda: f"{place.sink.tally()}, {len(written)} of Serve wanted", pause_s=0.5)
         events = agent.events()
@@ -197,7 +197,7 @@ def test_every_record_of_this_serve_is_sent_once(kind, traffic_done, place):
     assert len(came) == len(written)
     # the same number again of different ones: none came for another that was lost
     assert len({json.dumps(record, sort_keys=True) for record in came}) == len(set(written))
-    # What the logs tell beside Ray's metrics: the test's crash and its scaling, each line of them counted once.
+    # Events from the logs only: the test's crash and its scaling, each line counted once.
     logged = {
         event: sum(line.startswith("controller_") and bool(re.search(words, line)) for line in written)
         for event, words in EVENTS.items()

@@ -1,6 +1,6 @@
 """The Collector is away for a minute while Serve works: no request notices, and no span is lost that fits the queues.
 
-What an outage does to the latency stands in docs/benchmarks.md (`make bench BENCHES=tracing`).
+The effect of an outage on latency is in docs/benchmarks.md (`make bench BENCHES=tracing`).
 """
 
 from __future__ import annotations
@@ -130,10 +130,10 @@ def test_a_minute_without_the_collector_costs_no_request_and_no_span(serve, coll
     assert max(request.took_s for request in load.asked) < LONGEST_S
     assert len(load.since(gone) - load.since(back)) > OUTAGE_S * RATE / 2
     # What the Collector had taken but not decided on dies with SIGKILL; SIGTERM lets it finish.
-    promised = load.since(gone if number is signal.SIGKILL else 0)
+    expected = load.since(gone if number is signal.SIGKILL else 0)
     wait_for(
-        lambda: whole(promised) == promised,
+        lambda: whole(expected) == expected,
         90,
-        lambda: f"{len(whole(promised))} of {len(promised)} whole; the Collector was gone for {back - stopping:.0f} s",
+        lambda: f"{len(whole(expected))} of {len(expected)} whole; the Collector was gone for {back - stopping:.0f} s",
         pause_s=3,
     )

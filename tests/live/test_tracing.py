@@ -130,7 +130,7 @@ def test_a_request_is_one_trace_with_the_right_parents_names_kinds_and_services(
     root = trace.roots[0]
     assert root.attributes["http.route"] == f"/traced{template}"
     assert root.attributes["http.response.status_code"] == 200
-    assert root.attributes["url.path"] == path  # all that Serve tells: the path below the application's prefix
+    assert root.attributes["url.path"] == path  # all that Serve records: the path below the application's prefix
     for span in trace.spans:
         if span.kind == "client":
             assert span.attributes["peer.service"] == f"traced.{span.name.split()[1]}"
@@ -145,7 +145,7 @@ def _unordered(nodes):
     return sorted((*node[:3], str(_unordered(node[3]))) for node in nodes)
 
 
-def test_a_failure_is_told_where_it_happened(client):
+def test_a_failure_is_recorded_where_it_happened(client):
     trace_id, _, response = client.get("/fail/x")
     assert response.status_code == 500
     trace = client.trace(trace_id, 6)

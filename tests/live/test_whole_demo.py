@@ -26,7 +26,7 @@ CORE = re.compile(r"gcs_server|raylet|ray start|dashboard|ServeController|ProxyA
 
 
 def core_of(stack: Stack) -> dict[int, float]:
-    """The processes of the session's own Ray: pid and when each was born."""
+    """The processes of the session's own Ray: pid and start time of each."""
     del stack
     children = psutil.Process().children(recursive=True)
     return {

@@ -1,4 +1,4 @@
-"""Traffic on the test application that keeps its own count, so that what Prometheus says can be held against it."""
+"""Traffic on the test application that keeps its own count, to compare Prometheus with it."""
 
 from __future__ import annotations
 

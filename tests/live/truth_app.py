@@ -37,7 +37,7 @@ class Counts:
 
 @serve.deployment
 class Worker(Counts):
-    """Takes as long as it is told, or fails."""
+    """Takes the requested time, or fails."""
 
     async def __call__(self, ms: int) -> str:
         with self.counted():

@@ -15,7 +15,7 @@ PER_SECOND = 10
 STEADY_S = 290
 # Rate windows are a minute long, Ray's figures reach Prometheus half a minute late, and recorded ones later still.
 SETTLED_AFTER_S = 110
-HOLD_AT_S = 100  # Prometheus must have been there for a minute, so that events are news to it
+HOLD_AT_S = 100  # Prometheus must have scraped for a minute, so that events count
 HOLD_S = 65
 HOLD_CALLERS = 2
 HOLD_QUEUE = 3
@@ -71,7 +71,7 @@ class TruthLoad:
         """Whether all is done.
 
         Raises:
-            EOFError: the process has ended without a result; what went wrong stands in its output.
+            EOFError: the process has ended without a result; the error is in its output.
         """
         if self._counted is None and self._results.poll():
             self._counted = self._results.recv()

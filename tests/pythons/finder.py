@@ -1,4 +1,4 @@
-"""The Pythons of this machine: what answers counts, not what a name on the PATH promises.
+"""The Pythons of this machine: what runs counts, not a name on the PATH.
 
 A version manager puts a shim for every version it knows in front of the PATH, and most of them only answer with an
 error; they also hide the system's own Python, which is the one that users of a distribution have.

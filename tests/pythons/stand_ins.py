@@ -82,7 +82,7 @@ TRACES = json.dumps(
 )
 
 # The part of Ray that says who the process is; of Serve it has nothing, as another Ray might.
-RAY = '''"""Stands in for Ray."""
+RAY = '''"""A fake Ray."""
 __version__ = "2.60.0"
 
 

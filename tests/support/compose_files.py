@@ -23,8 +23,8 @@ def program() -> tuple[str, ...] | None:
     if (ROOT / ".tools/docker-compose").is_file():
         return (str(ROOT / ".tools/docker-compose"),)
     if shutil.which("docker"):
-        told = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
-        if told.returncode == 0:
+        reported = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+        if reported.returncode == 0:
             return ("docker", "compose")
     return None
 

@@ -26,7 +26,7 @@ def steady(value: float) -> str:
 
 
 def config(deployment: str = "d", **figures: float) -> Series:
-    """Configured figures, as the exporter tells them."""
+    """Configured figures, as exported."""
     found: Series = {}
     for name, value in figures.items():
         found |= series(f"servescope_deployment_{name}", steady(value), deployment, instance="e")
@@ -37,8 +37,8 @@ def evaluate(
     folder: Path, given: Series, expected: Mapping[tuple[str, str], float | None], *, labels: str = LABELS
 ) -> None:
     """Expressions at times, each with the one figure that it gives, or none; six digits after the point."""
-    told: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    reported: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for (expression, at), value in expected.items():
         expanded = expand_macros(expression.replace("$__range", "1h"), "15s")
-        told[f"round(1e6 * ({expanded})) / 1e6", at] = [] if value is None else [(labels, round(value, 6))]
-    promtool.assert_expressions(folder, given, told)
+        reported[f"round(1e6 * ({expanded})) / 1e6", at] = [] if value is None else [(labels, round(value, 6))]
+    promtool.assert_expressions(folder, given, reported)

@@ -1,7 +1,7 @@
 """For whatever reads Ray's logs: the table of cases that every log agent has to get right, and the real logs.
 
 The table lies in tests/fixtures/logs/cases.yaml. Real programs read the same cases from files: `write_cases`
-lays them out as Ray would, each in a session of its own, so that what comes back can be told apart.
+lays them out as Ray would, each in a session of its own, so that the results can be distinguished.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from demo import ROOT
 
 FIXTURES = ROOT / "tests/fixtures/logs"
 CONFIG = ROOT / "fluentbit"
-# Fields that tell where a record was read; the cases are laid out in several places.
+# Fields with the location of a record; the cases are laid out in several places.
 PLACE = ("file", "node", "session", "severity_number")
 
 # An access line of HAProxy with the syslog header that it sends, which names no host.

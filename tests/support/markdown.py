@@ -62,7 +62,7 @@ class Page:
         return {anchor for anchor, _ in self.headings}
 
     def commands(self) -> Iterator[list[str]]:
-        """Every command that the page tells its reader to type, as words."""
+        """Every command on the page that a reader would type, as words."""
         for language, content in self.fences:
             if language in _SHELL:
                 yield from commands(content)
@@ -77,7 +77,7 @@ def read(path: Path) -> Page:
 
 
 def parse(text: str, path: Path) -> Page:
-    """Parse Markdown that stands, or would stand, at `path`."""
+    """Parse Markdown with links relative to `path`."""
     page = Page(path=path)
     tokens = _PARSER.parse(text)
     seen: dict[str, int] = {}

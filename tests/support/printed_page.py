@@ -6,7 +6,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-# A browser prints when the handlers of the event have returned: what only a promise draws is not on the paper.
+# A browser prints when the handlers of the event have returned: what an asynchronous promise draws is not printed.
 _BEFORE_PRINT = """() => {
     dispatchEvent(new Event("beforeprint"));
     const pictures = [...document.querySelectorAll(".plot .main-svg:first-child")];
@@ -21,7 +21,7 @@ _BEFORE_PRINT = """() => {
 
 
 def before_print(page: Page) -> dict[str, Any]:
-    """Tell the page that it will be printed; returns its theme and how many plots are drawn, rows closed, plots wider
+    """Simulate the start of printing; returns its theme and how many plots are drawn, rows closed, plots wider
     than their place.
     """
     page.emulate_media(media="print", color_scheme="dark")
@@ -30,7 +30,7 @@ def before_print(page: Page) -> dict[str, Any]:
 
 
 def after_print(page: Page) -> None:
-    """Tell the page that it was printed."""
+    """Simulate the end of printing."""
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen", color_scheme="dark")
 

@@ -20,7 +20,7 @@ def document(
     service: str = "serve-proxy",
     **attributes: int | str,
 ) -> str:
-    """One line of a trace file with one span; `__` in an attribute's name stands for a dot."""
+    """One line of a trace file with one span; `__` in an attribute's name means a dot."""
 
     def value(held: int | str) -> dict[str, str]:
         return {"intValue": str(held)} if isinstance(held, int) else {"stringValue": held}

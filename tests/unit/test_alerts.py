@@ -48,7 +48,7 @@ def test_each_alert_is_the_function_of_its_name_and_no_module_takes_from_another
 
 
 @pytest.mark.parametrize("alert", EACH)
-def test_the_expression_passes_the_lint_and_keeps_the_labels_it_tells(alert):
+def test_the_expression_passes_the_lint_and_keeps_the_labels_of_its_texts(alert):
     if alert.expr == "vector(1)":
         return
     legend = " ".join(f"{{{{{label}}}}}" for label in alert.labels)

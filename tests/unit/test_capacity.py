@@ -108,7 +108,7 @@ def test_without_prices_there_are_hours_and_no_money():
     assert not any("cost" in title.lower() for title in titles)
 
 
-def test_a_flood_is_what_the_last_hour_had_above_the_usual_level(tmp_path):
+def test_a_traffic_surge_is_what_the_last_hour_had_above_the_baseline(tmp_path):
     """The median of two hours is 2; the hour had 4.07 on average, and max_replicas would have allowed 10."""
     expected = {
         of("Traffic surge: replica-hours above baseline (1h)", 0): REPLICA_HOURS - 2,
@@ -204,7 +204,7 @@ def test_how_many_are_capped(tmp_path, board, load, capped):
 
 
 @pytest.mark.parametrize("goal", ["servescope_deployment_target_ongoing_requests", RAYS_GOAL])
-def test_demand_stands_beside_target_running_floor_and_ceiling(tmp_path, goal):
+def test_demand_is_shown_with_target_running_minimum_and_maximum(tmp_path, goal):
     """The goal is the exporter's or, without it, Ray's own; a deployment of a fixed size has no line."""
     given = (
         config(min_replicas=1, max_replicas=5)
@@ -271,7 +271,7 @@ def test_the_target_against_half_of_the_limit(tmp_path, target, advice):
     evaluate(tmp_path, given, {of("target_ongoing_requests against max_ongoing_requests"): target / 10}, labels=labels)
 
 
-def test_the_share_on_spot_nodes_is_of_those_that_tell(tmp_path):
+def test_the_share_on_spot_nodes_is_of_nodes_with_the_label(tmp_path):
     def market(deployment: str = "d", **counts: int) -> Series:
         found: Series = {}
         for name, count in counts.items():
@@ -280,8 +280,8 @@ def test_the_share_on_spot_nodes_is_of_those_that_tell(tmp_path):
 
     given = market(spot=1, unknown=2) | market(**{"on-demand": 3}) | market("silent", unknown=5)
     evaluate(tmp_path, given, {of("Resource hours by deployment", 4): 0.25})
-    (told,) = [p for p in capacity.build(PRICED).panels if p.title == "Replicas by market"]
-    expression = Interpolation({}, EVERYTHING).promql(told.queries[0].expr)
+    (reported,) = [p for p in capacity.build(PRICED).panels if p.title == "Replicas by market"]
+    expression = Interpolation({}, EVERYTHING).promql(reported.queries[0].expr)
     samples: list[tuple[str, float]] = [
         ('{market_type="spot"}', 1),
         ('{market_type="on-demand"}', 3),

@@ -98,7 +98,7 @@ def test_event_driven_gauges_are_those_that_were_seen_to_vanish():
 
 
 @pytest.mark.parametrize("origin", Origin)
-def test_every_origin_tells_its_labels(origin):
+def test_every_origin_has_its_labels(origin):
     assert origin.value, "of an empty value Python 3.11.2 makes an object()"
     assert isinstance(origin.labels, tuple)
     assert all(isinstance(label, str) for label in origin.labels)

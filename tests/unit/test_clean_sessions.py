@@ -83,9 +83,13 @@ def test_a_link_is_never_followed(tmp_path):
     ("arguments", "env", "complaint"),
     [
         (["--force"], {}, "clean-sessions: unknown argument --force; there is --dry-run\n"),
-        ([], {"KEEP_HOURS": "a day"}, "clean-sessions: KEEP_HOURS: 'a day' is no number of hours from 1 on\n"),
-        ([], {"KEEP_HOURS": "0"}, "clean-sessions: KEEP_HOURS: '0' is no number of hours from 1 on\n"),
-        ([], {"RAY_TMP": "/nowhere"}, "clean-sessions: RAY_TMP: /nowhere is no directory\n"),
+        (
+            [],
+            {"KEEP_HOURS": "a day"},
+            "clean-sessions: KEEP_HOURS: expected a number of hours, at least 1, got 'a day'\n",
+        ),
+        ([], {"KEEP_HOURS": "0"}, "clean-sessions: KEEP_HOURS: expected a number of hours, at least 1, got '0'\n"),
+        ([], {"RAY_TMP": "/nowhere"}, "clean-sessions: RAY_TMP: /nowhere is not a directory\n"),
     ],
 )
 def test_a_wrong_setting_deletes_nothing_and_says_why(tmp_path, arguments, env, complaint):

@@ -51,7 +51,7 @@ def test_an_objective_that_no_rule_could_watch_ends_in_one_line_and_writes_nothi
     )
     result = servescope("rules", "--slo", tmp_path / "slo.yaml", "-o", tmp_path / "out")
     assert result.returncode == 1
-    assert "700 ms is no bucket bound" in result.stderr
+    assert "700 ms is not a bucket bound" in result.stderr
     assert "the nearest are 500 or 1000" in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
@@ -59,7 +59,7 @@ def test_an_objective_that_no_rule_could_watch_ends_in_one_line_and_writes_nothi
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [("cluster_label: a-b", "is no Prometheus label name"), ("nonsense: 1", "unknown setting 'nonsense'")],
+    [("cluster_label: a-b", "is not a Prometheus label name"), ("nonsense: 1", "unknown setting 'nonsense'")],
 )
 def test_bad_settings_end_in_one_line_and_write_nothing(tmp_path, settings, message):
     (tmp_path / "s.yml").write_text(settings)

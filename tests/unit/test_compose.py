@@ -279,7 +279,7 @@ def test_every_volume_has_one_writer():
     assert writers["ray-worker"] == ["ray-worker"]
 
 
-def test_no_secret_and_no_password_stands_in_the_files():
+def test_no_secret_and_no_password_is_in_the_files():
     for files in ((BASE,), (BASE, GPU), (BASE, LOGIN)):
         for service in services(*files).values():
             for key, value in (service.get("environment") or {}).items():
@@ -383,7 +383,7 @@ def test_every_image_is_pinned_in_env():
         assert re.fullmatch(r"[a-z0-9./-]+:v?\d+\.\d+[\w.-]*", image), f"{image}: not a fixed version"
 
 
-def test_no_pin_stands_anywhere_else():
+def test_no_image_is_pinned_anywhere_else():
     names = "|".join(re.escape(image.rpartition(":")[0]) for image in pins().values())
     pin = re.compile(rf"(?<![\w/.-])(?:docker\.io/)?({names})(?::v?\d|@sha256)")
     for image in pins().values():
@@ -431,7 +431,7 @@ def datasources() -> dict[str, Any]:
 
 
 def addresses() -> list[tuple[str, str]]:
-    """(where it stands, host:port) for every address of another service in a file that a service reads."""
+    """(location, host:port) for every address of another service in a file that a service reads."""
     found = []
     for job in prometheus()["scrape_configs"]:
         for group in job.get("static_configs", []):
@@ -471,7 +471,7 @@ def test_every_address_is_a_service_and_one_of_its_ports():
 
 def test_every_service_that_has_metrics_is_scraped():
     scraped = {address.partition(":")[0] for where, address in addresses() if where.startswith(("job", "gpu"))}
-    silent = {"prepare", "app", "load", "ray-worker"}  # the head tells Prometheus of the worker
+    silent = {"prepare", "app", "load", "ray-worker"}  # Prometheus discovers the worker through the head
     assert scraped - {"localhost"} == set(services(BASE, GPU)) - silent - {"prometheus"}
 
 
@@ -494,8 +494,8 @@ def mounts(name: str, *files: str) -> dict[str, str]:
     return found
 
 
-def test_every_file_that_a_service_is_told_of_is_mounted():
-    told = {
+def test_every_configured_file_of_a_service_is_mounted():
+    configured = {
         "prometheus": ["/etc/prometheus/prometheus.yml"],
         "alertmanager": ["/etc/alertmanager/alertmanager.yml"],
         "blackbox": ["/etc/blackbox/blackbox.yml"],
@@ -506,11 +506,11 @@ def test_every_file_that_a_service_is_told_of_is_mounted():
         "fluent-bit-head": ["/etc/fluent-bit/fluent-bit.yaml"],
         "fluent-bit-worker": ["/etc/fluent-bit/fluent-bit.yaml"],
     }
-    for name, paths in told.items():
+    for name, paths in configured.items():
         service = services(BASE)[name]
         words = json.dumps([service.get("command"), service.get("environment")])
         for path in paths:
-            assert path in words, f"{name} is not told of {path}"
+            assert path in words, f"{name} is not configured with {path}"
             assert source_of(name, path).exists(), f"{name}: nothing is mounted at {path}"
 
 

@@ -22,7 +22,7 @@ PORTS = Ports.from_base(BASE)
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A folder for the PATH with programs that do nothing but exist; Prometheus tells a version that will do."""
+    """A directory for the PATH with empty programs; Prometheus reports a supported version."""
     folder = tmp_path / "bin"
     folder.mkdir()
     write_program(folder / "prometheus", 'echo "prometheus, version 3.1.0 (branch: HEAD)"')
@@ -50,8 +50,8 @@ def test_a_busy_port_names_who_has_it_and_who_needs_it(tmp_path, programs):
     with socket.create_server(("127.0.0.1", PORTS.prometheus)):
         line = fault(tmp_path / "demo", programs)
     assert line == (
-        f"demo: port {PORTS.prometheus} is taken by {Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()}), "
-        "and prometheus needs it: stop that process, or choose other ports with PORT_BASE=20000"
+        f"demo: port {PORTS.prometheus} is in use by {Path('/proc/self/comm').read_text().strip()} "
+        f"(pid {os.getpid()}), and prometheus needs it: stop that process, or choose other ports with PORT_BASE=20000"
     )
     assert listening(BASE) == set()
 
@@ -77,7 +77,7 @@ def test_a_prometheus_that_is_too_old(tmp_path, programs):
 def test_a_prometheus_that_is_none(tmp_path, programs):
     write_program(programs / "prometheus", "echo hello")
     line = fault(tmp_path / "demo", programs)
-    assert line == f"demo: {programs / 'prometheus'}: does not tell its version; is it Prometheus?"
+    assert line == f"demo: {programs / 'prometheus'}: does not report its version; is it Prometheus?"
 
 
 def test_a_demo_that_is_already_running(tmp_path, programs):
@@ -86,7 +86,7 @@ def test_a_demo_that_is_already_running(tmp_path, programs):
     with (directory / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         line = fault(directory, programs)
-    assert line == f"demo: already running in {directory}: stop that one first (Ctrl-C where it runs)"
+    assert line == f"demo: already running in {directory}: stop that run first (Ctrl-C in its terminal)"
 
 
 def test_a_directory_that_cannot_be_written(tmp_path, programs):
@@ -113,9 +113,9 @@ def test_no_disk_space_for_the_time_series(tmp_path, programs):
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
-        ("DURATION", "soon", "demo: DURATION: 'soon' is no number of seconds"),
-        ("DURATION", "-1", "demo: DURATION: '-1' is no number of seconds"),
-        ("base", "80", "demo: PORT_BASE: '80' is no port between 1024 and 64000"),
+        ("DURATION", "soon", "demo: DURATION: expected seconds, got 'soon'"),
+        ("DURATION", "-1", "demo: DURATION: expected seconds, got '-1'"),
+        ("base", "80", "demo: PORT_BASE: expected a port between 1024 and 64000, got '80'"),
         ("SERVE_CONFIG", "/nowhere.yaml", "demo: /nowhere.yaml: cannot read it (No such file or directory)"),
     ],
 )
@@ -125,7 +125,7 @@ def test_settings_that_make_no_sense(tmp_path, programs, variable, value, expect
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a: [", "is no YAML (while parsing"), ("- a", "names no applications; is it a Serve config file?")],
+    [("a: [", "not YAML (while parsing"), ("- a", "no applications found; is it a Serve config file?")],
 )
 def test_a_serve_config_that_is_none(tmp_path, programs, text, expected):
     config = tmp_path / "serve.yaml"
@@ -136,7 +136,7 @@ def test_a_serve_config_that_is_none(tmp_path, programs, text, expected):
 
 def test_what_the_load_did_not_get_is_a_complaint(tmp_path, capsys):
     run = Run(directory=tmp_path, ports=PORTS, serve_config=tmp_path / "serve.yaml")
-    assert load_failures(run) == ["the load has not said what it got: see logs/load.log"]
+    assert load_failures(run) == ["the load wrote no result: see logs/load.log"]
     result = {"requests": 40, "failures": {"/read: read ['cat'] where it says ['dog']": 2, "/echo: timed out": 1}}
     (tmp_path / "load.json").write_text(json.dumps(result))
     assert load_failures(run) == [

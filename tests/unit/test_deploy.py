@@ -85,11 +85,11 @@ def check(address: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def deploying(env: dict[str, str], told: Path, before: str = "") -> Iterator[None]:
-    """Run the program until the block ends; what it prints is in the file `told`. `before` may change its module."""
+def deploying(env: dict[str, str], reported: Path, before: str = "") -> Iterator[None]:
+    """Run the program until the block ends; its output is in the file `reported`. `before` may change its module."""
     code = f"import sys; from demo import deploy; {before or 'pass'}; sys.exit(deploy.main([]))"
     with (
-        told.open("w") as out,
+        reported.open("w") as out,
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=env, stdout=out) as process,
     ):
         try:
@@ -195,21 +195,21 @@ def test_it_waits_until_prometheus_has_seen_ray(api, tmp_path):
         f"--web.listen-address={address}",
         "--log.level=error",
     ]
-    told = tmp_path / "told"
+    reported = tmp_path / "output"
     env = environment(api.address, RAY_PROMETHEUS_HOST=f"http://{address}", PYTHONUNBUFFERED="1")
-    with deploying(env, told):
-        until(lambda: "waiting for Prometheus to scrape Ray\n" in told.read_text())
+    with deploying(env, reported):
+        until(lambda: "waiting for Prometheus to scrape Ray\n" in reported.read_text())
         assert api.received == []
         with HTTPExecutor(prometheus, url=f"http://{address}/-/ready", status=200, timeout=60):
             until(lambda: len(api.received) == 1)
 
 
-def test_a_prometheus_that_is_not_there_keeps_nobody_from_deploying(api, tmp_path):
-    told = tmp_path / "told"
+def test_a_missing_prometheus_does_not_block_the_deployment(api, tmp_path):
+    reported = tmp_path / "output"
     env = environment(api.address, RAY_PROMETHEUS_HOST="http://127.0.0.1:9")
-    with deploying(env, told, "deploy.CHECKS_FOR_PROMETHEUS, deploy.CHECK_EVERY_S = 3, 0.1"):
+    with deploying(env, reported, "deploy.CHECKS_FOR_PROMETHEUS, deploy.CHECK_EVERY_S = 3, 0.1"):
         until(lambda: len(api.received) == 1)
-    assert told.read_text().splitlines()[:2] == ["waiting for Prometheus to scrape Ray", "deploying"]
+    assert reported.read_text().splitlines()[:2] == ["waiting for Prometheus to scrape Ray", "deploying"]
 
 
 def test_health(api):
@@ -220,7 +220,7 @@ def test_health(api):
     assert (result.returncode, result.stdout) == (1, "ocr is DEPLOY_FAILED\n")
     result = check("http://127.0.0.1:9")
     assert result.returncode == 1
-    assert "the head does not answer" in result.stdout
+    assert "the head is unreachable" in result.stdout
     assert result.stderr == ""
 
 
@@ -234,13 +234,13 @@ def test_a_token_is_sent_where_there_is_one(api, tmp_path):
 
 def test_a_refused_config_is_one_line(api):
     api.refusal = "Traceback\npydantic says no"
-    with pytest.raises(ServescopeError, match="Serve refuses the config: pydantic says no"):
+    with pytest.raises(ServescopeError, match="Serve rejected the config: pydantic says no"):
         Head(api.address).deploy({"applications": []})
     command = [sys.executable, "-m", "demo.deploy"]
     result = subprocess.run(
         command, cwd=ROOT, env=environment(api.address), capture_output=True, text=True, check=False, timeout=30
     )
-    assert (result.returncode, result.stderr) == (1, "deploy: Serve refuses the config: pydantic says no\n")
+    assert (result.returncode, result.stderr) == (1, "deploy: Serve rejected the config: pydantic says no\n")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ PAGE = pytest.mark.parametrize("page", [pytest.param(p, id=str(path.relative_to(
 
 
 def page_of(text: str, name: str = "docs/example.md") -> Page:
-    """A page that would stand in the repository."""
+    """A page at a path of the repository."""
     return markdown.parse(text, ROOT / name)
 
 
@@ -250,7 +250,7 @@ def test_a_good_command_is_not(text):
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_every_command_tells_its_options(name):
+def test_every_command_describes_its_options(name):
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
     assert shown.exit_code == 0
     assert [p.opts[0] for p in COMMANDS[name].params if p.opts[0] not in shown.output and p.name != "help"] == []
@@ -404,8 +404,8 @@ def test_the_upgrade_guide_names_what_ray_changed():
 
 def test_the_architecture_page_knows_every_port_of_the_demo():
     table = re.findall(r"^\| ([0-9][0-9, ;to]*) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
-    told = {int(port) for cell in table for port in re.findall(r"\d+", cell)}
-    assert set(asdict(Ports()).values()) - told == set()
+    reported = {int(port) for cell in table for port in re.findall(r"\d+", cell)}
+    assert set(asdict(Ports()).values()) - reported == set()
 
 
 def test_every_page_is_reached_from_the_readme_or_the_index():
@@ -425,7 +425,7 @@ def test_every_page_is_reached_from_the_readme_or_the_index():
 
 
 @pytest.mark.parametrize("uid", BOARDS)
-def test_a_dashboards_page_tells_each_panel(uid):
+def test_a_dashboards_page_describes_each_panel(uid):
     page = PAGES[ROOT / f"docs/dashboards/{uid}.md"]
     board = BOARDS[uid]
     titles = [title for row in board.rows for title in (row.title, *(panel.title for panel in row.panels))]

@@ -100,7 +100,7 @@ def test_an_alert_that_nothing_explains_is_a_false_alarm() -> None:
     ]
 
 
-def test_the_page_tells_what_was_missed() -> None:
+def test_the_page_lists_what_was_missed() -> None:
     trial = Trial(fault=FAULT, broke=0, detected={"RayServeNoReplicas": 12.4})
     result = Result(trials=[trial], false_alarms=["RayClusterOomKills{} after 3 s"], machine="2 cores")
     text = page([result], "make drill", whole=False)
@@ -119,7 +119,7 @@ def test_a_part_is_chosen_by_name() -> None:
         chosen("burts")
 
 
-def test_a_number_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_number_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert number_of("RUNS", 1, least=1, most=100) == 1
     monkeypatch.setenv("RUNS", "3")
     assert number_of("RUNS", 1, least=1, most=100) == 3

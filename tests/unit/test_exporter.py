@@ -87,24 +87,24 @@ def test_every_help_names_its_source():
     with rest_server(sample()) as (url, _):
         subject = Exporter(RayApi(url=url), say=lambda line: None, detail=Detail(all_states=True, each_replica=True))
         assert subject.poll()
-        told = list(text_string_to_metric_families(subject.metrics().decode()))
-    assert len(told) > 30
-    assert [family.name for family in told if "REST API" not in family.documentation] == []
+        reported = list(text_string_to_metric_families(subject.metrics().decode()))
+    assert len(reported) > 30
+    assert [family.name for family in reported if "REST API" not in family.documentation] == []
 
 
 @pytest.mark.parametrize(
     ("spoil", "reason", "line"),
     [
-        ({"status": 401}, "unauthorized", "401: Ray asks for a token, or refuses ours; see --token-file"),
-        ({"status": 500}, "http_status", "answers 500"),
-        ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "http_status", "answers 302"),
-        ({"body": b"<html>a proxy's page</html>"}, "malformed", "the answer is not JSON"),
-        ({"body": b""}, "malformed", "the answer is not JSON"),
-        ({"body": b"\xff\xfe\x00"}, "malformed", "the answer is not JSON"),
-        ({"body": b"[" * 100_000}, "malformed", "the answer is not JSON"),
-        ({"body": b"9" * 10_000}, "malformed", "the answer is not JSON"),
-        ({"body": b'{"result": "ok"}'}, "malformed", "the answer has no `applications`"),
-        ({"drip": True}, "timeout", "no answer within 2 s"),
+        ({"status": 401}, "unauthorized", "401: Ray requires a token or rejected this one; see --token-file"),
+        ({"status": 500}, "http_status", "HTTP status 500"),
+        ({"status": 302, "headers": {"Location": "http://127.0.0.1:1/"}}, "http_status", "HTTP status 302"),
+        ({"body": b"<html>a proxy's page</html>"}, "malformed", "the response is not JSON"),
+        ({"body": b""}, "malformed", "the response is not JSON"),
+        ({"body": b"\xff\xfe\x00"}, "malformed", "the response is not JSON"),
+        ({"body": b"[" * 100_000}, "malformed", "the response is not JSON"),
+        ({"body": b"9" * 10_000}, "malformed", "the response is not JSON"),
+        ({"body": b'{"result": "ok"}'}, "malformed", "the response has no `applications`"),
+        ({"drip": True}, "timeout", "no response within 2 s"),
     ],
     ids=lambda value: None if isinstance(value, dict) else str(value)[:20],
 )
@@ -122,13 +122,13 @@ def test_a_bad_answer_leaves_the_last_good_data(spoil, reason, line):
         assert subject.metrics().startswith(before[: before.index(b"# HELP servescope_exporter")])
         assert (found["servescope_exporter_up"], found["deployments"], found[reason]) == (0, 7, 2)
         assert found["servescope_exporter_fetches_total"] == 3
-        assert len(said) == 1, "the same trouble is told once"
+        assert len(said) == 1, "the same failure is logged once"
         assert line in said[0]
         assert "\n" not in said[0]
 
 
 @pytest.mark.parametrize("nodes", ["<html>", "{}", '{"data": {"result": {"result": [null, {}, {"node_id": 3}]}}}'])
-def test_without_the_nodes_all_else_is_told(nodes):
+def test_without_the_nodes_everything_else_is_exported(nodes):
     with rest_server(sample()) as (url, answer):
         answer.nodes = nodes
         subject = exporter(url)
@@ -142,7 +142,7 @@ def test_an_answer_without_end_is_given_up(monkeypatch):
     said: list[str] = []
     with rest_server(b'{"applications": "' + b"x" * (2 << 20)) as (url, _):
         assert not exporter(url, said).poll()
-    assert "more than 1 MiB" in said[0]
+    assert "response larger than 1 MiB" in said[0]
 
 
 def test_a_head_that_goes_and_comes_back():
@@ -160,7 +160,7 @@ def test_a_head_that_goes_and_comes_back():
         assert subject.poll()
     found = values(subject.metrics())
     assert (found["servescope_exporter_up"], found["deployments"], found["unreachable"]) == (1, 3, 2)
-    assert said[1::2] == ["Serve's REST API answers again"] * 2
+    assert said[1::2] == ["Serve's REST API responds again"] * 2
     assert "refused" in said[0]
 
 
@@ -201,13 +201,13 @@ def test_the_token_comes_from_a_file_or_the_environment_and_goes_nowhere_else(tm
         assert not exporter(url, said).poll()
         monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
         assert exporter(url, said).poll()
-    assert "the token holds characters that no token has" in said[2]
+    assert "the token contains invalid characters" in said[2]
     assert "cannot read the token" in said[3]
     assert not any(word in line for line in said for word in (SECRET, "another", "two words"))
     assert SECRET.encode() not in subject.metrics()
 
 
-def test_no_proxy_of_the_environment_sees_the_token(monkeypatch):
+def test_no_proxy_from_the_environment_gets_the_token(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
@@ -242,17 +242,17 @@ def test_a_scrape_is_packed_when_the_client_can_unpack():
     [
         ("head:8265", "address: not of the form"),
         ("ftp://head", "address: not of the form"),
-        (f"http://user:{SECRET}@head", "address: must not hold a user or password"),
+        (f"http://user:{SECRET}@head", "address: must not contain a user or password"),
         ("http://head:port", "address: not a URL"),
     ],
 )
-def test_bad_addresses_are_refused_without_telling_a_password(url, message):
+def test_bad_addresses_are_rejected_without_showing_a_password(url, message):
     with pytest.raises(ServescopeError, match=message) as caught:
         RayApi(url=url)
     assert SECRET not in str(caught.value)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tmp_path, monkeypatch):
+def test_an_untrusted_certificate_is_rejected(tmp_path, monkeypatch):
     """Verification is on by default; --ca-file or SSL_CERT_FILE makes the same server good, --no-verify takes it as it
     is."""
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
@@ -292,7 +292,7 @@ def process(arguments: list[str], env: dict[str, str] | None = None) -> Iterator
         running.communicate()
 
 
-def test_the_command_runs_until_it_is_told_to_stop(tmp_path):
+def test_the_command_runs_until_it_is_stopped(tmp_path):
     port = closed_port()
     with rest_server(sample()) as (url, _):
         environment = {**os.environ, "RAY_DASHBOARD_ADDRESS": url}
@@ -311,7 +311,7 @@ def test_the_command_runs_until_it_is_told_to_stop(tmp_path):
             assert running.stderr is not None
             assert running.stderr.read() == "servescope: stopping\n"
     addresses = {connection.laddr.ip for connection in listening}
-    assert addresses == {"127.0.0.1"}, "loopback unless told otherwise"
+    assert addresses == {"127.0.0.1"}, "loopback by default"
 
 
 def test_once_prints_the_metrics_or_says_why_not():
@@ -322,7 +322,7 @@ def test_once_prints_the_metrics_or_says_why_not():
         taken = command("-a", url, "--port", url.rpartition(":")[2])
         refused = subprocess.run(taken, capture_output=True, text=True, check=False)
     assert refused.returncode == 1
-    assert "cannot listen there" in refused.stderr
+    assert "cannot listen" in refused.stderr
     assert refused.stderr.count("\n") == 1
     failed = subprocess.run(command("--once", "-a", url), capture_output=True, text=True, check=False)
     assert (failed.returncode, failed.stdout, failed.stderr.count("\n")) == (1, "", 1)
@@ -355,8 +355,8 @@ def test_a_worker_that_is_killed_costs_one_fetch_and_outlives_nobody():
         assert running.stderr is not None
         said = running.stderr.read()
     assert said.splitlines() == [
-        "servescope: the process that reads the answers has ended; was it out of memory?",
-        "servescope: Serve's REST API answers again",
+        "servescope: the process that parses responses has exited; was it out of memory?",
+        "servescope: Serve's REST API responds again",
     ]
 
 
@@ -378,7 +378,7 @@ def test_memory_stays_flat():
 
 
 def test_a_thousand_deployments_and_ten_thousand_replicas():
-    """The promise of docs/benchmarks.md, with room for a busy machine; `make bench` measures the figures."""
+    """The limits of docs/benchmarks.md, with tolerance for a busy machine; `make bench` measures the figures."""
     port = closed_port()
     with rest_server(generated(1000, 10_000)) as (url, _):
         arguments = command("-a", url, "--port", str(port), "--interval", "1")
@@ -407,7 +407,7 @@ def test_a_thousand_deployments_and_ten_thousand_replicas():
     assert resident < 200 << 20, f"{resident >> 20} MiB"
 
 
-def test_the_benchmark_names_a_broken_promise():
+def test_the_benchmark_names_an_exceeded_limit():
     kept = Measured(
         polls=[0.5, 1.9],
         asked=[0, 2],

@@ -1,4 +1,4 @@
-"""What the exporter reads out of Serve's REST API: the right figures, and none where the document does not tell."""
+"""What the exporter reads from Serve's REST API: the right figures, and none for missing fields."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_real_answer_of_ray_gives_its_figures():
     assert of(found, "proxies") == {("HEALTHY",): 1}
 
 
-def test_all_states_are_told_when_asked_for():
+def test_all_states_are_exported_on_request():
     found = samples(sample(), Detail(all_states=True))
     assert of(found, "application_status", application="broken") == {
         (state,): float(state == "DEPLOY_FAILED")
@@ -130,7 +130,7 @@ def test_a_placement_group_that_sums_to_no_figure_has_none():
     assert of(found, "deployment_replica_gpus", deployment="Scaler") == {("main",): 2}
 
 
-def test_replicas_are_told_by_the_market_of_their_node():
+def test_replicas_are_counted_by_the_market_of_their_node():
     """A node that Ray does not list, or whose label says nothing, is unknown; a replica on no node yet is left out."""
     document = sample()
     replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
@@ -172,10 +172,10 @@ def test_the_fingerprint_changes_with_what_was_deployed_and_with_nothing_else():
 def test_a_starting_replica_without_a_node_is_unplaced():
     document = sample()
     replicas = document["applications"]["main"]["deployments"]["Multi"]["replicas"]
-    told = [("STARTING", None), ("STARTING", None), ("STARTING", "n"), ("STOPPING", None), ("RUNNING", "n")]
+    reported = [("STARTING", None), ("STARTING", None), ("STARTING", "n"), ("STOPPING", None), ("RUNNING", "n")]
     somewhere = replicas[0]
-    nowhere = {key: value for key, value in somewhere.items() if key != "node_id"}  # as Ray tells it
-    replicas[:] = [{**(somewhere if node else nowhere), "state": state} for state, node in told]
+    nowhere = {key: value for key, value in somewhere.items() if key != "node_id"}  # as in Ray's response
+    replicas[:] = [{**(somewhere if node else nowhere), "state": state} for state, node in reported]
     replicas[0]["node_id"] = None
     del document["applications"]["other"]["deployments"]["Plain"]["replicas"]
     found = of(samples(document), "deployment_unplaced_replicas")
@@ -250,7 +250,7 @@ def test_states_and_names_that_nobody_has_seen_yet():
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Fuzzing: documents that Ray never sent, made from one that it did. Whatever is exported must stand in the document.
+# Fuzzing: documents that Ray never sent, made from one that it did. Everything exported must be in the document.
 
 JUNK = st.one_of(
     st.sampled_from(
@@ -365,7 +365,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def to_mutate() -> dict[str, Any]:
-    """The real answer, with an empty place for what Ray tells only where it is set."""
+    """The real response, with placeholders for fields that Ray omits when unset."""
     document = sample()
     for application in document["applications"].values():
         for deployment in application["deployments"].values():
@@ -375,7 +375,7 @@ def to_mutate() -> dict[str, Any]:
 
 ALL_PLACES = places(to_mutate())
 READ_PLACES = [path for path in ALL_PLACES if path[-1] in READ]
-# Every key is as likely as any other, however often it stands in the document.
+# Every key is as likely as any other, however often it is in the document.
 KEYS = {key: [path for path in READ_PLACES if path[-1] == key] for key in sorted({path[-1] for path in READ_PLACES})}
 NAMED = [
     path for path in ALL_PLACES if path[0] == "applications" and (len(path), *path[2:3]) in ((2,), (4, "deployments"))
@@ -434,7 +434,7 @@ def is_figure(value: Any, least: float) -> bool:
     )
 
 
-# Stated anew, not taken from the code: where Ray's answer has a deployment's figures, and the least that makes sense.
+# Stated independently of the code: where Ray's answer has a deployment's figures, and the least that makes sense.
 CONFIG, SCALING = ("deployment_config",), ("deployment_config", "autoscaling_config")
 DEPLOYMENT_FIGURES: dict[str, tuple[tuple[str, ...], float]] = {
     "min_replicas": ((*SCALING, "min_replicas"), 0),
@@ -453,7 +453,7 @@ DEPLOYMENT_FIGURES: dict[str, tuple[tuple[str, ...], float]] = {
     "health_check_timeout_seconds": ((*CONFIG, "health_check_timeout_s"), 0),
 }
 RESERVED = {"replica_cpus": "CPU", "replica_gpus": "GPU", "replica_memory_bytes": "memory"}
-# What --all-states tells 0 of, as the HELP texts of Ray's status gauges and its replica states have them.
+# What --all-states exports as 0, as in the HELP texts of Ray's status gauges and its replica states have them.
 APPLICATION_STATES = ("UNKNOWN", "DEPLOY_FAILED", "UNHEALTHY", "NOT_STARTED", "DELETING", "DEPLOYING", "RUNNING")
 DEPLOYMENT_STATES = ("UNKNOWN", "DEPLOY_FAILED", "UNHEALTHY", "UPDATING", "UPSCALING", "DOWNSCALING", "HEALTHY")
 PROXY_STATES = ("STARTING", "HEALTHY", "UNHEALTHY", "DRAINING", "DRAINED")
@@ -478,7 +478,7 @@ def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -
     """What must be exported of a document, and no more, but for the fingerprints."""
     wanted: Samples = {}
 
-    def tell(metric: str, value: float, **labels: Any) -> None:
+    def expect(metric: str, value: float, **labels: Any) -> None:
         key = {name: written(text) if type(text) is str else "" for name, text in labels.items()}
         wanted[f"servescope_{metric}", tuple(sorted(key.items()))] = float(value)
 
@@ -487,29 +487,29 @@ def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -
         for value in present:
             counts[state_of(value)] = counts.get(state_of(value), 0) + 1
         for state, count in counts.items():
-            tell(metric, count, **labels, **{label: state})
+            expect(metric, count, **labels, **{label: state})
 
     def tell_deployment(one: dict[str, Any], **names: str) -> None:
         status = [one["status"]] if type(one.get("status")) is str else []
         tell_states("deployment_status", "status", status, DEPLOYMENT_STATES, **names)
         for metric, (path, least) in DEPLOYMENT_FIGURES.items():
             if is_figure(value := stands_at(one, *path), least):
-                tell(f"deployment_{metric}", value, **names)
+                expect(f"deployment_{metric}", value, **names)
         config = one.get("deployment_config")
         if type(config) is dict and not config.get("autoscaling_config") and is_figure(config.get("num_replicas"), 0):
-            tell("deployment_configured_replicas", config["num_replicas"], **names)
+            expect("deployment_configured_replicas", config["num_replicas"], **names)
         bundles = elements(stands_at(config, "placement_group_bundles")) or [one.get("required_resources")]
         for metric, resource in RESERVED.items():
             shares = [bundle.get(resource, 0) if type(bundle) is dict else None for bundle in bundles]
             if all(is_figure(share, 0) for share in shares) and math.isfinite(total := sum(map(float, shares))):
-                tell(f"deployment_{metric}", total, **names)
+                expect(f"deployment_{metric}", total, **names)
         replicas = [replica for replica in elements(one.get("replicas")) if type(replica) is dict]
         states = [replica.get("state") for replica in replicas]
         tell_states("deployment_replicas", "state", states, STATES_OF_REPLICAS, **names)
         if type(one.get("replicas")) is list:
             waiting = [replica for replica in replicas if replica.get("state") == "STARTING"]
             without = sum(replica.get("node_id") is None for replica in waiting)
-            tell("deployment_unplaced_replicas", without, **names)
+            expect("deployment_unplaced_replicas", without, **names)
         tell_markets([replica.get("node_id") for replica in replicas], **names)
         if detail.each_replica:
             tell_each(replicas, **names)
@@ -518,7 +518,7 @@ def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -
         placed = [host for host in hosts if type(host) is str and host] if markets is not None else []
         paid = [(markets or {}).get(written(host), "unknown") for host in placed]
         for market in set(paid):
-            tell("deployment_market_replicas", paid.count(market), **names, market_type=market)
+            expect("deployment_market_replicas", paid.count(market), **names, market_type=market)
 
     def tell_each(replicas: list[dict[str, Any]], **names: str) -> None:
         first: dict[str, dict[str, Any]] = {}  # of two with one name, the first counts
@@ -528,15 +528,15 @@ def told_of(document: dict[str, Any], detail: Detail, markets: Markets | None) -
         for name, replica in first.items():
             if is_figure(replica.get("start_time_s"), 1):
                 more = {"replica": name, "node_ip": replica.get("node_ip"), "state": state_of(replica.get("state"))}
-                tell("replica_start_time_seconds", replica["start_time_s"], **names, **more)
+                expect("replica_start_time_seconds", replica["start_time_s"], **names, **more)
 
-    for application, told in objects(document["applications"]):
-        tell("application_info", 1, application=application, route_prefix=told.get("route_prefix"))
-        status = [told["status"]] if type(told.get("status")) is str else []
+    for application, reported in objects(document["applications"]):
+        expect("application_info", 1, application=application, route_prefix=reported.get("route_prefix"))
+        status = [reported["status"]] if type(reported.get("status")) is str else []
         tell_states("application_status", "status", status, APPLICATION_STATES, application=application)
-        if is_figure(deployed := told.get("last_deployed_time_s"), 1):
-            tell("application_last_deployed_timestamp_seconds", deployed, application=application)
-        for deployment, one in objects(told.get("deployments")):
+        if is_figure(deployed := reported.get("last_deployed_time_s"), 1):
+            expect("application_last_deployed_timestamp_seconds", deployed, application=application)
+        for deployment, one in objects(reported.get("deployments")):
             tell_deployment(one, application=application, deployment=deployment)
     tell_states(
         "proxies", "status", [proxy.get("status") for _, proxy in objects(document.get("proxies"))], PROXY_STATES
@@ -548,14 +548,14 @@ def configured(document: dict[str, Any]) -> set[tuple[str, str]]:
     """The deployments that have a configuration, and so a fingerprint."""
     return {
         (written(application), written(deployment))
-        for application, told in objects(document["applications"])
-        for deployment, one in objects(told.get("deployments"))
+        for application, reported in objects(document["applications"])
+        for deployment, one in objects(reported.get("deployments"))
         if type(one.get("deployment_config")) is dict
     }
 
 
 def written(text: str) -> str:
-    """A name as it can stand in UTF-8."""
+    """A name that can be encoded as UTF-8."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -570,8 +570,8 @@ def at_the_bounds() -> dict[str, Any]:
     main, other = (document["applications"][name] for name in ("main", "other"))
     deployments = main["deployments"]
     bundles = [[{"CPU": 1e308, "GPU": 1}] * 2, [{"CPU": 0.5, "memory": 5e9}, {"GPU": 2}]]
-    for name, told in zip(("Scaler", "Multi"), bundles, strict=True):
-        deployments[name]["deployment_config"]["placement_group_bundles"] = told
+    for name, reported in zip(("Scaler", "Multi"), bundles, strict=True):
+        deployments[name]["deployment_config"]["placement_group_bundles"] = reported
     for name, queued in (("Scaler", -2), ("Multi", -1), ("Gateway", 0)):
         deployments[name]["deployment_config"]["max_queued_requests"] = queued
     main["last_deployed_time_s"], other["last_deployed_time_s"] = 0.5, 1

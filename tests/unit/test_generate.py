@@ -70,7 +70,7 @@ def test_variables_and_annotations_pass_the_lint(board):
             match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
             expressions.append(f"group by ({match.group(2)}) ({match.group(1)})")
     assert len(expressions) >= 2
-    # A label lookup asks for series, not for figures, so it may name a counter as it stands.
+    # A label lookup queries series, not values, so it may name a bare counter.
     findings = [f for expression in expressions for f in check(expression, SETTINGS) if f.rule != "counter"]
     assert findings == []
 

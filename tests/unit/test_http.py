@@ -28,11 +28,11 @@ def test_a_redirect_is_not_followed():
 
 def test_each_failure_names_the_server_and_the_program():
     api = HttpApi("http://h:1/", "Tempo")
-    assert str(api.refused("too long")) == "http://h:1: Tempo refuses the query: too long"
-    assert str(api.refused("too long", 400)) == "http://h:1: Tempo refuses the query (400): too long"
-    assert str(api.unexpected(404)) == "http://h:1: answers, but not as Tempo does (404)"
+    assert str(api.refused("too long")) == "http://h:1: Tempo rejected the query: too long"
+    assert str(api.refused("too long", 400)) == "http://h:1: Tempo rejected the query (400): too long"
+    assert str(api.unexpected(404)) == "http://h:1: not a response of Tempo (404)"
     with (
-        pytest.raises(ServescopeError, match=r"^http://h:1: answers, but not as Tempo does \(KeyError: 'a'\)$"),
+        pytest.raises(ServescopeError, match=r"^http://h:1: not a response of Tempo \(KeyError: 'a'\)$"),
         api.reading(),
     ):
         {}["a"]
@@ -40,7 +40,7 @@ def test_each_failure_names_the_server_and_the_program():
         pass
     with (
         HttpApi(url, "Tempo") as gone,
-        pytest.raises(ServescopeError, match=f"^{url}: Tempo does not answer \\(.+\\)$"),
+        pytest.raises(ServescopeError, match=f"^{url}: Tempo is unreachable \\(.+\\)$"),
     ):
         gone.get("/", {})
 

@@ -111,8 +111,8 @@ def test_the_exporter_runs_with_nothing_else(installed):
     assert "missing" not in done.stderr
     assert "refused" in done.stderr
     command[4:] = ["--version"]
-    told = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd="/").stdout
-    assert told.endswith(", no Ray)\n")
+    reported = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd="/").stdout
+    assert reported.endswith(", no Ray)\n")
 
 
 def test_the_exporters_image_has_nothing_of_the_demo():

@@ -134,7 +134,7 @@ def test_other_forms_of_dashboards(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "line"),
     [
         ("a.yml", "groups: [\n", "a.yml: while parsing a flow"),
         ("a.json", "{", "a.json: Expecting property name"),
@@ -143,17 +143,17 @@ def test_other_forms_of_dashboards(tmp_path):
         ("a.yml", b"\xff\xfe\x00", "a.yml: 'utf-8' codec can't decode"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, text, told):
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path, name, text, line):
     path = tmp_path / name
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     result = lint(path, rules_file(tmp_path / "good.yml", "up == 0"))
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"servescope: {tmp_path}/{told}")
+    assert result.stderr.startswith(f"servescope: {tmp_path}/{line}")
     assert result.stderr.count("\n") == 1
 
 
-def test_a_folder_without_any_is_told(tmp_path):
+def test_a_directory_without_any_is_reported(tmp_path):
     result = lint(tmp_path)
     assert result.exit_code == 1
     assert result.stderr == f"servescope: {tmp_path}: no rule file (*.yml) and no dashboard (*.json)\n"

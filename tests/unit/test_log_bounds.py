@@ -68,7 +68,7 @@ def results(monkeypatch, tmp_path):
     return add
 
 
-def test_the_table_tells_figures_commit_and_day_and_what_is_worse(results):
+def test_the_table_has_figures_commit_day_and_what_is_worse(results):
     results(FAULT, Outcome(written=225_752, lost=0, duplicated=0, note="at most 76 MiB of memory", mib=76))
     results("a line of 10 MB", Outcome(written=1001, lost=2, duplicated=0), commit="def5678")
     text = drill_logs.tables()
@@ -107,5 +107,5 @@ def test_a_drill_that_is_worse_than_allowed_fails_and_still_writes_the_page(resu
     assert page.read_text().endswith("<!-- /drill-logs -->\nafter\n")
 
 
-def test_the_page_tells_what_each_choice_costs_now():
+def test_the_page_has_the_current_cost_of_each_choice():
     assert drill_logs.costs() in drill_logs.PAGE.read_text()

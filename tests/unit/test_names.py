@@ -17,7 +17,7 @@ Names = Mapping[str, Sequence[str]]
 
 
 def unmentioned(released: Names, current: Names, changelog: str) -> list[str]:
-    """Names that came or went since the release and do not stand, as code, in the changelog's first section."""
+    """Names added or removed since the release that are missing, as code, in the changelog's first section."""
     _, _, unreleased = changelog.partition("## [Unreleased]")
     unreleased, _, _ = unreleased.partition("\n## [")
     kinds = {*released, *current}
@@ -38,7 +38,7 @@ def test_a_renamed_alert_must_be_named():
     assert unmentioned(released, current, changelog.format(both)) == []
 
 
-def test_every_kind_has_names_and_stands_on_the_page():
+def test_every_kind_has_names_and_is_listed_on_the_page():
     found, page = names(Settings(), commands()), render(Settings(), commands())
     assert {kind: bool(listed) for kind, listed in found.items()} == dict.fromkeys(found, True)
     assert [name for name in found["Alerts"] + found["Settings"] if f"- `{name}`\n" not in page] == []

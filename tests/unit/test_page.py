@@ -17,7 +17,7 @@ def test_html_in_labels_logs_and_traces_stays_text():
     assert "<img" not in without_library
     assert "<script>alert" not in without_library
     assert without_library.count("&lt;script&gt;alert(1)") > 10
-    # The data of the plots stand in script elements, where only `<` could end them.
+    # The data of the plots are in script elements, where only `<` could end them.
     (data,) = re.findall(r'id="plots">(.*?)</script>', without_library, re.DOTALL)
     assert "\\u003cscript\\u003e" in data
     assert "<" not in data

@@ -1,4 +1,4 @@
-"""The house layer: what a panel's JSON holds, where panels stand, and what is refused."""
+"""Panels: their JSON, their layout, and what is rejected."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_unknown_options_are_errors():
         graph(nullPointMode="connected")
 
 
-def test_the_dashboard_stands_alone():
+def test_the_dashboard_is_self_contained():
     document = board([panels.row("R", [graph()])]).to_json()
     assert document["schemaVersion"] == 42
     assert document["id"] is None

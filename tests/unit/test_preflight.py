@@ -1,6 +1,6 @@
 """`make up` and `make down` refuse before anything starts, and say what to do: each case by the real command line.
 
-A stand-in `docker` plays the daemons and versions that this machine does not have; the busy port and the missing daemon
+A fake `docker` plays the daemons and versions that this machine does not have; the busy port and the missing daemon
 are real.
 """
 
@@ -46,9 +46,9 @@ def stand_in(
     running: str = PUBLISHERS,
     up: int = 0,
 ) -> Path:
-    """A folder with a program `docker` that answers as told; `config` is real Compose's. It writes down its calls."""
+    """A directory with a fake `docker` that returns the given output; `config` is real Compose's. It logs its calls."""
     name, *rest = program() or ("false",)
-    real = " ".join((shutil.which(name) or "false", *rest))  # by its path: the stand-in comes first on the PATH
+    real = " ".join((shutil.which(name) or "false", *rest))  # by its path: the fake one comes first on the PATH
     script = f"""#!/bin/sh
 echo "$*" >> {folder}/calls
 case "$*" in
@@ -175,7 +175,7 @@ def test_a_busy_port(tmp_path):
         command = [sys.executable, str(folder / "scripts/compose.py"), "up"]
         environment = {**os.environ, "PATH": f"{docker}:/usr/bin:/bin"}
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        refused(result, f"port {port} is taken, and grafana needs it", "stop what has it")
+        refused(result, f"port {port} is in use, and grafana needs it", "stop its process")
         nothing_started(tmp_path)
         # Our own Grafana may have it: `make up` a second time changes what has changed.
         stand_in(tmp_path)
@@ -199,7 +199,7 @@ def test_a_password_file(tmp_path):
 
 
 @requires_compose
-def test_what_does_not_come_up_is_told(tmp_path):
+def test_services_that_do_not_become_healthy_are_reported(tmp_path):
     refused(run("up", stand_in(tmp_path, up=1)), "not everything came up", "logs")
 
 

@@ -128,7 +128,7 @@ def test_a_page_asks_for_no_panel_and_its_rows_ask_for_all_of_them_over_one_time
 @pytest.mark.parametrize(
     ("address", "line"),
     [
-        ("servescope-slo/99?at=1760000000", "servescope-slo: no row 99; there are "),
+        ("servescope-slo/99?at=1760000000", "servescope-slo: no row 99; it has "),
         ("servescope-slo/0", "at: the time of the page is missing"),
         ("servescope-slo/0?at=noon", "at: the time of the page is missing"),
         ("servescope-slo/0?at=nan", "at: the time of the page is missing"),
@@ -205,7 +205,7 @@ def test_it_asks_prometheus_nothing_but_reading_endpoints(pages: httpx.Client, a
     assert [p for p in answers.paths if p not in known and not p.startswith("/api/v1/label/")] == []
 
 
-def test_queries_of_two_pages_do_not_overlap_and_a_page_is_given_again(pages: httpx.Client, answers: Answers):
+def test_queries_of_two_pages_do_not_overlap_and_a_page_is_cached(pages: httpx.Client, answers: Answers):
     with ThreadPoolExecutor(6) as pool:
         uids = ["servescope-slo", "servescope-cluster"] * 3
         found = list(pool.map(lambda uid: pages.get(f"/d/{uid}").status_code, uids))
@@ -240,7 +240,7 @@ def test_an_unreachable_prometheus_is_one_line(answers: Answers):
     ):
         answer = httpx.get(f"http://{address}/d/servescope-slo", timeout=30)
     assert answer.status_code == 502
-    assert answer.text.startswith(f"{gone}: Prometheus does not answer (")
+    assert answer.text.startswith(f"{gone}: Prometheus is unreachable (")
     assert answer.text.count("\n") == 1
 
 
@@ -248,7 +248,7 @@ def test_a_taken_port_is_one_line(answers: Answers):
     port = answers.server.server_address[1]
     result = CliRunner().invoke(app, ["preview", "--prometheus", answers.url, "--port", str(port)])
     assert isinstance(result.exception, ServescopeError)
-    assert str(result.exception).startswith(f"port {port}: cannot listen there (")
+    assert str(result.exception).startswith(f"port {port}: cannot listen (")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from tests.support.stub_server import stub_server
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        ("<html>", 200, r"answers, but not as Prometheus does \(200\)"),
-        ([1], 200, "Prometheus refuses the query: no JSON object"),
-        ({"status": "error", "error": "unknown label"}, 400, "Prometheus refuses the query: unknown label"),
-        ({"status": "error"}, 500, "Prometheus refuses the query: no reason given"),
+        ("<html>", 200, r"not a response of Prometheus \(200\)"),
+        ([1], 200, "Prometheus rejected the query: not a JSON object"),
+        ({"status": "error", "error": "unknown label"}, 400, "Prometheus rejected the query: unknown label"),
+        ({"status": "error"}, 500, "Prometheus rejected the query: no reason given"),
     ],
     ids=str,
 )

@@ -77,7 +77,7 @@ def test_select_refuses_what_the_catalogue_does_not_know():
             {up(): "1x28 0 1x40", starts(): "_x30 1x38"},
             "12m20s",
             [(D, 1)],
-            id="a birth after a window that starts with a failed scrape",
+            id="a first sample after a window that starts with a failed scrape",
         ),
         pytest.param(
             {up(): "1x28 0 1x40", starts(): "5x28 stale 8x40"},
@@ -127,7 +127,7 @@ def test_events_of_all_steps_are_those_of_the_range_over_failed_scrapes(tmp_path
     """Steps follow each other; what a failed scrape hides counts in a later one, once."""
     in_a_step = promql.events(SCOPE, STARTS, DEPLOYMENT, window="15s", hold="1m")
     series = {up(): "1x28 0 1x2 0x1 1x40", starts(): "5x26 6x1 stale 8x2 stale stale 9x40"}
-    series[starts("r2")] = "_x32 _ 1x40"  # born while scrapes fail
+    series[starts("r2")] = "_x32 _ 1x40"  # first appears while scrapes fail
     expression = f"sum_over_time(({in_a_step})[5m:15s])"
     assert_expressions(tmp_path, series, {(expression, "10m5s"): [(D, 5)]})
 
@@ -140,9 +140,9 @@ def test_events_with_zero_for_the_living(tmp_path: Path):
 
 @requires_promtool
 def test_the_forms_that_events_replaces_are_wrong(tmp_path: Path):
-    """Why the builder exists: increase() misses births, and over a sum it invents a node's whole past."""
-    births = {up(): "1x60", starts(): "_x20 1x40"}
-    assert_expressions(tmp_path, births, {(f"sum(increase({STARTS}[5m]))", "7m5s"): [("{}", 0)]})
+    """Why the builder exists: increase() misses first increments, and over a sum it counts a node's whole past."""
+    first_samples = {up(): "1x60", starts(): "_x20 1x40"}
+    assert_expressions(tmp_path, first_samples, {(f"sum(increase({STARTS}[5m]))", "7m5s"): [("{}", 0)]})
     blip = {
         up("a"): "1x60",
         up("b"): "1x60",

@@ -70,7 +70,7 @@ def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
         (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", capacity.STARTING),
     ],
 )
-def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplaced, code):
+def test_the_autoscaling_state_of_a_deployment(tmp_path, seen, target, healthy, unplaced, code):
     """Load seen of a deployment with a goal of 2 for each replica and at most 3 replicas, at 485 s."""
     given = {
         **config(target_ongoing_requests=2),
@@ -87,7 +87,7 @@ def test_why_a_deployment_is_not_at_rest(tmp_path, seen, target, healthy, unplac
     )
 
 
-def test_a_fixed_deployment_is_at_rest_without_a_demand(tmp_path):
+def test_a_fixed_deployment_is_steady_without_a_demand(tmp_path):
     given = {
         **series("ray_serve_autoscaling_target_replicas", steady(2)),
         **series("ray_serve_deployment_replica_healthy", steady(2), replica="all"),

@@ -60,7 +60,7 @@ def comments(text: str) -> list[str]:
 
 
 def of_documents() -> dict[str, str]:
-    """Flat expressions of every rule, by where they stand."""
+    """Flat expressions of every rule, by their location."""
     slos = objectives.load(ROOT / REPOSITORY_SLOS)
     documents = (
         recording.document(SETTINGS),

@@ -33,7 +33,7 @@ def test_a_change_is_seen_once_and_a_start_of_the_exporter_is_none(tmp_path):
 
 
 def test_before_and_after_a_change(tmp_path):
-    """The change comes at 10 min, the figure rises at 11.5 min, and what is after is told 5 min after the change."""
+    """The change comes at 10 min, the figure rises at 11.5 min, and the value after is taken 5 min after it."""
     figure = "max by (application, deployment) (servescope_deployment_target_replicas)"
     given = {
         **series(INFO, "1x39", instance="e", fingerprint="old"),

@@ -139,7 +139,7 @@ def test_the_python_of_this_run_is_always_found(monkeypatch, tmp_path):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# What is held against what
+# Comparisons
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ def test_files_are_held_against_the_committed_ones(tmp_path, written, complaint)
             path.write_text(text)
     try:
         checks.compare(tmp_path / "written", tmp_path / "committed", [Path("a"), Path("b/c")])
-        told = ""
+        reported = ""
     except Failed as error:
-        told = str(error)
-    assert told == complaint
+        reported = str(error)
+    assert reported == complaint
 
 
 def test_every_extra_has_a_check_and_every_check_an_extra():
@@ -215,7 +215,7 @@ def test_versions_that_differ_name_their_pythons():
 
 
 def test_the_page_has_every_supported_python_and_every_extra():
-    """`make compatibility` writes it anew."""
+    """`make compatibility` updates it."""
     page = (ROOT / "docs/compatibility.md").read_text(encoding="utf-8")
     (head,) = re.findall(r"^\| extra \| command \| (.*) \|$", page, re.MULTILINE)
     assert tuple(version.rpartition(".")[0] for version in head.split(" | ")) == SUPPORTED

@@ -1,6 +1,6 @@
-"""The defects that docs/ray-issues tells of are still there: every reproduction prints what its page says.
+"""The defects in docs/ray-issues still exist: every reproduction prints what its page says.
 
-When one of these fails, Ray has mended it: look whether the bundle's own remedy can go, and say so on the page.
+When one of these fails, Ray has fixed it: check whether the bundle's workaround can be removed, and say so on the page.
 """
 
 from __future__ import annotations

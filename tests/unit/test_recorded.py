@@ -77,7 +77,7 @@ def samples_read() -> set[str]:
 
 
 def steady_load(chance: random.Random) -> Iterator[str]:
-    """Six hours of a steady load as OpenMetrics text: counters grow within 5 % of their pace, gauges stand."""
+    """Six hours of a steady load as OpenMetrics text: counters grow within 5 % of their pace, gauges are constant."""
     times = range(START, END + 1, SCRAPE_S)
     for sample in sorted(samples_read()):
         metric = catalog.metric_of_sample(sample)

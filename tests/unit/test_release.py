@@ -40,14 +40,14 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 # The version
 
 
-def test_the_command_tells_the_versions():
+def test_the_command_prints_the_versions():
     done = run("-m", "servescope", "--version")
     assert (done.returncode, done.stderr) == (0, "")
     python = ".".join(map(str, sys.version_info[:3]))
     assert done.stdout.startswith(f"servescope {servescope.__version__} (Python {python}, Ray ")
 
 
-def test_the_command_tells_that_there_is_no_ray():
+def test_the_command_reports_that_ray_is_missing():
     code = """
 import importlib.metadata as metadata
 def version(name): raise metadata.PackageNotFoundError(name)
@@ -59,7 +59,7 @@ app(["--version"])
     assert done.stdout.endswith(", no Ray)\n"), done.stderr
 
 
-def test_the_version_stands_in_one_place():
+def test_the_version_is_defined_in_one_place():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "version" not in project["project"]
     assert project["tool"]["hatch"]["version"]["path"] == "src/servescope/__init__.py"
@@ -72,7 +72,7 @@ def test_another_tag_is_refused(tag):
         release.check_tag(tag, "0.1.0")
 
 
-def test_the_right_tag_is_not():
+def test_the_right_tag_passes():
     release.check_tag("v0.1.0", "0.1.0")
 
 

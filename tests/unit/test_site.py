@@ -162,7 +162,7 @@ def test_the_repository_has_one_address():
 
 
 class Built(HTMLParser):
-    """What a built page holds: sources, links, and how often each element stands in its article."""
+    """The contents of a built page: sources, links, and how often each element is in its article."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -56,7 +56,7 @@ def steps(*measured: tuple[int, float]) -> list[Step]:
         pytest.param(
             [(1, 10)],
             Advice(bend=1, max_ongoing_requests=2, target_ongoing_requests=1, reached=False),
-            id="one step tells nothing",
+            id="one step gives no advice",
         ),
     ],
 )
@@ -73,7 +73,7 @@ def test_the_report_is_the_table_and_the_limits():
         ]
     )
     assert text.splitlines() == [
-        "at once   requests/s   p50 ms   p95 ms",
+        "in flight requests/s   p50 ms   p95 ms",
         "      1         10.0       98      120",
         "      2         18.3      104      150",
         "      4         18.5      210      300",

@@ -79,10 +79,10 @@ REFUSED = [
     ({"availability": 1.2}, "objective 1.2 is not between 0 and 1"),
     ({"availability": 0.93}, "0.93 is too low for a burn-rate alert: the pair 1h/5m would need an error ratio of 1.01"),
     ({"latency": {"objective": 0.99, "threshold_ms": 700}}, "700 ms is not a bucket bound.*nearest are 500 or 1000"),
-    ({"deployment": "D", "route": "/"}, "deployment or route, not both"),
+    ({"deployment": "D", "route": "/"}, "a deployment or a route, not both"),
     ({"window": "1y"}, "window '1y' is not of the form"),
     ({"window": "90d"}, "window 90d is not between 1d and 34d"),
-    ({"availability": 0}, "has no objective"),
+    ({"availability": 0}, "no objective; set availability"),
     ({"avaliability": 0.9}, "unknown field 'avaliability'"),
     ({"application": ""}, "application is missing"),
     ({"availability": "high"}, "'high' is not a number"),
@@ -99,11 +99,11 @@ def test_what_cannot_be_watched_is_refused_in_one_line(tmp_path, change, message
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("slos: []", "contains no SLO"),
+        ("slos: []", "no SLOs found"),
         ("- 1", "a mapping with a list"),
         ("{", "not YAML"),
         (yaml.safe_dump({"slos": [GOOD, GOOD]}), "two SLOs are named 'x'"),
-        (OPENSLO.replace("Occurrences", "Timeslices"), "only Occurrences is measured"),
+        (OPENSLO.replace("Occurrences", "Timeslices"), "only Occurrences is supported"),
         (OPENSLO.replace("isRolling: true", "isRolling: false"), "only rolling windows"),
         (OPENSLO.replace("openslo/v1\nkind: SLO", "openslo/v2\nkind: SLO"), "only openslo/v1"),
     ],
@@ -256,7 +256,7 @@ def test_a_failed_scrape_and_a_leaving_node_invent_nothing(tmp_path):
     )
 
 
-def test_backpressure_counts_unless_told_otherwise():
+def test_backpressure_counts_unless_configured_otherwise():
     def errors(counted: bool) -> str:
         slo = Slo(name="s", application="main", availability=0.99, count_backpressure=counted)
         return dict(slo_rules.recordings(slo, "availability", SETTINGS))["serve_slo:errors:events1m"]

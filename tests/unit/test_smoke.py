@@ -231,7 +231,7 @@ def test_every_panel_query_goes_through_grafana(world):
         ("/read", 503, "serve: /read answers 503: no"),
         ("/read", {"lines": ["something else"]}, "serve: /read says ['something else'] where the picture says"),
         ("sum(rate(ray_serve_num_http_requests_total[1m]))", [({}, "0")], "load: Prometheus sees no requests"),
-        ("/api/v1/targets", {"data": {"activeTargets": []}}, "prometheus: Prometheus knows no node of Ray"),
+        ("/api/v1/targets", {"data": {"activeTargets": []}}, "prometheus: Prometheus has no Ray targets"),
         (
             "/api/v1/targets",
             {
@@ -276,7 +276,7 @@ def test_every_panel_query_goes_through_grafana(world):
         ("trace_id", {"data": {"result": []}}, "loki: Loki has no line with trace_id "),
     ],
 )
-def test_what_is_missing_is_told(path, answer, first, world):
+def test_what_is_missing_is_reported(path, answer, first, world):
     assert path in world.says
     world.says[path] = answer
     found = missing(world, "serve", first.partition(":")[0])
@@ -292,7 +292,7 @@ def test_rays_own_boards_are_missed(world):
 def test_without_a_request_nobody_is_asked_for_it(world):
     world.says["/read"] = 503
     found = missing(world, "serve", "tempo", "loki")
-    assert found[1:] == ["tempo: no request has been answered"] + 2 * ["loki: no request has been answered"]
+    assert found[1:] == ["tempo: no request has completed"] + 2 * ["loki: no request has completed"]
 
 
 def test_it_waits_for_what_comes_later(world):
@@ -314,7 +314,7 @@ def test_components_that_do_not_run_are_left_out(world):
     assert all(result.found for result in results)
 
 
-def test_dashboards_without_a_line_of_logs_are_told(world):
+def test_dashboards_without_a_log_line_are_reported(world):
     world.says["/api/ds/query"] = {"results": {"A": {"frames": []}}}
     assert re.search(r"grafana: none of \d+ queries to Loki has a line", "\n".join(missing(world, "grafana")))
 
@@ -342,7 +342,7 @@ def test_a_grafana_that_is_gone_is_called_by_its_name():
     gone = "http://127.0.0.1:9"
     with (
         ThroughGrafana(gone) as grafana,
-        pytest.raises(ServescopeError, match=f"^{gone}: Grafana does not answer \\("),
+        pytest.raises(ServescopeError, match=f"^{gone}: Grafana is unreachable \\("),
     ):
         grafana.label_values("application", None, start=0, end=60)
 
@@ -377,10 +377,10 @@ def test_nothing_runs():
         SMOKE_SECONDS="0", GRAFANA_URL=at, SERVE_URL=at, RAY_URL=at, PROMETHEUS_URL=at, ALERTMANAGER_URL=at
     )
     assert done.returncode == 1
-    assert done.stderr.startswith(f"smoke: ray: {at}/api/serve/applications/ does not answer")
+    assert done.stderr.startswith(f"smoke: ray: {at}/api/serve/applications/ is unreachable")
     assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_time_that_is_none():
     done = command_line(SMOKE_SECONDS="long")
-    assert (done.returncode, done.stderr) == (1, "smoke: SMOKE_SECONDS: 'long' is no number of seconds\n")
+    assert (done.returncode, done.stderr) == (1, "smoke: SMOKE_SECONDS: expected seconds, got 'long'\n")

@@ -157,10 +157,10 @@ def test_a_dead_tempo_and_a_foreign_loki_cost_their_part_only(prometheus, tmp_pa
         pass
     with stub_server({"<i>": 1}) as (foreign, _):
         result = CliRunner().invoke(app, command(prometheus, output, "--tempo", dead, "--loki", foreign))
-    problems = [f"{dead}: Tempo does not answer", f"{foreign}: answers, but not as Loki does"]
+    problems = [f"{dead}: Tempo is unreachable", f"{foreign}: not a response of Loki"]
     assert isinstance(result.exception, ServescopeError)
     said = str(result.exception)
-    assert said.startswith(f"{output} was written, but not all of it: {problems[0]}")
+    assert said.startswith(f"{output} written, but incomplete: {problems[0]}")
     assert problems[1] in said
     assert "\n" not in said
     shown = re.findall(r'<p class="problem">(.*?)</p>', output.read_text())

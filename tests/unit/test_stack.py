@@ -29,10 +29,10 @@ def shell(name: str, script: str, **more: object) -> Component:
 
 
 def test_the_reason_of_a_failed_deploy_is_the_exception():
-    """As Ray tells it: the application's own message only names the deployment."""
-    told = json.loads((ROOT / "tests/fixtures/rest/serve_applications.json").read_text())["applications"]["broken"]
-    assert told["message"] == "Failed to update the deployments ['Broken']."
-    assert why_it_failed(told) == "Broken: RuntimeError: constructor always fails"
+    """As in Ray's API: the application's own message only names the deployment."""
+    reported = json.loads((ROOT / "tests/fixtures/rest/serve_applications.json").read_text())["applications"]["broken"]
+    assert reported["message"] == "Failed to update the deployments ['Broken']."
+    assert why_it_failed(reported) == "Broken: RuntimeError: constructor always fails"
     # An import that fails has no deployments yet.
     message = (
         "Deploying app 'x' failed with exception:\nTraceback\n\x1b[36mModuleNotFoundError: No module named 'x'\x1b[0m\n"
@@ -79,7 +79,7 @@ def test_a_component_that_ends_at_once_takes_the_others_with_it(tmp_path):
 def test_a_component_that_is_never_ready(tmp_path):
     slow = Component(name="slow", command=["sleep", "600"], ready=lambda: False, timeout_s=0.5)
     with (
-        pytest.raises(ServescopeError, match=r"slow did not start \(not ready in 0.5 s\): it printed nothing"),
+        pytest.raises(ServescopeError, match=r"slow did not start \(not ready in 0.5 s\): no output"),
         stack(tmp_path, slow),
     ):
         pytest.fail("it has started")
@@ -103,18 +103,18 @@ def test_a_command_that_does_not_end(tmp_path):
 
 @pytest.mark.parametrize("yields", [False, True])
 def test_what_yields_comes_after_rays_workers(tmp_path, yields):
-    told = tmp_path / "nice"
-    script = f"nice > {told}; exec sleep 600"
+    reported = tmp_path / "nice"
+    script = f"nice > {reported}; exec sleep 600"
     with stack(
         tmp_path,
         Component(
             name="agent",
             command=["sh", "-c", script],
-            ready=lambda: told.exists() and told.read_text() != "",
+            ready=lambda: reported.exists() and reported.read_text() != "",
             yields=yields,
         ),
     ):
-        assert int(told.read_text()) == (19 if yields else psutil.Process().nice())
+        assert int(reported.read_text()) == (19 if yields else psutil.Process().nice())
 
 
 def test_what_has_died_says_its_last_words(tmp_path):

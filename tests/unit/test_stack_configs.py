@@ -228,7 +228,7 @@ def test_loki_stores_structured_metadata_and_calls_nobody():
 # ---------------------------------------------------------------------------------------------------------------------
 # Grafana
 
-# Fields of the structs that read the files: an unknown one is passed over without a word.
+# Fields of the structs that read the files: an unknown one is silently ignored.
 DATASOURCE_FILE = {"apiVersion", "prune", "datasources", "deleteDatasources"}
 DATASOURCE = {
     "orgId",
@@ -359,7 +359,7 @@ def test_the_links_between_the_signals():
 
 
 def test_the_page_about_traces_shows_the_settings_that_ship():
-    """Every setting that docs/tracing.md tells the owner of a Grafana is one of ours."""
+    """Every Grafana setting in docs/tracing.md is one that the bundle uses."""
 
     def within(part: Any, whole: Any) -> bool:
         if isinstance(part, dict):
@@ -372,13 +372,13 @@ def test_the_page_about_traces_shows_the_settings_that_ship():
         body for _, body in markdown.read(ROOT / "docs/tracing.md").fences if "exemplarTraceIdDestinations" in body
     ]
     ours = {source["type"]: source["jsonData"] for source in datasources()["datasources"]}
-    told = [document["jsonData"] for document in yaml.safe_load_all(text)]
-    assert [set(part) for part in told] == [
+    reported = [document["jsonData"] for document in yaml.safe_load_all(text)]
+    assert [set(part) for part in reported] == [
         {"exemplarTraceIdDestinations"},
         {"tracesToLogsV2", "serviceMap"},
         {"derivedFields"},
     ]
-    for kind, part in zip(("prometheus", "tempo", "loki"), told, strict=True):
+    for kind, part in zip(("prometheus", "tempo", "loki"), reported, strict=True):
         assert within(part, ours[kind]), kind
 
 
@@ -417,7 +417,7 @@ def ini(text: str) -> configparser.ConfigParser:
     return parser
 
 
-# Settings that Grafana reads, by section; it passes over others without a word.
+# Settings that Grafana reads, by section; it silently ignores others.
 INI = {
     "auth.anonymous": {"enabled", "org_role", "org_name", "hide_version"},
     "auth": {"disable_login_form"},

@@ -16,9 +16,9 @@ AT = 1_760_400_000  # unix seconds
 
 def found(number: int, ms: int | None) -> dict[str, object]:
     """One trace of Tempo's answer to a search; it leaves out a duration below a millisecond."""
-    told = {"traceID": f"{number:032x}", "rootServiceName": "serve-proxy", "rootTraceName": "GET /read"}
+    reported = {"traceID": f"{number:032x}", "rootServiceName": "serve-proxy", "rootTraceName": "GET /read"}
     times = {"startTimeUnixNano": f"{AT + number}000000000", **({} if ms is None else {"durationMs": ms})}
-    return {**told, **times, "spanSets": [{"matched": 1, "spans": []}]}
+    return {**reported, **times, "spanSets": [{"matched": 1, "spans": []}]}
 
 
 def test_tempo_is_asked_for_failed_and_slow_traces_until_there_are_enough():
@@ -99,8 +99,8 @@ def asks(program: str, url: str) -> object:
 @pytest.mark.parametrize("program", ["Tempo", "Loki"])
 @pytest.mark.parametrize("body", FOREIGN, ids=str)
 def test_what_is_not_the_program_is_one_line(program, body):
-    # A text is no JSON; the other bodies are JSON of another shape.
-    said = rf"refuses the query \(200\): {body}" if body == "x" else f"answers, but not as {program} does"
+    # A text is not JSON; the other bodies are JSON of another shape.
+    said = rf"rejected the query \(200\): {body}" if body == "x" else f"not a response of {program}"
     with stub_server(body) as (url, _), pytest.raises(ServescopeError, match=f"^{url}: .*{said}") as raised:
         asks(program, url)
     assert "\n" not in str(raised.value)
@@ -108,8 +108,8 @@ def test_what_is_not_the_program_is_one_line(program, body):
 
 @pytest.mark.parametrize("program", ["Tempo", "Loki"])
 def test_a_refusal_says_why_and_a_dead_server_is_named(program):
-    said = rf"{program} refuses the query \(400\): parse error: unexpected }}$"
+    said = rf"{program} rejected the query \(400\): parse error: unexpected }}$"
     with stub_server("parse error:\n  unexpected }", 400) as (url, _), pytest.raises(ServescopeError, match=said):
         asks(program, url)
-    with pytest.raises(ServescopeError, match=f"^{url}: {program} does not answer"):
+    with pytest.raises(ServescopeError, match=f"^{url}: {program} is unreachable"):
         asks(program, url)

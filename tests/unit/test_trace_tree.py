@@ -45,7 +45,7 @@ def test_lists(folder):
         ([], "give one of REQUEST, --slowest N, --errors"),
         (["x", "--errors"], "give one of REQUEST, --slowest N, --errors"),
         (["nothing"], "nothing: is the id of none of the 2 traces"),
-        (["r-a", "--logs", "/no/such"], "/no/such: is no folder of logs"),
+        (["r-a", "--logs", "/no/such"], "/no/such: not a log directory"),
     ],
 )
 def test_what_cannot_be_is_one_line(folder, arguments, says):

@@ -418,7 +418,7 @@ def test_outside_a_batch_there_is_nothing_to_link(serve_context):
     assert serve_context._serve_batch_request_context.get() is None  # looking did not make one
 
 
-def test_a_ray_that_does_not_tell_the_requests_of_a_batch(monkeypatch):
+def test_a_ray_that_does_not_expose_the_requests_of_a_batch(monkeypatch):
     from ray.serve import context
 
     monkeypatch.delattr(context, "_serve_batch_request_context")
@@ -526,7 +526,7 @@ def test_on_an_unknown_ray_a_ratio_of_the_user_stays(monkeypatch):
     assert module.ParentBasedTraceIdRatio is ParentBasedTraceIdRatio
 
 
-def test_a_ray_that_samples_in_another_way_is_told_of(monkeypatch, caplog):
+def test_a_ray_that_samples_differently_is_logged(monkeypatch, caplog):
     monkeypatch.delenv(ray_patches.RATIO_VARIABLE, raising=False)
     monkeypatch.setattr(ray_patches.log, "propagate", True)
     unknown_ray(monkeypatch)
@@ -592,7 +592,7 @@ def run_patched(patched, ratio="1"):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_concurrent_calls_keep_their_own_attributes_and_failures_are_told():
+def test_concurrent_calls_keep_their_own_attributes_and_failures_are_recorded():
     found = run_patched(patched=True)
     own = {f"route_to_replica {name}": name for name in "ABC"}
     assert {name: of for name, of in found["of"].items() if name in own} == own

@@ -46,7 +46,7 @@ def test_every_unit_has_its_words_its_steps_and_its_hover_text(unit):
     assert views._hover(unit.id) == {"format": unit.hover_format, "suffix": unit.hover_suffix}
 
 
-def test_a_unit_of_somebody_elses_dashboard_stands_behind_the_figure():
+def test_an_unknown_unit_is_shown_after_the_value():
     assert units.unit_of("lengthm").words == "`lengthm`"
     assert units.format_value(2.5, "lengthm") == "2.50 lengthm"
     assert views._hover("lengthm") == {"format": ".4~f", "suffix": " lengthm"}

@@ -61,8 +61,8 @@ def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
 
 def test_a_panel_of_loki_says_that_only_grafana_asks_it():
     targets = [{"datasource": {"type": "loki"}, "expr": "{}", "refId": "A"}]
-    assert panel("timeseries", [], targets=targets).empty == "In Grafana only: asks Loki"
-    assert panel("logs", [], targets=targets).empty == "In Grafana only: asks Loki"
+    assert panel("timeseries", [], targets=targets).empty == "In Grafana only: queries Loki"
+    assert panel("logs", [], targets=targets).empty == "In Grafana only: queries Loki"
 
 
 def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():

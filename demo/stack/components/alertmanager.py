@@ -10,7 +10,7 @@ from demo.stack.run import Run
 
 
 def alertmanager(run: Run) -> Component:
-    """Alertmanager with our routes and inhibitions, alone and with nobody to notify."""
+    """A single Alertmanager with the bundled routes and inhibitions, without receivers."""
     config = ROOT / "alertmanager/alertmanager.yml"
     url = f"http://{LOOPBACK}:{run.ports.alertmanager}"
 

@@ -14,7 +14,7 @@ from servescope.errors import ServescopeError
 
 
 def applications(run: Run) -> Component:
-    """The applications of a Serve config file, deployed as a team would and awaited until every one is RUNNING."""
+    """The applications of a Serve config file, deployed as in production and awaited until every one is RUNNING."""
     config = run.directory / "serve_config.yaml"
 
     def prepare() -> None:

@@ -1,4 +1,4 @@
-"""The blackbox exporter, and how Prometheus asks it to probe Serve."""
+"""The blackbox exporter, and the scrape job that probes Serve through it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def blackbox(run: Run) -> Component:
 
 
 def probe_job(run: Run) -> dict[str, Any]:
-    """The probes of Serve by the blackbox exporter; `instance` is the probed address."""
+    """The probes of Serve by the blackbox exporter; `instance` is the probed URL."""
     return {
         "job_name": "probe",
         "metrics_path": "/probe",

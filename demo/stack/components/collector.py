@@ -11,14 +11,14 @@ from demo.stack.run import Run
 
 
 def trace_files(run: Run) -> Path:
-    """The folder into which the Collector writes the traces."""
+    """The directory of the Collector's trace files."""
     return run.directory / "collector"
 
 
 def collector(run: Run) -> Component:
-    """The OpenTelemetry Collector with the configuration that ships, writing its traces to files.
+    """The OpenTelemetry Collector with the bundled configuration, writing traces to files.
 
-    Everything is kept: what is written is small, and whoever asks for a request by its id wants to find it.
+    Without sampling: the files are small, and a request must be found by its ID.
     """
     p = run.ports
     data = trace_files(run)

@@ -9,7 +9,7 @@ from demo.stack.run import Run
 
 
 def fluent_bit(run: Run) -> Component:
-    """Fluent Bit with the configuration that ships, over Ray's temporary directory."""
+    """Fluent Bit with the bundled configuration, reading Ray's temporary directory."""
     state = run.directory / "fluent-bit"
     address = f"http://{LOOPBACK}:{run.ports.log_agent}"
     return Component(
@@ -19,7 +19,7 @@ def fluent_bit(run: Run) -> Component:
         address=address,
         ports=(run.ports.log_agent, run.ports.log_events),
         env={
-            "RAY_LOGS_TO": "loki" if find("loki") else "stdout",  # its output is kept beside that of the other programs
+            "RAY_LOGS_TO": "loki" if find("loki") else "stdout",  # its output is logged as that of the other programs
             "RAY_TMP": str(run.temp_dir),
             "LOGS_PORT": str(run.ports.loki),
             "FLB_STATE": str(state),

@@ -12,7 +12,7 @@ LOAD_RESULT = "load.json"
 
 
 def load(run: Run) -> Component:
-    """Locust with the demo's load; what came of it lies in LOAD_RESULT in the run's directory when it has ended."""
+    """Locust with the demo's load; when it exits, its result is in LOAD_RESULT in the run's directory."""
     result = run.directory / LOAD_RESULT
     return Component(
         name="load",
@@ -28,7 +28,7 @@ def load(run: Run) -> Component:
             run.serve_url,
         ],
         ready=lambda: True,
-        stop_signal=signal.SIGINT,  # with a load shape locust does not hear SIGTERM
+        stop_signal=signal.SIGINT,  # with a load shape locust ignores SIGTERM
         env={"PYTHONPATH": str(ROOT), "LOAD_RESULT": str(result)},
         prepare=lambda: result.unlink(missing_ok=True),
     )

@@ -1,4 +1,4 @@
-"""The OpenTelemetry Collector as the log agent, for where Fluent Bit is not installed."""
+"""The OpenTelemetry Collector as the log agent, used if Fluent Bit is not installed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from demo.stack.components.loki import loki_url
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 
-SYNCHRONOUS = "--feature-gates=stanza.synchronousLogEmitter"  # the head of otel/logs.yaml tells why
+SYNCHRONOUS = "--feature-gates=stanza.synchronousLogEmitter"  # the head of otel/logs.yaml says why
 
 
 def log_collector(run: Run) -> Component:
-    """The Collector that reads the logs itself."""
+    """The Collector, reading the log files itself."""
     state = run.directory / "otelcol-logs"
     metrics = f"http://{LOOPBACK}:{run.ports.log_agent}/metrics"
     count_only = "yaml:service::pipelines::logs/ray::exporters: [count/events]"

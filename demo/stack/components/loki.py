@@ -1,4 +1,4 @@
-"""Loki, which keeps the logs."""
+"""Loki, the log store."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from demo.stack.run import Run
 
 
 def loki_url(run: Run) -> str:
-    """The address of Loki."""
+    """The URL of Loki."""
     return f"http://{LOOPBACK}:{run.ports.loki}"
 
 
 def loki(run: Run) -> Component:
-    """Loki with the configuration that ships; a new store each time."""
+    """Loki with the bundled configuration and an empty store."""
     data = run.directory / "loki"
     return Component(
         name="loki",

@@ -10,7 +10,7 @@ from demo.stack.run import Run
 
 
 def preview(run: Run) -> Component:
-    """The dashboards as pages, for where there is no Grafana."""
+    """The dashboards as pages, without Grafana."""
     url = f"http://{LOOPBACK}:{run.ports.preview}"
     return Component(
         name="preview",

@@ -15,7 +15,7 @@ from demo.stack.run import Run
 
 
 def prometheus(run: Run) -> Component:
-    """Prometheus with our rules; a new database each time."""
+    """Prometheus with the bundled rules and an empty database."""
     config, data = run.directory / "prometheus.yml", run.directory / "prometheus"
 
     def prepare() -> None:
@@ -41,7 +41,7 @@ def prometheus(run: Run) -> Component:
 
 
 def prometheus_config(run: Run) -> dict[str, Any]:
-    """Prometheus over Ray's own discovery file, with our rules."""
+    """Prometheus' configuration: Ray's service discovery file, and the bundled rules."""
     return {
         "global": {
             "scrape_interval": f"{run.scrape_interval_s}s",
@@ -59,7 +59,7 @@ def prometheus_config(run: Run) -> dict[str, Any]:
                     }
                 ],
                 "relabel_configs": [
-                    # The file names the host's own address; everything is on this machine, so loopback reaches it.
+                    # The file has the host's address; all targets are on this machine, so loopback reaches them.
                     {
                         "source_labels": ["__address__"],
                         "regex": r".*:(\d+)",
@@ -92,7 +92,7 @@ def _collector_jobs(run: Run) -> list[dict[str, Any]]:
     return [
         {
             "job_name": "traces",
-            "honor_labels": True,  # spans may say of which cluster they are
+            "honor_labels": True,  # spans may have the cluster's label
             "static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.span_metrics}"], "labels": cluster}],
         },
         {

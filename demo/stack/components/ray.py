@@ -10,7 +10,7 @@ from demo.stack.run import Run
 
 
 def ray(run: Run) -> Component:
-    """A Ray head with every port set, in a temporary directory of its own."""
+    """A Ray head with every port set, in its own temporary directory."""
     p = run.ports
     command = [
         f"{run.ray}/ray",
@@ -37,14 +37,14 @@ def ray(run: Run) -> Component:
     ]
 
     def prepare() -> None:
-        # Ray never deletes old sessions; this directory is ours alone.
+        # Ray never deletes old sessions; this directory belongs to the demo.
         shutil.rmtree(run.temp_dir, ignore_errors=True)
 
     discovery = run.temp_dir / "prom_metrics_service_discovery.json"
 
     def ready() -> bool:
-        # The file lists the nodes that have joined. The dashboard answers before its own node has, and refuses to
-        # deploy until then.
+        # The file lists the joined nodes. The dashboard responds before its own node has joined, and rejects deploys
+        # until then.
         try:
             joined = f":{p.metrics}" in discovery.read_text()
         except OSError:

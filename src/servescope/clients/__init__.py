@@ -1,1 +1,1 @@
-"""What reads live backends and files: Prometheus, Loki, Tempo, Serve's logs, the Collector's trace files."""
+"""Clients of Prometheus, Loki, Tempo and Ray, and readers of Serve's logs and the Collector's trace files."""

@@ -1,6 +1,6 @@
-"""How every client asks a server over HTTP, and the wording of what goes wrong.
+"""HTTP for all clients, and the texts of its errors.
 
-Whatever holds for all servers (time limits, certificates, what a request carries) belongs here.
+What applies to all servers (timeouts, certificates, headers) belongs here.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from servescope.errors import ServescopeError
 def open_client(timeout_s: float, *, verify: ssl.SSLContext | bool = True, trust_env: bool = True) -> httpx.Client:
     """The HTTP client that all requests go through.
 
-    A redirect is not followed: it would carry a credential to somebody else. `trust_env` is False where no proxy that
-    the environment names may read the requests.
+    A redirect is not followed: it would send credentials to another server. `trust_env` is False where proxies from
+    the environment must not read the requests.
     """
     return httpx.Client(timeout=timeout_s, verify=verify, follow_redirects=False, trust_env=trust_env)
 
 
 def certificates(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext | bool:
-    """What a server's certificate is checked against: the file's, or else those of the machine; False for no check.
+    """The CA certificates to verify a server with: the file's, or the system's; False for no verification.
 
     Raises:
         ServescopeError: the certificates cannot be read.
@@ -36,14 +36,14 @@ def certificates(ca_file: Path | None, *, verify: bool = True) -> ssl.SSLContext
     try:
         if ca_file is not None:
             return ssl.create_default_context(cafile=str(ca_file))
-        return httpx.create_ssl_context()  # heeds SSL_CERT_FILE and SSL_CERT_DIR
+        return httpx.create_ssl_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
     except (OSError, ssl.SSLError) as error:
         named = ca_file or "SSL_CERT_FILE or SSL_CERT_DIR"
         raise ServescopeError(f"{named}: cannot read the certificates ({error})") from error
 
 
 class HttpApi:
-    """One server that is asked over HTTP; `program` says who should answer there, in the lines of what goes wrong."""
+    """One HTTP server; `program` names the expected program in error messages."""
 
     def __init__(self, url: str, program: str, *, timeout_s: float = 30.0, trust_env: bool = True) -> None:
         self.url = url.rstrip("/")
@@ -61,26 +61,26 @@ class HttpApi:
         self.close()
 
     def get(self, path: str, parameters: dict[str, str]) -> httpx.Response:
-        """Ask with the parameters in the address.
+        """GET with the parameters in the URL.
 
         Raises:
-            ServescopeError: the server does not answer.
+            ServescopeError: the server is unreachable.
         """
         return self._send("GET", path, params=parameters)
 
     def post_form(self, path: str, parameters: dict[str, str]) -> httpx.Response:
-        """Ask with the parameters in the body, where they may be longer than an address.
+        """POST with the parameters in the body, where they may be longer than a URL.
 
         Raises:
-            ServescopeError: the server does not answer.
+            ServescopeError: the server is unreachable.
         """
         return self._send("POST", path, data=parameters)
 
     def post_json(self, path: str, document: Any) -> httpx.Response:
-        """Ask with a JSON document.
+        """POST a JSON document.
 
         Raises:
-            ServescopeError: the server does not answer.
+            ServescopeError: the server is unreachable.
         """
         return self._send("POST", path, json=document)
 
@@ -89,21 +89,21 @@ class HttpApi:
             return self._client.request(method, f"{self.url}{path}", **content)
         except httpx.HTTPError as error:
             raise ServescopeError(
-                f"{self.url}: {self.program} does not answer ({error or type(error).__name__})"
+                f"{self.url}: {self.program} is unreachable ({error or type(error).__name__})"
             ) from error
 
     def refused(self, reason: str, status: int | None = None) -> ServescopeError:
-        """The error of a query that the server refuses."""
+        """The error of a query that the server rejects."""
         code = "" if status is None else f" ({status})"
-        return ServescopeError(f"{self.url}: {self.program} refuses the query{code}: {reason}")
+        return ServescopeError(f"{self.url}: {self.program} rejected the query{code}: {reason}")
 
     def unexpected(self, detail: object) -> ServescopeError:
-        """The error of an answer that another program gave."""
-        return ServescopeError(f"{self.url}: answers, but not as {self.program} does ({detail})")
+        """The error of a response from another program."""
+        return ServescopeError(f"{self.url}: not a response of {self.program} ({detail})")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Reads the fields of an answer: another server's has others.
+        """A context for reading a response's fields: another program's has different ones.
 
         Raises:
             ServescopeError: a field is missing or of another type.
@@ -115,10 +115,10 @@ class HttpApi:
 
 
 def json_or_refused(api: HttpApi, response: httpx.Response) -> Any:
-    """The JSON of a good answer. Where it is none, the server says in plain text what it did not like.
+    """The JSON of a successful response. An error comes with its reason as plain text.
 
     Raises:
-        ServescopeError: the server refused the query, or the answer is not JSON.
+        ServescopeError: the server rejected the query, or the response is not JSON.
     """
     try:
         if response.is_success:

@@ -6,14 +6,14 @@ from servescope.clients.http import HttpApi, json_or_refused
 from servescope.clients.model import LogRecord
 
 TIMEOUT_S = 15.0
-LIMIT = 5000  # of one answer: Loki's own limit
+LIMIT = 5000  # per response: Loki's own limit
 
 
 def records_around(url: str, query: str, *, at: float, seconds: float) -> list[LogRecord]:
-    """The records that Loki holds around a moment (unix seconds), stream by stream.
+    """Loki's records around a time (unix seconds), stream by stream.
 
     Raises:
-        ServescopeError: Loki cannot be reached, refuses the query, or something else answers.
+        ServescopeError: Loki is unreachable, rejects the query, or returns an invalid response.
     """
     parameters = {
         "query": query,

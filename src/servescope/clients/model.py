@@ -1,7 +1,7 @@
-"""What the clients of traces and logs give: plain data, whichever store they come from.
+"""Traces and log records as plain data, whichever store they come from.
 
-The texts come from the watched programs and are hostile to a page or a terminal: here they are plain, and whoever shows
-them escapes them.
+The texts come from the monitored programs and are untrusted: they are unescaped here, and code that displays them must
+escape them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Span:
 
     @property
     def ms(self) -> float:
-        """Its duration in milliseconds."""
+        """Duration in milliseconds."""
         return (self.end_ns - self.start_ns) / 1e6
 
 
@@ -53,13 +53,13 @@ class Trace:
 
     @property
     def roots(self) -> list[Span]:
-        """The spans whose parent is not here: one, when the trace is whole."""
+        """The spans whose parent is missing: one, if the trace is complete."""
         known = {span.span_id for span in self.spans}
         return sorted((span for span in self.spans if span.parent_id not in known), key=lambda span: span.start_ns)
 
     @property
     def start_ns(self) -> int:
-        """When it began."""
+        """Its start."""
         return min(span.start_ns for span in self.spans)
 
     @property
@@ -74,17 +74,17 @@ class Trace:
 
     @property
     def request_ids(self) -> list[str]:
-        """The request ids of its spans, the first one first."""
+        """The request IDs of its spans, in order."""
         ids = (span.attributes.get("request_id") for span in sorted(self.spans, key=lambda span: span.start_ns))
         return list(dict.fromkeys(str(found) for found in ids if found))
 
     def children(self, parent: Span) -> list[Span]:
-        """The spans below one, by their start."""
+        """The children of a span, by start."""
         below = (span for span in self.spans if span.parent_id == parent.span_id)
         return sorted(below, key=lambda span: span.start_ns)
 
     def summary(self) -> TraceSummary:
-        """The trace in short, as its root names it."""
+        """A summary, named after the root span."""
         root = self.roots[0]
         return TraceSummary(
             trace_id=self.trace_id,
@@ -98,7 +98,7 @@ class Trace:
 
 @dataclass(frozen=True, kw_only=True)
 class TraceSummary:
-    """One trace in short: when it began (unix ns), how long it took (ms), and whether a span of it failed."""
+    """Summary of a trace: start (unix ns), duration (ms), and whether any span failed."""
 
     trace_id: str
     service: str
@@ -112,20 +112,20 @@ AnyTrace = TypeVar("AnyTrace", Trace, TraceSummary)
 
 
 def slowest(traces: Iterable[AnyTrace], count: int) -> list[AnyTrace]:
-    """The slowest traces, the slowest first."""
+    """The slowest traces, slowest first."""
     return sorted(traces, key=lambda trace: trace.ms, reverse=True)[:count]
 
 
 def failed(traces: Iterable[AnyTrace]) -> list[AnyTrace]:
-    """The traces with a failed span, the latest first."""
+    """The traces with a failed span, newest first."""
     return sorted((trace for trace in traces if trace.failed), key=lambda trace: trace.start_ns, reverse=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogRecord:
-    """One log record: its time (unix ns, 0 where it tells none), who wrote it, and its text.
+    """One log record: time (unix ns, 0 if it has none), source, and text.
 
-    The text has several lines for a traceback. The ids are those of the request that was handled, where known.
+    A traceback is a text of several lines. The IDs are those of the handled request, where known.
     """
 
     time_ns: int

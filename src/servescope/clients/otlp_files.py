@@ -1,4 +1,4 @@
-"""Traces without a backend: the Collector's rotated OTLP JSON files, read and put together.
+"""Traces without a backend: reads and joins the Collector's rotated OTLP JSON files.
 
 The file exporter writes one `ExportTraceServiceRequest` a line in OTLP's own JSON
 (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding); identifiers are hexadecimal there.
@@ -21,17 +21,17 @@ FILES = "traces*.json"
 
 
 def read_traces(folder: Path, holding: str = "") -> dict[str, Trace]:
-    """The traces in a folder of the Collector, by id, the rotated files included.
+    """The traces in a directory of the Collector, by ID, rotated files included.
 
-    With `holding`, a trace id, what does not name it is passed over unread: other traces are not whole then.
+    With `holding`, a trace ID, lines that do not contain it are skipped: other traces are then incomplete.
 
     Raises:
-        ServescopeError: there is none, or it cannot be read.
+        ServescopeError: there is no trace file, or one cannot be read.
     """
     files = sorted(folder.glob(FILES), key=lambda file: file.stat().st_mtime)
     if not files:
         raise ServescopeError(
-            f"{folder}: holds no {FILES}; the Collector writes them with TRACES_TO='[file/traces]' and COLLECTOR_DATA"
+            f"{folder}: no {FILES} found; the Collector writes them with TRACES_TO='[file/traces]' and COLLECTOR_DATA"
         )
     traces: dict[str, Trace] = {}
     for file in files:
@@ -41,7 +41,7 @@ def read_traces(folder: Path, holding: str = "") -> dict[str, Trace]:
 
 
 def summaries(folder: Path, start: float, end: float) -> list[TraceSummary]:
-    """The traces that began in a time range (unix seconds), in short.
+    """Summaries of the traces that began in a time range (unix seconds).
 
     Raises:
         ServescopeError: there is no trace file, or it cannot be read.
@@ -50,7 +50,7 @@ def summaries(folder: Path, start: float, end: float) -> list[TraceSummary]:
 
 
 def find(traces: dict[str, Trace], wanted: str) -> list[Trace]:
-    """The traces of an id: a trace id (or its beginning, of 8 digits or more), or the id of a request."""
+    """The traces with an ID: a trace ID (or a prefix of 8 digits or more), or a request ID."""
     wanted = wanted.strip().lower()
     if re.fullmatch(r"[0-9a-f]{8,32}", wanted):
         found = [trace for trace_id, trace in traces.items() if trace_id.startswith(wanted)]
@@ -71,7 +71,7 @@ def _spans_in(file: Path, holding: str) -> Iterator[Span]:
                     continue  # the last line of a file that is being written
                 yield from spans_of(document)
     except OSError as error:
-        raise ServescopeError(f"{file}: cannot read it ({error.strerror})") from error
+        raise ServescopeError(f"{file}: cannot read ({error.strerror})") from error
 
 
 def spans_of(document: dict[str, Any]) -> Iterator[Span]:

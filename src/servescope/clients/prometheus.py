@@ -11,10 +11,10 @@ from servescope.errors import ServescopeError
 class Prometheus:
     """A small client of Prometheus' HTTP API, for reading only.
 
-    Every method raises ServescopeError with one line when the server cannot be reached or refuses the query.
+    Every method raises ServescopeError with one line when the server is unreachable or rejects the query.
     """
 
-    program: ClassVar[str] = "Prometheus"  # who answers at the address, for those lines
+    program: ClassVar[str] = "Prometheus"  # the program's name in those lines
 
     def __init__(self, url: str, timeout_s: float = 30.0, *, trust_env: bool = True) -> None:
         self._api = HttpApi(url, self.program, timeout_s=timeout_s, trust_env=trust_env)
@@ -51,7 +51,7 @@ class Prometheus:
         return series
 
     def label_values(self, label: str, selector: str | None, *, start: float, end: float) -> list[str]:
-        """The values of a label among the series that a selector finds in a time range, sorted."""
+        """The values of a label among the series that a selector matches in a time range, sorted."""
         parameters = {"start": f"{start:.3f}", "end": f"{end:.3f}"} | ({"match[]": selector} if selector else {})
         values: list[str] = self._get(f"/api/v1/label/{label}/values", parameters)
         return sorted(values)
@@ -62,14 +62,14 @@ class Prometheus:
         return {rule["name"]: rule.get("annotations", {}) for group in groups for rule in group["rules"]}
 
     def version(self) -> str:
-        """The server's own version; "" where it does not tell, as other servers with the same API may not."""
+        """The server's own version; "" if it reports none, as other servers with the same API may do."""
         try:
             return str(self._get("/api/v1/status/buildinfo", {}).get("version", ""))
         except ServescopeError:
             return ""
 
     def _get(self, path: str, parameters: dict[str, str]) -> Any:
-        # POST keeps long expressions out of the URL; the label endpoint knows GET only.
+        # POST keeps long expressions out of the URL; the label endpoint supports GET only.
         ask = self._api.post_form if path.startswith("/api/v1/query") else self._api.get
         response = ask(path, parameters)
         try:
@@ -77,6 +77,6 @@ class Prometheus:
         except ValueError as error:
             raise self._api.unexpected(response.status_code) from error
         if not isinstance(body, dict) or body.get("status") != "success":
-            reason = body.get("error", "no reason given") if isinstance(body, dict) else "no JSON object"
+            reason = body.get("error", "no reason given") if isinstance(body, dict) else "not a JSON object"
             raise self._api.refused(reason)
         return body["data"]

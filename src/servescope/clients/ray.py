@@ -1,4 +1,4 @@
-"""A client of Ray's REST API: what Serve and the nodes tell of themselves, asked with Ray's token."""
+"""A client of Ray's REST API for the state of Serve and of the nodes, with token authentication."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import httpx
 from servescope.clients.http import certificates, open_client
 from servescope.errors import ServescopeError
 
-# About ten times the answer of 1,000 deployments with 10,000 replicas; whatever is larger is no Serve.
+# About ten times the answer of 1,000 deployments with 10,000 replicas; anything larger is not Serve's.
 MOST_BYTES = 64 << 20
-# Serve's own answer, and the nodes with their labels: the most that Ray lists at once.
+# Serve's applications, and the nodes with their labels: the most that Ray lists at once.
 APPLICATIONS, NODES = "/api/serve/applications/", "/api/v0/nodes?limit=10000"
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayApi:
-    """Where Serve's REST API is and how to ask it.
+    """Where Serve's REST API is and how to authenticate.
 
-    `url` is the address of Ray's dashboard. The token is read anew for each fetch, so that it can be replaced: from
-    `token_file`, or else from RAY_AUTH_TOKEN. `verify` is False only where somebody chose not to check certificates.
+    `url` is the address of Ray's dashboard. The token is read for each fetch, so that it can be rotated: from
+    `token_file`, or else from RAY_AUTH_TOKEN. `verify` is False only if the user turned verification off.
     """
 
     url: str
@@ -40,13 +40,13 @@ class RayApi:
         if parts.scheme not in ("http", "https") or not parts.host:
             raise ServescopeError("address: not of the form http://host:8265")
         if parts.userinfo:
-            raise ServescopeError("address: must not hold a user or password; put Ray's token into a file")
+            raise ServescopeError("address: must not contain a user or password; put Ray's token into a file")
 
     def token(self) -> str | None:
-        """The bearer token, or None where none is set.
+        """The bearer token; None if none is set.
 
         Raises:
-            ServescopeError: the file cannot be read, or what it holds cannot be sent; never says what it holds.
+            ServescopeError: the file cannot be read, or its contents cannot be sent; the text never quotes them.
         """
         text = os.environ.get("RAY_AUTH_TOKEN", "")
         if self.token_file is not None:
@@ -58,12 +58,12 @@ class RayApi:
                 ) from None
         text = text.strip()
         if not text.isascii() or not text.isprintable() or " " in text:
-            raise ServescopeError("the token holds characters that no token has")
+            raise ServescopeError("the token contains invalid characters")
         return text or None
 
 
 class FetchError(Exception):
-    """A fetch that gave nothing: the reason in a word, as a label has it, and a line for the log."""
+    """A failed fetch: the reason in one word, as a label value, and a line for the log."""
 
     def __init__(self, reason: str, line: str) -> None:
         super().__init__(line)
@@ -71,12 +71,12 @@ class FetchError(Exception):
 
 
 class Fetcher:
-    """Asks for documents. It keeps the connection, so that a fetch costs Ray as little as can be."""
+    """Fetches documents over one kept connection, to cost Ray as little as possible."""
 
     def __init__(self, source: RayApi) -> None:
         self._source = source
         self._url = source.url.rstrip("/")
-        # No proxy that the environment names: over plain HTTP it would read the token.
+        # No proxy from the environment: over plain HTTP it could read the token.
         self._client = open_client(
             source.timeout_s, verify=certificates(source.ca_file, verify=source.verify), trust_env=False
         )
@@ -86,10 +86,10 @@ class Fetcher:
         self._client.close()
 
     def fetch(self, path: str = APPLICATIONS) -> bytes:
-        """A document, as it came.
+        """A document, unparsed.
 
         Raises:
-            FetchError: there is none; its text names the server and what to do.
+            FetchError: it failed; the text names the server and the fix.
         """
         try:
             token = self._source.token()
@@ -99,12 +99,12 @@ class Fetcher:
         try:
             return self._body(url, {"Authorization": f"Bearer {token}"} if token else {})
         except httpx.TimeoutException:
-            raise FetchError("timeout", f"{url}: no answer within {self._source.timeout_s:g} s") from None
+            raise FetchError("timeout", f"{url}: no response within {self._source.timeout_s:g} s") from None
         except httpx.HTTPError as error:
             raise FetchError("unreachable", f"{url}: {error or type(error).__name__}") from None
 
     def nodes(self) -> bytes:
-        """The nodes with their labels; nothing where Ray does not tell, since all else can do without them."""
+        """The nodes with their labels; empty on failure, since everything else works without them."""
         try:
             return self.fetch(NODES)
         except FetchError:
@@ -116,16 +116,16 @@ class Fetcher:
             if response.status_code in (401, 403):
                 raise FetchError(
                     "unauthorized",
-                    f"{url}: {response.status_code}: Ray asks for a token, or refuses ours; see --token-file",
+                    f"{url}: {response.status_code}: Ray requires a token or rejected this one; see --token-file",
                 )
             if response.status_code != 200:
-                raise FetchError("http_status", f"{url}: answers {response.status_code}")
+                raise FetchError("http_status", f"{url}: HTTP status {response.status_code}")
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MOST_BYTES:
-                    raise FetchError("too_large", f"{url}: more than {MOST_BYTES >> 20} MiB")
-                # The client's own timeout holds for each read; an answer that drips would never end.
+                    raise FetchError("too_large", f"{url}: response larger than {MOST_BYTES >> 20} MiB")
+                # The client's timeout applies to each read; a response that trickles in would never end.
                 if time.monotonic() > deadline:
                     raise httpx.ReadTimeout("slow")
             return bytes(body)

@@ -1,4 +1,4 @@
-"""Serve's own log files, as text and as JSON: the lines around a moment, and the lines of one request."""
+"""Serve's own log files, as text and as JSON: the lines around a time, and the lines of one request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from servescope.clients.model import LogRecord, Trace
 from servescope.errors import ServescopeError
 
-FILES = "*.log*"  # the rotated ones too
+FILES = "*.log*"  # rotated files too
 _HEADER = re.compile(
     r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) "
     r"(?P<component>\S+) \S+ (?:[0-9a-f-]{36} | )?-- (?P<message>.*)$"
@@ -20,31 +20,31 @@ _HEADER = re.compile(
 
 
 def parse_line(line: str) -> LogRecord | None:
-    """The record that a line begins, in either of Serve's formats.
+    """The record that a line starts, in either of Serve's formats.
 
-    None for what begins none: a line of a traceback, or the half-written last line of a file. A JSON record tells the
-    ids of its request; its traceback stands below its message.
+    None for any other line: part of a traceback, or the incomplete last line of a file. A JSON record has the IDs of
+    its request; its traceback follows its message.
     """
     return _from_json(line) if line.startswith("{") else _from_text(line)
 
 
 def records_around(folder: Path, at: float, seconds: float) -> list[LogRecord]:
-    """The records around a moment (unix seconds) in a session's folder `logs/serve`, file by file.
+    """The records around a time (unix seconds) in a session's directory `logs/serve`, file by file.
 
-    Ray writes local time without a zone in text logs, so they must be read where the clock has the same zone.
+    Ray's text logs have local time without a time zone, so read them on a machine in the same time zone.
 
     Raises:
-        ServescopeError: there is no such folder, or no log file in it.
+        ServescopeError: there is no such directory, or no log file in it.
     """
     paths = sorted(path for path in folder.glob(FILES) if path.is_file()) if folder.is_dir() else []
     if not paths:
         raise ServescopeError(
-            f"{folder}: no log files there; name a session's folder, /tmp/ray/session_latest/logs/serve"
+            f"{folder}: no log files; pass a session's log directory, /tmp/ray/session_latest/logs/serve"
         )
     found: list[LogRecord] = []
     for path in paths:
         try:
-            # A file that was last written before the moment holds nothing of it.
+            # A file last written before that time has no record of it.
             if path.stat().st_mtime >= at - seconds:
                 found += [record for record in _records_in(path) if abs(record.unix_ms / 1000 - at) <= seconds]
         except OSError as error:
@@ -53,16 +53,16 @@ def records_around(folder: Path, at: float, seconds: float) -> list[LogRecord]:
 
 
 def records_of(trace: Trace, folder: Path) -> list[LogRecord]:
-    """The records in a folder that carry the trace's id or the id of one of its requests, in their order.
+    """The records in a directory with the trace's ID or the ID of one of its requests, in order.
 
-    Logs that are not JSON carry no trace id, so there are none of them.
+    Only JSON logs have trace IDs; text logs give none.
     """
     ids = {trace.trace_id, *trace.request_ids}
     found = []
     for path in sorted(folder.glob(FILES)):
         try:
             with path.open(encoding="utf-8", errors="replace") as file:
-                # Most lines belong to other requests: looking for the ids is cheaper than parsing.
+                # Most lines belong to other requests: searching for the IDs is cheaper than parsing.
                 records = (parse_line(line) for line in file if any(wanted in line for wanted in ids))
                 found += [record for record in records if record and {record.trace_id, *record.request_ids} & ids]
         except OSError:
@@ -78,7 +78,7 @@ def _records_in(path: Path) -> list[LogRecord]:
             record = parse_line(line)
             if record and record.time_ns:
                 records.append(record)
-            elif records:  # a traceback goes on
+            elif records:  # a traceback continues
                 records[-1] = replace(records[-1], text=f"{records[-1].text}\n{line}")
     return records
 
@@ -118,10 +118,10 @@ def _time_ns(fields: dict[str, Any]) -> int:
 
 
 def _wall_clock_ns(text: str) -> int:
-    """The time that stands at the head of Ray's log lines, `2026-11-25 10:00:00,500`, in this machine's zone.
+    """The time at the start of Ray's log lines, `2026-11-25 10:00:00,500`, in the local time zone.
 
     Raises:
-        ValueError: the text is no such time.
+        ValueError: the text is not such a time.
     """
     moment = datetime.strptime(text, "%Y-%m-%d %H:%M:%S,%f")
     return int(moment.replace(microsecond=0).timestamp()) * 10**9 + moment.microsecond * 1000

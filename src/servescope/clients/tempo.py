@@ -7,15 +7,15 @@ from servescope.clients.model import TraceSummary
 
 TIMEOUT_S = 15.0
 FAILED_TRACES = "{ status = error }"
-# Tempo gives any traces that match, not the slowest: ask from slow to fast until there are enough.
+# Tempo returns any matching traces, not the slowest: query from slow to fast until there are enough.
 SLOW_TRACES = ("{ duration > 10s }", "{ duration > 1s }", "{ duration > 100ms }", "{}")
 
 
 def search(url: str, start: float, end: float, *, enough: int) -> list[TraceSummary]:
-    """Failed traces and slow ones of a time range (unix seconds), in any order; `enough` slow ones, where there are.
+    """Failed and slow traces of a time range (unix seconds), in any order; up to `enough` slow ones.
 
     Raises:
-        ServescopeError: Tempo cannot be reached, refuses the search, or something else answers.
+        ServescopeError: Tempo is unreachable, rejects the search, or returns an invalid response.
     """
     found: dict[str, TraceSummary] = {}
     with HttpApi(url, "Tempo", timeout_s=TIMEOUT_S) as api:

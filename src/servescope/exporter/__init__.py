@@ -1,1 +1,1 @@
-"""The Serve state exporter: what Serve's REST API knows and Ray's metrics do not."""
+"""The Serve state exporter: state from Serve's REST API that Ray's metrics lack."""

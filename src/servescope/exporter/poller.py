@@ -1,7 +1,7 @@
-"""The Serve state exporter: asks Ray's REST API now and then, and hands Prometheus what it last heard.
+"""The Serve state exporter: polls Ray's REST API and serves the last result to Prometheus.
 
-A scrape waits neither for Ray nor while a long answer is read: that is another process's work (`worker`). Each answer
-is rendered once; a scrape sends those bytes, and adds how old they are. When Ray does not answer, the last good data
+A scrape waits neither for Ray nor for the parsing of a large response, which another process does (`worker`). Each
+response is rendered once; a scrape sends those bytes and adds their age. While Ray is unreachable, the last good data
 stay, their age grows, and `servescope_exporter_up` is 0.
 """
 
@@ -21,7 +21,7 @@ from servescope.errors import ServescopeError
 from servescope.exporter.state import Detail, text_format
 from servescope.exporter.worker import Worker, WorkerDiedError
 
-# Why a fetch failed, as a label; the line in the log says more. Those that the client does not name are told here.
+# Why a fetch failed, as a label value; the log line says more. These are the reasons beyond the client's own.
 REASONS = (
     "unreachable",
     "timeout",
@@ -35,16 +35,16 @@ REASONS = (
 
 
 class _Rendered:
-    """The metrics of one answer, plain and packed, to which each scrape adds a few lines more."""
+    """The metrics of one response, plain and compressed, to which each scrape adds a few lines."""
 
     def __init__(self, plain: bytes) -> None:
         self._plain = plain
-        # 31: a gzip stream. It is left open, so that a copy can take what is added: clients read one stream only.
+        # 31: a gzip stream. It is left open, so that a copy can be appended to: clients read one stream only.
         self._open = zlib.compressobj(1, zlib.DEFLATED, 31)
         self._packed = self._open.compress(plain) + self._open.flush(zlib.Z_SYNC_FLUSH)
 
     def plus(self, more: bytes, *, packed: bool) -> bytes:
-        """The metrics with more lines at their end."""
+        """The metrics with more lines appended."""
         if not packed:
             return self._plain + more
         stream = self._open.copy()
@@ -53,7 +53,7 @@ class _Rendered:
 
 @dataclass(kw_only=True)
 class _Known:
-    """What the poller knows, read and changed under the exporter's lock."""
+    """The poller's state, read and changed under the exporter's lock."""
 
     rendered: _Rendered
     fetched_at: float | None = None  # monotonic
@@ -64,7 +64,7 @@ class _Known:
 
 
 class Exporter:
-    """Polls in a thread of its own and answers scrapes; `say` hears of every change for the worse or the better."""
+    """Polls in its own thread and answers scrapes; `say` logs every failure and recovery."""
 
     def __init__(
         self, source: RayApi, *, say: Callable[[str], None], interval_s: float = 10, detail: Detail | None = None
@@ -80,16 +80,16 @@ class Exporter:
         self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
 
     def start(self) -> Exporter:
-        """Start to poll; the first fetch begins at once."""
+        """Start polling; the first fetch begins immediately."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Stop polling after the fetch that is under way; nobody need wait for it."""
+        """Stop polling after the fetch in progress, without waiting for it."""
         self._stop.set()
 
     def poll(self) -> bool:
-        """Fetch and render once. Returns whether that worked; what was known before stays if not."""
+        """Fetch and render once. Returns whether that worked; on failure the previous data stay."""
         started = time.monotonic()
         reason = line = ""
         try:
@@ -99,9 +99,9 @@ class Exporter:
         except ServescopeError as error:
             reason, line = "malformed", str(error)
         except WorkerDiedError:
-            reason, line = "worker_died", "the process that reads the answers has ended; was it out of memory?"
-        except Exception as error:  # whatever goes wrong this time, Ray must be asked again
-            reason, line = "malformed", f"the answer cannot be read ({type(error).__name__})"
+            reason, line = "worker_died", "the process that parses responses has exited; was it out of memory?"
+        except Exception as error:  # no error may stop the polling
+            reason, line = "malformed", f"invalid response ({type(error).__name__})"
         with self._lock:
             known = self._known
             known.up, known.duration_s = not reason, time.monotonic() - started
@@ -111,12 +111,12 @@ class Exporter:
             else:
                 known.rendered, known.fetched_at = rendered, started
         if line != self._complaint and not self._stop.is_set():
-            self._say(line or "Serve's REST API answers again")
+            self._say(line or "Serve's REST API responds again")
             self._complaint = line
         return not reason
 
     def metrics(self, *, packed: bool = False) -> bytes:
-        """What a scrape gets: the metrics of the last good answer, and how the exporter itself does."""
+        """The body of a scrape: the metrics of the last good response, and the exporter's own."""
         with self._lock:
             own, rendered = list(_own_families(self._known)), self._known.rendered
         return rendered.plus(text_format(own), packed=packed)
@@ -134,24 +134,24 @@ def _own_families(known: _Known) -> Iterable[Any]:
     def gauge(name: str, help: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"servescope_exporter_{name}", help, value=value)
 
-    yield gauge("up", "1 if the exporter's last fetch of Serve's REST API worked.", float(known.up))
+    yield gauge("up", "1 if the last fetch of Serve's REST API succeeded, else 0.", float(known.up))
     if known.fetched_at is not None:
         age = time.monotonic() - known.fetched_at
         yield gauge(
-            "data_age_seconds", "Age of the data from Serve's REST API; it grows while Ray does not answer.", age
+            "data_age_seconds", "Age of the data from Serve's REST API; it grows while Ray is unreachable.", age
         )
     if known.duration_s is not None:
         yield gauge(
             "fetch_duration_seconds",
-            "Time of the last fetch of Serve's REST API, rendering included.",
+            "Duration of the last fetch of Serve's REST API, including rendering.",
             known.duration_s,
         )
     yield CounterMetricFamily(
-        "servescope_exporter_fetches", "Fetches of Serve's REST API, failed ones included.", value=known.fetches
+        "servescope_exporter_fetches", "Fetches of Serve's REST API, including failed ones.", value=known.fetches
     )
     failures = CounterMetricFamily(
         "servescope_exporter_fetch_failures",
-        "Fetches of Serve's REST API that gave nothing, by reason.",
+        "Failed fetches of Serve's REST API, by reason.",
         labels=("reason",),
     )
     for reason, count in known.failures.items():

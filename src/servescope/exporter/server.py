@@ -1,4 +1,4 @@
-"""The exporter's HTTP server: /metrics and /-/healthz, over what the poller has heard."""
+"""The exporter's HTTP server: /metrics and /-/healthz, from the poller's data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from servescope.exporter.poller import Exporter
 
 def _handler(exporter: Exporter) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        """/metrics, and /-/healthz for whoever watches the process."""
+        """/metrics, and /-/healthz for liveness probes."""
 
         server_version = "servescope"
         sys_version = ""
@@ -41,7 +41,7 @@ def _handler(exporter: Exporter) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing of each scrape."""
+            """No access log."""
 
     return Handler
 
@@ -50,11 +50,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no news."""
+        """A client that disconnects is not an error."""
 
 
 def server(exporter: Exporter, host: str, port: int) -> ThreadingHTTPServer:
-    """The server, bound and ready for `serve_forever`.
+    """The HTTP server, bound and ready for `serve_forever`.
 
     Raises:
         ServescopeError: the address cannot be bound.
@@ -63,7 +63,7 @@ def server(exporter: Exporter, host: str, port: int) -> ThreadingHTTPServer:
         return _Server((host, port), _handler(exporter))
     except (OSError, OverflowError) as error:
         raise ServescopeError(
-            f"{host}:{port}: cannot listen there ({getattr(error, 'strerror', None) or error}); choose another --port"
+            f"{host}:{port}: cannot listen ({getattr(error, 'strerror', None) or error}); choose another --port"
         ) from error
 
 

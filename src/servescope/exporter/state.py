@@ -1,8 +1,8 @@
-"""What Serve's REST API tells and Ray's metrics do not: limits, states, versions, resources, as Prometheus metrics.
+"""Limits, states, versions and resources from Serve's REST API, as Prometheus metrics.
 
-One function reads the document of `GET /api/serve/applications/` and gives metric families. It trusts nothing: a field
-that is missing, null or of another type gives no series, never a made-up figure, and whatever is new in the document is
-left alone. Texts that may hold users' secrets (messages, tracebacks, user_config, runtime_env) never become labels.
+One function reads the response of `GET /api/serve/applications/` and returns metric families. It validates everything:
+a field that is missing, null or of another type gives no series, never a made-up figure, and unknown fields are
+ignored. Texts that may contain users' secrets (messages, tracebacks, user_config, runtime_env) never become labels.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REST = "from Serve's REST API"
 
 @dataclass(frozen=True)
 class Number:
-    """A figure of a deployment: metric name after `servescope_deployment_`, help, where it stands, its least value."""
+    """A figure of a deployment: metric name after `servescope_deployment_`, help, path in the response, minimum."""
 
     name: str
     help: str
@@ -46,27 +46,29 @@ _AUTOSCALING = ("deployment_config", "autoscaling_config")
 
 NUMBERS = (
     Number(
-        "min_replicas", f"Fewest replicas of an autoscaling deployment, {_CONFIG}.", (*_AUTOSCALING, "min_replicas")
+        "min_replicas", f"Minimum replicas of an autoscaling deployment, {_CONFIG}.", (*_AUTOSCALING, "min_replicas")
     ),
-    Number("max_replicas", f"Most replicas of an autoscaling deployment, {_CONFIG}.", (*_AUTOSCALING, "max_replicas")),
+    Number(
+        "max_replicas", f"Maximum replicas of an autoscaling deployment, {_CONFIG}.", (*_AUTOSCALING, "max_replicas")
+    ),
     Number(
         "initial_replicas",
-        f"Replicas that an autoscaling deployment starts with, where set, {_CONFIG}.",
+        f"Initial replicas of an autoscaling deployment, if set, {_CONFIG}.",
         (*_AUTOSCALING, "initial_replicas"),
     ),
     Number(
         "target_ongoing_requests",
-        f"Requests that the autoscaler wants each replica to carry, {_CONFIG}.",
+        f"Ongoing requests per replica that the autoscaler aims at, {_CONFIG}.",
         (*_AUTOSCALING, "target_ongoing_requests"),
     ),
     Number(
         "upscale_delay_seconds",
-        f"How long demand must be high before replicas are added, {_CONFIG}.",
+        f"How long demand must be high before scaling up, {_CONFIG}.",
         (*_AUTOSCALING, "upscale_delay_s"),
     ),
     Number(
         "downscale_delay_seconds",
-        f"How long demand must be low before replicas are removed, {_CONFIG}.",
+        f"How long demand must be low before scaling down, {_CONFIG}.",
         (*_AUTOSCALING, "downscale_delay_s"),
     ),
     Number(
@@ -76,28 +78,28 @@ NUMBERS = (
     ),
     Number(
         "max_ongoing_requests",
-        f"Requests that one replica takes at once, {_CONFIG}.",
+        f"Maximum concurrent requests of a replica, {_CONFIG}.",
         ("deployment_config", "max_ongoing_requests"),
     ),
     Number(
         "max_queued_requests",
-        f"Requests that may wait at each caller (-1: no limit), {_CONFIG}.",
+        f"Maximum queued requests at each caller (-1: no limit), {_CONFIG}.",
         ("deployment_config", "max_queued_requests"),
         least=-1,
     ),
     Number(
         "backpressure_status_code",
-        f"HTTP status of requests turned away because a queue is full, {_CONFIG}.",
+        f"HTTP status of requests rejected because a queue is full, {_CONFIG}.",
         ("deployment_config", "backpressure_config", "status_code"),
     ),
     Number(
         "rolling_update_percentage",
-        f"Share of the replicas that a rolling update replaces at once, 0 to 1, {_CONFIG}.",
+        f"Share of the replicas that a rolling update replaces at a time, 0 to 1, {_CONFIG}.",
         ("deployment_config", "rolling_update_percentage"),
     ),
     Number(
         "graceful_shutdown_timeout_seconds",
-        f"How long a stopping replica may finish its requests, {_CONFIG}.",
+        f"How long a stopping replica may take to finish its requests, {_CONFIG}.",
         ("deployment_config", "graceful_shutdown_timeout_s"),
     ),
     Number(
@@ -112,30 +114,29 @@ NUMBERS = (
     ),
 )
 
-# Metric name after `servescope_deployment_` -> Ray's name of the resource, help.
+# Metric name after `servescope_deployment_` -> Ray's resource name, help.
 RESOURCES = {
-    "replica_cpus": ("CPU", f"CPUs that each replica reserves, its placement group included, {_REST}."),
-    "replica_gpus": ("GPU", f"GPUs that each replica reserves, its placement group included, {_REST}."),
-    "replica_memory_bytes": ("memory", f"Memory that each replica reserves, 0 when it reserves none, {_REST}."),
+    "replica_cpus": ("CPU", f"CPUs reserved per replica, including its placement group, {_REST}."),
+    "replica_gpus": ("GPU", f"GPUs reserved per replica, including its placement group, {_REST}."),
+    "replica_memory_bytes": ("memory", f"Memory reserved per replica, 0 if none, {_REST}."),
 }
 
 
 @dataclass(frozen=True)
 class Detail:
-    """How much is told: `all_states` adds a 0 for every state that is not the present one, `each_replica` a series
-    for each replica."""
+    """Level of detail: `all_states` adds a 0 for every inactive state, `each_replica` a series per replica."""
 
     all_states: bool = False
     each_replica: bool = False
 
     def states(self, known: Iterable[str]) -> Iterable[str]:
-        """The states that get a sample even where they are not present."""
+        """The states that get a sample even when inactive."""
         return known if self.all_states else ()
 
 
 @dataclass
 class _Gauges:
-    """Gauges in the making, by name without `servescope_`."""
+    """The gauges under construction, by name without `servescope_`."""
 
     families: dict[str, GaugeMetricFamily] = field(default_factory=dict)
 
@@ -143,12 +144,12 @@ class _Gauges:
         self.families[name] = GaugeMetricFamily(f"servescope_{name}", help, labels=labels)
 
     def add(self, name: str, value: float | None, *labels: str) -> None:
-        """One sample; none where the figure is not known."""
+        """One sample; none if the figure is unknown."""
         if value is not None:
             self.families[name].add_metric(labels, value)
 
     def states(self, name: str, present: Mapping[str, int], *labels: str, known: Iterable[str]) -> None:
-        """A sample for each state that is present, and for every state in `known`: those that are asked for."""
+        """A sample for each present state, and a 0 for the other states in `known`."""
         for state in known:
             if state not in present:
                 self.add(name, 0, *labels, state)
@@ -160,9 +161,9 @@ Markets = Mapping[str, str]
 
 
 def markets_of(document: Any) -> Markets | None:
-    """How each node is paid for, by node id: "spot" or "on-demand" as its label ray.io/market-type says, or "unknown".
+    """The market of each node, by node ID: "spot" or "on-demand" by its label ray.io/market-type, or "unknown".
 
-    `document` is the answer of `GET /api/v0/nodes`; None where it is none.
+    `document` is the response of `GET /api/v0/nodes`; None if it is not valid.
     """
     nodes = _at(document, ("data", "result", "result"))
     if not isinstance(nodes, list):
@@ -177,16 +178,16 @@ def markets_of(document: Any) -> Markets | None:
 
 
 def families(document: Any, detail: Detail, markets: Markets | None = None) -> list[GaugeMetricFamily]:
-    """Every metric that a document of the REST API gives; families without a sample are left out.
+    """Every metric from a response of the REST API; families without a sample are omitted.
 
-    `markets` tells replicas by market; None leaves that out.
+    `markets` adds replicas by market; None omits them.
 
     Raises:
-        ServescopeError: the document is not an answer of Serve at all.
+        ServescopeError: the document is not a response of Serve.
     """
     applications = document.get("applications") if isinstance(document, dict) else None
     if not isinstance(applications, dict):
-        raise ServescopeError("the answer has no `applications`: not Serve's REST API")
+        raise ServescopeError("the response has no `applications`: not Serve's REST API")
     gauges = _Gauges()
     _declare(gauges, detail)
     for name, application in _objects(applications):
@@ -203,7 +204,7 @@ def text_format(collected: Iterable[Any]) -> bytes:
     return generate_latest(registry)
 
 
-@dataclass(eq=False)  # the registry wants something hashable
+@dataclass(eq=False)  # the registry requires hashable collectors
 class _Collected(Collector):
     collected: list[Any]
 
@@ -211,23 +212,25 @@ class _Collected(Collector):
         return self.collected
 
     def describe(self) -> list[Any]:
-        return []  # so that the registry does not collect in order to learn the names
+        return []  # so that the registry does not collect just for the names
 
 
 def _declare(gauges: _Gauges, detail: Detail) -> None:
     both = ("application", "deployment")
-    gauges.declare("application_info", "1; the route prefix as in Serve's REST API.", "application", "route_prefix")
-    gauges.declare("application_status", f"1 for the application's present status, {_REST}.", "application", "status")
+    gauges.declare(
+        "application_info", "Always 1; the route prefix as in Serve's REST API.", "application", "route_prefix"
+    )
+    gauges.declare("application_status", f"1 for the application's current status, {_REST}.", "application", "status")
     gauges.declare(
         "application_last_deployed_timestamp_seconds",
         "Unix time of the last deploy that named the application, changed or not, from Serve's REST API.",
         "application",
     )
-    gauges.declare("deployment_status", f"1 for the deployment's present status, {_REST}.", *both, "status")
+    gauges.declare("deployment_status", f"1 for the deployment's current status, {_REST}.", *both, "status")
     gauges.declare(
         "deployment_config_info",
-        f"1; the fingerprint changes when what was deployed does: the Serve config file, or each deploy by a program, "
-        f"{_REST}, which does not tell new code behind the same import path.",
+        f"Always 1; the fingerprint changes with the Serve config file, or with each deploy by a program, {_REST}, "
+        "which does not show new code behind the same import path.",
         *both,
         "fingerprint",
     )
@@ -239,19 +242,19 @@ def _declare(gauges: _Gauges, detail: Detail) -> None:
     gauges.declare("deployment_replicas", "Replicas by state, from Serve's REST API.", *both, "state")
     gauges.declare(
         "deployment_unplaced_replicas",
-        "Starting replicas that no node has taken yet: those without node_id in Serve's REST API.",
+        "Starting replicas that are not on a node yet: those without node_id in Serve's REST API.",
         *both,
     )
     gauges.declare(
         "deployment_market_replicas",
-        "Replicas by how their node is paid for, from its label ray.io/market-type in Ray's REST API.",
+        "Replicas by the market of their node, from its label ray.io/market-type in Ray's REST API.",
         *both,
         "market_type",
     )
     if detail.each_replica:
         gauges.declare(
             "replica_start_time_seconds",
-            "Unix time at which the replica was started, from Serve's REST API.",
+            "Unix time of the replica's start, from Serve's REST API.",
             *both,
             "replica",
             "node_ip",
@@ -276,7 +279,7 @@ def _application(
 
 def _by_market(gauges: _Gauges, labels: tuple[str, str], deployment: JsonObject, *, markets: Markets) -> None:
     nodes = [_text(_at(replica, ("node_id",))) for replica in _list(deployment.get("replicas"))]
-    counts = Counter(markets.get(node, "unknown") for node in nodes if node)  # not placed yet: on no node
+    counts = Counter(markets.get(node, "unknown") for node in nodes if node)  # not on a node yet
     for market, count in counts.items():
         gauges.add("deployment_market_replicas", count, *labels, market)
 
@@ -305,8 +308,8 @@ def _deployment(
 
 
 def _unplaced(replica: JsonObject) -> bool:
-    """Whether no worker runs the replica yet; once one does, Ray names its node, and the constructor's time begins."""
-    return replica.get("state") == "STARTING" and replica.get("node_id") is None  # Ray leaves out what is not set
+    """Whether no worker runs the replica yet; once one does, Ray reports its node, and the constructor starts."""
+    return replica.get("state") == "STARTING" and replica.get("node_id") is None  # Ray omits unset fields
 
 
 def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[str, Any]]) -> None:
@@ -320,11 +323,11 @@ def _each_replica(gauges: _Gauges, labels: tuple[str, str], replicas: list[dict[
 
 
 def fingerprints(application: JsonObject) -> dict[str, str]:
-    """For each deployment a few characters that change once when what was deployed changes.
+    """A short fingerprint for each deployment that changes once per change of what is deployed.
 
-    A Serve config file says all there is to know the moment it is submitted. What `serve.run` deployed tells its
-    configuration and not its code, so there every deploy counts as a change. What the autoscaler does never counts, nor
-    does code that was replaced behind the same import path: nothing in Serve's answer tells it.
+    A Serve config file is complete when it is submitted. For `serve.run` the response has the configuration and not the
+    code, so every deploy counts as a change. Autoscaling never counts, nor does code that was replaced behind the same
+    import path: nothing in Serve's response shows it.
     """
     deployments = dict(_objects(application.get("deployments")))
     submitted = application.get("deployed_app_config")
@@ -333,11 +336,11 @@ def fingerprints(application: JsonObject) -> dict[str, str]:
         own: dict[str, list[Any]] = {}
         for one in _list(submitted.get("deployments")):
             own.setdefault(_text(_at(one, ("name",))), []).append(one)
-        told = {name: f"[{common}, {_canonical(own.get(name, []))}]" for name in deployments}
+        parts = {name: f"[{common}, {_canonical(own.get(name, []))}]" for name in deployments}
     else:
         deployed = application.get("last_deployed_time_s")
-        told = {name: _canonical([one.get("deployment_config"), deployed]) for name, one in deployments.items()}
-    return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in told.items()}
+        parts = {name: _canonical([one.get("deployment_config"), deployed]) for name, one in deployments.items()}
+    return {name: hashlib.sha256(text.encode()).hexdigest()[:12] for name, text in parts.items()}
 
 
 def _canonical(value: Any) -> str:
@@ -345,7 +348,7 @@ def _canonical(value: Any) -> str:
 
 
 def _reserved(deployment: JsonObject, resource: str) -> float | None:
-    """What one replica reserves of a resource; the bundles of a placement group hold its actor's own share."""
+    """What one replica reserves of a resource; the bundles of a placement group include the actor's own share."""
     bundles = _list(_at(deployment, ("deployment_config", "placement_group_bundles")))
     total = 0.0
     for bundle in bundles or [deployment.get("required_resources")]:
@@ -357,7 +360,7 @@ def _reserved(deployment: JsonObject, resource: str) -> float | None:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Reading without trust
+# Reading untrusted JSON
 
 
 def _list(value: Any) -> list[Any]:
@@ -365,7 +368,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _objects(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The members of a JSON object that are objects themselves."""
+    """The members of a JSON object that are objects."""
     for name, member in value.items() if isinstance(value, dict) else ():
         if isinstance(member, dict):
             yield _text(name), member
@@ -378,7 +381,7 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def _number(value: Any, least: float) -> float | None:
-    """A finite number that is not below the least one that makes sense; None for everything else."""
+    """A finite number not below `least`; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -389,10 +392,10 @@ def _number(value: Any, least: float) -> float | None:
 
 
 def _text(value: Any) -> str:
-    """A text that can be written as UTF-8, which JSON's text need not be; "" for what is no text."""
+    """A string that can be encoded as UTF-8, which JSON's strings need not be; "" for anything else."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else ""
 
 
 def _state(value: Any) -> str:
-    """A state as Ray names it, also one that is newer than this code; whatever is no name is OTHER."""
+    """A state by Ray's name, including ones newer than this code; OTHER for anything that is not a name."""
     return value if isinstance(value, str) and _STATE.fullmatch(value) else "OTHER"

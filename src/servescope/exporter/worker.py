@@ -1,8 +1,8 @@
-"""Turns an answer of Serve's REST API into metrics, in a process of its own.
+"""Turns a response of Serve's REST API into metrics, in its own process.
 
-Ten thousand replicas are megabytes of JSON. A thread that reads them would make every scrape wait, since Python runs
-one thread at a time and reads JSON in one go; and an answer that takes all memory would take the exporter with it.
-The process reads one answer after the other from its standard input and ends when the exporter does.
+Ten thousand replicas are megabytes of JSON. A thread that parses them would block every scrape, since Python runs
+one thread at a time and parses JSON in one call; and a response that exhausts memory would kill the exporter.
+The process reads one response after the other from standard input and exits when the exporter does.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _GOOD, _BAD = b"+", b"-"
 
 
 def metrics(applications: bytes, nodes: bytes, detail: Detail) -> bytes:
-    """The metrics of Serve's answer in Prometheus' text format; the answer about the nodes may be anything.
+    """The metrics of Serve's response in Prometheus' text format; the nodes' response may be invalid.
 
     Raises:
-        ServescopeError: it is no answer of Serve; the text says why, and nothing of what it holds.
+        ServescopeError: it is not a response of Serve; the text says why without quoting it.
     """
     try:
         document = _parsed(applications)
     except (ValueError, RecursionError):
-        raise ServescopeError("the answer is not JSON") from None
+        raise ServescopeError("the response is not JSON") from None
     try:
         markets = markets_of(_parsed(nodes))
     except (ValueError, RecursionError):
@@ -40,8 +40,8 @@ def metrics(applications: bytes, nodes: bytes, detail: Detail) -> bytes:
         return text_format(families(document, detail, markets))
     except ServescopeError:
         raise
-    except Exception as error:  # whatever a document does to us, the next one must be read
-        raise ServescopeError(f"the answer cannot be read ({type(error).__name__})") from None
+    except Exception as error:  # no document may stop the next one from being read
+        raise ServescopeError(f"invalid response ({type(error).__name__})") from None
 
 
 def _parsed(body: bytes) -> Any:
@@ -49,11 +49,11 @@ def _parsed(body: bytes) -> Any:
 
 
 class WorkerDiedError(Exception):
-    """The process ended before it had rendered an answer; the next answer starts a new one."""
+    """The process exited before it had rendered a response; the next response starts a new one."""
 
 
 class Worker:
-    """The process, which the first answer starts. Not to be used by two threads at once."""
+    """The process, started by the first response. Not thread-safe."""
 
     def __init__(self, detail: Detail) -> None:
         self._detail = detail
@@ -64,7 +64,7 @@ class Worker:
         """The same as the function of that name.
 
         Raises:
-            ServescopeError: it is no answer of Serve.
+            ServescopeError: it is not a response of Serve.
             WorkerDiedError: the process was killed, for instance because it took too much memory.
         """
         try:
@@ -81,7 +81,7 @@ class Worker:
         return text
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         if self._connection is not None:
             self._connection.close()
         if self._process is not None:
@@ -99,8 +99,8 @@ class Worker:
 
 
 def main(flags: list[str]) -> None:
-    """Answer until the exporter goes away, however it goes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches us too, and it is the exporter that ends us
+    """Render until the exporter exits."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches this process too; the exporter stops it
     detail = Detail(**dict.fromkeys(flags, True))
     exporter = Connection(0)
     try:

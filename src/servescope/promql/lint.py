@@ -1,7 +1,7 @@
-"""A lint over parsed PromQL: every expression that the bundle ships goes through it, and a reader's own ones may.
+"""A lint over parsed PromQL: it checks every expression that the bundle ships, and users' own ones.
 
-The rules are those of the design ("truth before beauty"). Each is a function over the parsed expression, so that a
-rule reads like the sentence it enforces. A finding is one line; no finding means the expression may be shipped.
+Each rule is a function over the parsed expression and finds one way in which a query misreads Ray's metrics. A finding
+is one line; no finding means the expression may be shipped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from servescope.promql import slo_series
 from servescope.promql.signals import SIGNALS
 from servescope.settings import Settings
 
-# Grafana's macros are durations; the parser refuses them, so an expression is checked with a short and a long one.
+# Grafana's macros are durations that the parser rejects, so an expression is checked with a short and a long one.
 MACROS = ("$__rate_interval", "$__range", "$__interval")
 MACRO_VALUES = ("1m", "1h")
 
@@ -34,7 +34,7 @@ _KEEPS_LABELS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with one expression."""
+    """One error in one expression."""
 
     rule: str
     message: str
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What an expression may name: metrics of the catalogue, recorded series, and the cluster label everywhere."""
+    """The names that an expression may use: the catalogue's metrics, recorded series, and the cluster label."""
 
     cluster_label: str
     recorded: Mapping[str, frozenset[str]]
@@ -61,7 +61,7 @@ class Vocabulary:
         """The labels that series of this name may carry; "" is a selector without a name.
 
         Raises:
-            ServescopeError: nothing of that name is in the catalogue or recorded by our rules.
+            ServescopeError: the name is neither in the catalogue nor recorded by the bundled rules.
         """
         if not sample:
             raise ServescopeError("a selector without a metric name")
@@ -90,7 +90,7 @@ def check(expression: str, settings: Settings, *, legend: str = "") -> list[Find
 
 
 def check_against(vocabulary: Vocabulary, expression: str, *, legend: str = "") -> list[Finding]:
-    """Lint one expression that may name what the vocabulary holds; the same otherwise."""
+    """Lint one expression against a vocabulary; otherwise the same."""
     findings: dict[Finding, None] = {}
     for value in MACRO_VALUES:
         for finding in _check_once(expression, value, vocabulary, legend=legend):
@@ -108,7 +108,7 @@ def expand_macros(expression: str, value: str) -> str:
 def _check_once(expression: str, macro_value: str, vocabulary: Vocabulary, *, legend: str) -> Iterator[Finding]:
     expanded = expand_macros(expression, macro_value)
     if _VARIABLE.search(_QUOTED.sub('""', expanded)):
-        yield Finding("variable", f"a variable is outside a quoted label value: {expression}")
+        yield Finding("variable", f"a variable outside a quoted label value: {expression}")
         return
     try:
         tree = parser.parse(expanded)
@@ -122,7 +122,7 @@ def _check_once(expression: str, macro_value: str, vocabulary: Vocabulary, *, le
             unknown = True
             yield finding
     if unknown:
-        return  # what the other rules say about an unknown name would only distract
+        return  # findings of other rules about an unknown name would only distract
     for path in paths:
         for rule in _SELECTOR_RULES:
             yield from rule(path, vocabulary)
@@ -191,7 +191,7 @@ def _check_names(selector: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
         return
     for matcher in _matchers(selector):
         if matcher.name not in carried:
-            yield Finding("label", f"{selector.name} carries no label {matcher.name!r}")
+            yield Finding("label", f"{selector.name} has no label {matcher.name!r}")
 
 
 Path = tuple[Any, ...]
@@ -201,19 +201,17 @@ def _fabricated_sum(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
     name = path[-1].name
     metric = vocabulary.metric(name)
     if metric and metric.kind is Kind.HISTOGRAM and name == f"{metric.name}_sum":
-        yield Finding("sum", f"{name}: Ray makes histogram sums up from the middles of the buckets")
+        yield Finding("sum", f"{name}: Ray estimates histogram sums from the midpoints of the buckets")
 
 
 def _bare_event_gauge(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
     metric = vocabulary.metric(path[-1].name)
     if metric and metric.event_driven and not any(name.endswith("_over_time") for name in _functions(path)):
-        yield Finding(
-            "event-gauge", f"{metric.name} vanishes 20 s after its last change; read it through max_over_time"
-        )
+        yield Finding("event-gauge", f"{metric.name} disappears 20 s after its last change; read it with max_over_time")
 
 
 def _counter_reading(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
-    """A counter goes through rate(), or through the difference that `promql.events` builds; nothing else is true."""
+    """A counter is read with rate(), or with the difference that `promql.events` builds; anything else is wrong."""
     selector, functions = path[-1], _functions(path)
     metric = vocabulary.metric(selector.name)
     if metric is None:
@@ -222,16 +220,16 @@ def _counter_reading(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
     if "increase" in functions:
         yield Finding(
             "increase",
-            f"{selector.name}: increase() misses first increments, and over a sum it invents events",
+            f"{selector.name}: increase() misses first increments, and over a sum it counts events that never happened",
         )
     elif cumulative and not _COUNTER_READERS & set(functions) and not _inside_events(path):
         yield Finding("counter", f"{selector.name} only grows; read it with rate() or promql.events()")
     elif not cumulative and _COUNTER_READERS & set(functions):
-        yield Finding("gauge-rate", f"{selector.name} is a gauge; rate() takes every fall for a restart")
+        yield Finding("gauge-rate", f"{selector.name} is a gauge; rate() counts every decrease as a reset")
 
 
 def _inside_events(path: Path) -> bool:
-    """Whether an aggregation above the selector also holds the same counter at an offset, as `promql.events` does."""
+    """Whether an aggregation above the selector also has the same counter at an offset, as `promql.events` does."""
     name = path[-1].name
     for node in path[:-1]:
         if isinstance(node, parser.AggregateExpr):
@@ -256,7 +254,7 @@ def _http_errors(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
     if re.fullmatch(r"ray_serve_num_(deployment_)?http_error_requests_total", selector.name or "") and not any(
         matcher.name == "error_code" for matcher in _matchers(selector)
     ):
-        yield Finding("http-errors", f"{selector.name} counts 404 and 499 as errors; choose by error_code")
+        yield Finding("http-errors", f"{selector.name} counts 404 and 499 as errors; select by error_code")
 
 
 _SELECTOR_RULES: tuple[Callable[[Path, Vocabulary], Iterator[Finding]], ...] = (
@@ -269,7 +267,7 @@ _SELECTOR_RULES: tuple[Callable[[Path, Vocabulary], Iterator[Finding]], ...] = (
 
 
 def _both_outcomes(paths: list[Path]) -> Iterator[Finding]:
-    # Where the successes are called so by a label of their own, they claim nothing about the rest.
+    # Successes that a label marks as such claim nothing about the rest.
     names = {path[-1].name for path in paths if not any(map(_names_outcome, path))}
     if (
         "ray_serve_deployment_request_counter_total" in names
@@ -277,7 +275,7 @@ def _both_outcomes(paths: list[Path]) -> Iterator[Finding]:
     ):
         yield Finding(
             "failures",
-            "ray_serve_deployment_request_counter_total leaves failures out; add the error counter",
+            "ray_serve_deployment_request_counter_total excludes failures; add the error counter",
         )
 
 
@@ -297,20 +295,20 @@ def _check_tree(tree: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
                 yield Finding("grouping", f"{label} changes with every restart; never group by it")
             if node.modifier.type == parser.AggModifierType.By:
                 for label in sorted(grouped - labels_of(node.expr, vocabulary)):
-                    yield Finding("label", f"grouping by {label!r}, which the series inside do not carry")
+                    yield Finding("label", f"grouping by {label!r}, which the series inside do not have")
         elif isinstance(node, parser.BinaryExpr) and node.modifier is not None and node.modifier.matching:
             present = labels_of(node.lhs, vocabulary) | labels_of(node.rhs, vocabulary)
             for label in sorted(frozenset(node.modifier.matching.labels) - present):
-                yield Finding("label", f"matching on {label!r}, which neither side carries")
+                yield Finding("label", f"matching on {label!r}, which neither side has")
         elif isinstance(node, parser.Call) and node.func.name == "histogram_quantile":
             if "le" not in labels_of(node.args[1], vocabulary):
-                yield Finding("quantile", "histogram_quantile over series that do not keep le")
+                yield Finding("quantile", "histogram_quantile over series without le")
             if isinstance(_bare(node.args[1]), parser.VectorSelector):
-                yield Finding("quantile", "histogram_quantile over buckets since the start; take their rate")
+                yield Finding("quantile", "histogram_quantile over cumulative buckets; apply rate() first")
 
 
 def labels_of(node: Any, vocabulary: Vocabulary) -> frozenset[str]:
-    """The labels that the result of an expression can carry; an upper bound where sides of an operator differ."""
+    """The labels that the result of an expression can have; an upper bound if the sides of an operator differ."""
     if isinstance(node, parser.VectorSelector):
         return vocabulary.labels(node.name or "")
     if isinstance(node, parser.Call):
@@ -383,6 +381,8 @@ def _check_legend(legend: str, kept: frozenset[str]) -> Iterator[Finding]:
     for match in _LEGEND_LABEL.finditer(legend):
         label = match.group(1).strip()
         if not re.fullmatch(r"\w+", label):
-            yield Finding("legend", f"{match.group(0)} is no label reference: Grafana takes one label between braces")
+            yield Finding(
+                "legend", f"{match.group(0)} is not a label reference: Grafana accepts one label between braces"
+            )
         elif label not in kept:
-            yield Finding("legend", f"the legend names {label!r}, which the query does not keep")
+            yield Finding("legend", f"the legend uses {label!r}, which the query drops")

@@ -1,7 +1,7 @@
-"""The lint over a reader's own files: Prometheus rules, Grafana-managed rules and Grafana dashboards.
+"""The lint over a user's own files: Prometheus rules, Grafana-managed rules and Grafana dashboards.
 
-Metrics of other exporters pass, and so do series that the rules among the files record. What starts like Ray's or our
-own names must be in the catalogue, unless the reader says that it is the application's.
+Metrics of other exporters pass, and so do series that the files' own rules record. Names with the prefix of Ray's or
+servescope's metrics must be in the catalogue, unless the user declares them as the application's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TARGET_LABELS = ("cluster", "container", "endpoint", "namespace", "node", "pod",
 
 
 class _EveryLabel(frozenset[str]):
-    """The labels of a metric that nobody has described: it may carry any."""
+    """The labels of an unknown metric: any."""
 
     def __contains__(self, label: object) -> bool:
         return True
@@ -51,10 +51,10 @@ _EVERY_LABEL: Final = _EveryLabel()
 
 @dataclass(frozen=True, kw_only=True)
 class ReadersVocabulary(Vocabulary):
-    """What a reader's expressions may name: everything but names that look like Ray's or ours and are none.
+    """The names that a user's expressions may use: all but unknown ones with Ray's or servescope's prefix.
 
-    `own` holds prefixes of the application's metrics, `known` the names that the reader's rules record, and
-    `target_labels` what the reader's Prometheus adds to every series.
+    `own` are prefixes of the application's metrics, `known` the names that the user's rules record, and
+    `target_labels` what the user's Prometheus adds to every series.
     """
 
     own: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class ReadersVocabulary(Vocabulary):
     target_labels: frozenset[str] = frozenset()
 
     def labels(self, sample: str) -> frozenset[str]:
-        """The labels that series of this name may carry, any for what nobody has described."""
+        """The labels that series of this name may carry, any for unknown metrics."""
         try:
             return super().labels(sample) | self.target_labels
         except ServescopeError:
@@ -78,13 +78,13 @@ class Expression:
     place: str
     text: str
     legend: str = ""
-    # Where a label is looked up, series are asked for and no figure is claimed.
+    # A label lookup queries series, not values.
     lookup: bool = False
 
 
 @dataclass
 class Contents:
-    """The contents of one file: its expressions, the series that it records, and how many could not be filled in."""
+    """The contents of one file: expressions, recorded series, and how many expressions could not be filled in."""
 
     expressions: list[Expression] = field(default_factory=list)
     recorded: set[str] = field(default_factory=set)
@@ -93,7 +93,7 @@ class Contents:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The findings, a line each; the files that could not be read, a line each; and what was looked at."""
+    """The findings, a line each; the unreadable files, a line each; and what was checked."""
 
     findings: tuple[str, ...]
     unreadable: tuple[str, ...]
@@ -103,10 +103,10 @@ class Report:
 
 
 def lint(paths: Sequence[Path], settings: Settings, *, own: Sequence[str] = (), labels: Sequence[str] = ()) -> Report:
-    """Lint rule files and dashboards; of folders every one in them.
+    """Lint rule files and dashboards; in directories, all of them.
 
-    `own` holds prefixes of metrics that are the application's although they start with `ray_`, `labels` those that the
-    reader's Prometheus adds to every series, besides `TARGET_LABELS`.
+    `own` are prefixes of the application's metrics that start with `ray_`, `labels` those that the user's Prometheus
+    adds to every series, besides `TARGET_LABELS`.
     """
     found: dict[Path, Contents] = {}
     unreadable = []
@@ -147,13 +147,13 @@ def lint(paths: Sequence[Path], settings: Settings, *, own: Sequence[str] = (), 
 
 
 def _one_line(finding: Finding) -> str:
-    """The message on one line, cut where it quotes a long expression."""
+    """The message on one line, truncated if it quotes a long expression."""
     text = " ".join(finding.message.split())
     return text if len(text) <= _LONGEST_MESSAGE else f"{text[:_LONGEST_MESSAGE]}..."
 
 
 def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
-    """Every file to look at, and whether it was named itself."""
+    """Every file to check, and whether it was named explicitly."""
     for path in paths:
         if path.is_dir():
             yield from ((inside, False) for inside in sorted(path.rglob("*")) if inside.suffix in _SUFFIXES)
@@ -162,10 +162,10 @@ def _files(paths: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
 
 
 def read(path: Path) -> Contents | None:
-    """The contents of a rule file or a dashboard; None where it is well-formed and neither.
+    """The contents of a rule file or a dashboard; None if it is well-formed but neither.
 
     Raises:
-        ServescopeError: it cannot be read, or is no YAML or JSON; the message is one line that names the file.
+        ServescopeError: it cannot be read, or is not YAML or JSON; the message is one line that names the file.
     """
     import yaml
 
@@ -195,7 +195,7 @@ def read(path: Path) -> Contents | None:
 
 
 def _mappings(lists: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """The mappings in lists; whatever else a file holds there is passed over."""
+    """The mappings in lists; anything else is skipped."""
     for one in lists:
         if isinstance(one, list):
             yield from (item for item in one if isinstance(item, Mapping))
@@ -214,7 +214,7 @@ def _read_rule(rule: Mapping[str, Any], contents: Contents) -> None:
 
 
 def _type_of(datasource: Any) -> str:
-    """The type that a query names for its data source; "" where it names none."""
+    """The data source type of a query; "" if it has none."""
     return str(datasource.get("type") or "") if isinstance(datasource, Mapping) else ""
 
 
@@ -227,7 +227,7 @@ _QUOTED_OR_VARIABLE = re.compile(
 )
 _LOOKUP = re.compile(r"label_values\(\s*(?P<series>.+),\s*(?P<label>\w+)\s*\)", re.DOTALL)
 _QUERY_RESULT = re.compile(r"query_result\((?P<query>.+)\)", re.DOTALL)
-# Grafana's figures in an expression; its durations are the lint's own macros.
+# Grafana's numeric variables; its durations are the lint's own macros.
 _FIGURES = {"__range_s": "60", "__range_ms": "60000", "__interval_ms": "60000"}
 
 
@@ -245,7 +245,7 @@ class _Dashboard:
         return inside.get("list") if isinstance(inside, Mapping) else None
 
     def read(self) -> None:
-        """Panels, those in rows of either form too; annotations; variables that ask Prometheus."""
+        """Panels, including those in rows of either form; annotations; variables that query Prometheus."""
         rows = list(_mappings([self.document.get("rows")]))
         self._read_panels([self.document.get("panels"), *(row.get("panels") for row in rows)])
         for mark in _mappings([self._list("annotations")]):
@@ -272,7 +272,7 @@ class _Dashboard:
                     self._add(title, target["expr"], legend=str(target.get("legendFormat") or ""))
 
     def _prometheus(self, datasource: Any) -> bool:
-        """Whether a query goes to Prometheus: what says nothing of its type does."""
+        """Whether a query goes to Prometheus, which is the default."""
         name = datasource.get("uid") if isinstance(datasource, Mapping) else datasource
         match = _QUOTED_OR_VARIABLE.fullmatch(str(name or ""))
         variable = self.variables.get(match["braced"] or match["plain"] or match["old"] or "") if match else None
@@ -293,7 +293,7 @@ class _Dashboard:
             nonlocal missing
             name = match["braced"] or match["plain"] or match["old"]
             if name is None or (name not in self.variables and name not in _FIGURES):
-                return match[0]  # a quoted text, one of Grafana's durations, or a variable that nobody has defined
+                return match[0]  # a quoted text, one of Grafana's durations, or an undefined variable
             value = _FIGURES.get(name) or _value(self.variables[name])
             missing = missing or not value
             return value
@@ -307,7 +307,7 @@ class _Dashboard:
 
 
 def _value(variable: Mapping[str, Any]) -> str:
-    """A variable's value: what was selected when the dashboard was saved, or its first value; "" for none."""
+    """The value of a variable: the one saved with the dashboard, or its first option; "" for none."""
     current = variable.get("current")
     chosen = current.get("value") if isinstance(current, Mapping) else None
     values = [str(value) for value in (chosen if isinstance(chosen, list) else [chosen]) if value]

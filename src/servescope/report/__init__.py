@@ -1,1 +1,1 @@
-"""What the panels of dashboards show, as pages: the snapshot and the preview."""
+"""Dashboards as HTML pages: the snapshot and the preview."""

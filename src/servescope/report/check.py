@@ -1,4 +1,4 @@
-"""Which panels of the dashboards have data in a live Prometheus, and which have none without a reason."""
+"""Which panels of the dashboards have data in a live Prometheus, and which lack it for no known reason."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from servescope.settings import Settings
 
 @dataclass(frozen=True, kw_only=True)
 class DashboardCheck:
-    """How much of a dashboard is alive: panels that query, panels with data, and those that should have but have not.
+    """Data coverage of a dashboard: panels that query, panels with data, and those that should have data but lack it.
 
-    `excused` are panels without data that need what a plain machine lacks, with the reason.
+    `excused` are panels without data that need what this machine lacks, with the reason.
     """
 
     uid: str
@@ -31,7 +31,7 @@ class DashboardCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesCount:
-    """How many series one target of one panel gave that have at least one figure which is not NaN."""
+    """How many series of one target of one panel have a value that is not NaN."""
 
     panel: str
     ref: str
@@ -45,7 +45,7 @@ def count_series(
     """Run every Prometheus target of a dashboard over a window and count the series that have data.
 
     Raises:
-        ServescopeError: Prometheus cannot be reached or refuses a query.
+        ServescopeError: Prometheus is unreachable or rejects a query.
     """
     scope = Interpolation(select_variables(dashboard, prometheus, window, chosen=chosen), window.macros())
     return [
@@ -61,7 +61,7 @@ def check_dashboards(
     """Check every dashboard against a live Prometheus.
 
     Raises:
-        ServescopeError: Prometheus cannot be reached or refuses a query.
+        ServescopeError: Prometheus is unreachable or rejects a query.
     """
     window = Window.last(60 * minutes, settings.scrape_interval_s)
     with Prometheus(prometheus_url) as prometheus:
@@ -72,7 +72,7 @@ def check_board(board: Dashboard, prometheus: Prometheus, window: Window) -> Das
     """Check one dashboard against a live Prometheus.
 
     Raises:
-        ServescopeError: Prometheus cannot be reached or refuses a query.
+        ServescopeError: Prometheus is unreachable or rejects a query.
     """
     alive: dict[str, bool] = {}
     for count in count_series(board.to_json(), prometheus, window):

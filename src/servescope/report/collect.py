@@ -1,4 +1,4 @@
-"""Asks Prometheus for what dashboards showed in a time range, and gives a `Report` of plain data."""
+"""Queries Prometheus for what dashboards showed in a time range, and returns a `Report` of plain data."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from servescope.report.model import Board, FiredAlert, Mark, Report, Section, Vi
 from servescope.report.queries import Choices, Series, Window, ask, select_variables
 from servescope.settings import Settings
 
-MOST_POINTS = 240  # on a line: as many as a panel of a third of a screen can show
+MOST_POINTS = 240  # per line: as many as a panel a third of a screen wide can show
 QUERIES_AT_ONCE = 4
 
 
 def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[str] = ()) -> list[Json]:
-    """The dashboards' JSON, from a folder or built in; `wanted` names uids, with or without `servescope-`.
+    """The dashboards' JSON, from a directory or bundled; `wanted` are uids, with or without `servescope-`.
 
     Raises:
-        ServescopeError: the folder holds none, a file is no dashboard, or no dashboard has a wanted uid.
+        ServescopeError: the directory has none, a file is not a dashboard, or no dashboard has a wanted uid.
     """
     if folder is None:
         found = [board.to_json() for board in all_dashboards(settings)]
@@ -42,18 +42,16 @@ def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[st
                 document = json.loads(path.read_text(encoding="utf-8"))
                 found.append({key: document[key] for key in ("uid", "title", "panels", "templating")} | document)
             except (OSError, ValueError, KeyError, TypeError) as error:
-                raise ServescopeError(
-                    f"{path}: not a dashboard of Grafana ({type(error).__name__}: {error})"
-                ) from error
+                raise ServescopeError(f"{path}: not a Grafana dashboard ({type(error).__name__}: {error})") from error
         if not found:
-            raise ServescopeError(f"{folder}: no dashboards (*.json) there")
+            raise ServescopeError(f"{folder}: no dashboards (*.json) found")
     if not wanted:
         return found
     chosen = []
     for name in wanted:
         matching = [board for board in found if board["uid"] in (name, f"servescope-{name}")]
         if not matching:
-            raise ServescopeError(f"no dashboard {name!r}; there are: {', '.join(board['uid'] for board in found)}")
+            raise ServescopeError(f"no dashboard {name!r}; available: {', '.join(board['uid'] for board in found)}")
         chosen += matching
     return chosen
 
@@ -65,7 +63,7 @@ def window_of(start: float, end: float, *, scrape_interval_s: int, most_points: 
         ServescopeError: the end is not after the start.
     """
     if not start < end:
-        raise ServescopeError("--from is not before --to: there is no time range between them")
+        raise ServescopeError("--from is not before --to: the time range is empty")
     step = max(1, round(templating.interval(end - start, most_points, scrape_interval_s)))
     first = math.floor(start / step) * step
     return Window(
@@ -86,18 +84,18 @@ def collect(
     progress: Progress = lambda done, total, what: None,
     with_panels: bool = True,
 ) -> Report:
-    """Ask Prometheus for everything on the dashboards. `progress` hears of panels done, of how many, and the latest.
+    """Query Prometheus for everything on the dashboards. `progress` gets the panels done, their total, and the latest.
 
-    `with_panels=False` leaves the rows empty: `collect_row` fills one.
+    `with_panels=False` leaves the rows empty; `collect_row` fills one.
 
     Raises:
-        ServescopeError: Prometheus does not answer, or refuses a query.
+        ServescopeError: Prometheus is unreachable or rejects a query.
     """
     known = {variable["name"] for board in dashboards for variable in board["templating"]["list"]}
     for name in chosen or {}:
         if name not in known:
             raise ServescopeError(
-                f"--var {name}: no such variable; there are: {', '.join(sorted(known - {'datasource'}))}"
+                f"--var {name}: no such variable; available: {', '.join(sorted(known - {'datasource'}))}"
             )
     total = sum(
         len(panel.get("panels", [])) or panel["type"] != "row" for board in dashboards for panel in board["panels"]
@@ -129,23 +127,23 @@ def collect(
 def collect_row(
     prometheus: Prometheus, dashboard: Json, number: int, *, window: Window, chosen: Choices | None = None
 ) -> Section:
-    """Ask Prometheus for one row of a dashboard, counted from 0 with each repeated row by itself.
+    """Query Prometheus for one row of a dashboard, counted from 0; each repetition of a row counts.
 
     Raises:
-        ServescopeError: Prometheus does not answer, refuses a query, or the dashboard has fewer rows.
+        ServescopeError: Prometheus is unreachable, rejects a query, or the dashboard has fewer rows.
     """
     with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
         board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool)
         rows = list(templating.rows(dashboard, board.selections))
         if not 0 <= number < len(rows):
-            raise ServescopeError(f"{dashboard['uid']}: no row {number}; there are {len(rows)}")
+            raise ServescopeError(f"{dashboard['uid']}: no row {number}; it has {len(rows)}")
         row, panels = rows[number]
         return board.section(number, row, panels)()
 
 
 @dataclass(frozen=True, kw_only=True)
 class _BoardQueries:
-    """One dashboard whose queries are under way in a pool of threads, for one window and one choice of values."""
+    """One dashboard whose queries run in a thread pool, for one window and one set of variable values."""
 
     prometheus: Prometheus
     dashboard: Json
@@ -164,7 +162,7 @@ class _BoardQueries:
         pool: ThreadPoolExecutor,
         panel_done: Callable[[str], None] = lambda what: None,
     ) -> _BoardQueries:
-        """Ask what the dashboard's variables hold; everything else stands on that."""
+        """Query the values of the dashboard's variables; everything else depends on them."""
         return _BoardQueries(
             prometheus=prometheus,
             dashboard=dashboard,
@@ -176,11 +174,11 @@ class _BoardQueries:
 
     @property
     def scope(self) -> Interpolation:
-        """What the dashboard's queries and titles may refer to."""
+        """The variables of the dashboard's queries and titles."""
         return Interpolation(self.selections, self.window.macros())
 
     def board(self, *, with_panels: bool) -> Board:
-        """The whole dashboard. All its queries are sent before the first answer is waited for."""
+        """The whole dashboard. All its queries are sent before the first response is awaited."""
         marks = self.pool.submit(self.marks)
         waiting = [
             self.section(number, row, panels if with_panels else [])
@@ -197,7 +195,7 @@ class _BoardQueries:
         )
 
     def section(self, number: int, row: PlacedPanel, panels: Sequence[PlacedPanel]) -> Callable[[], Section]:
-        """Start on the queries of a row; what is returned waits for them."""
+        """Start the queries of a row; the returned function waits for them."""
         uid = self.dashboard["uid"]
         drawn: list[Future[View]] = [
             self.pool.submit(self.view, placed, f"{uid}-{number}-{place}") for place, placed in enumerate(panels)
@@ -206,7 +204,7 @@ class _BoardQueries:
         return lambda: Section(title, [view.result() for view in drawn], bool(row.model.get("collapsed")))
 
     def view(self, placed: PlacedPanel, identity: str) -> View:
-        """Ask for one panel."""
+        """Query one panel."""
         scope = self.scope.narrowed(placed.chosen)
         answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
         view = views.view(placed.model, answers, self.window, scope=scope, identity=identity)
@@ -214,7 +212,7 @@ class _BoardQueries:
         return view
 
     def marks(self) -> list[Mark]:
-        """The dashboard's annotations: every figure that is not zero marks; those without a gap between are one."""
+        """The dashboard's annotations: every non-zero value is one; adjacent ones are merged."""
         marks = []
         for annotation in self.dashboard.get("annotations", {}).get("list", []):
             if not annotation.get("enable") or "expr" not in annotation:
@@ -249,7 +247,7 @@ def _marks_of(annotation: Json, series: Json, window: Window) -> list[Mark]:
 
 
 def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> list[FiredAlert]:
-    """The alerts that were pending or firing in the window, those that fired first on top; the watchdog left out."""
+    """The alerts that were pending or firing in the window, first fired first, without the watchdog."""
     rules = prometheus.alerting_rules()
     pages = {path.stem: text for path, text in runbooks.pages(runbooks.all_groups(settings)).items()}
     states: dict[tuple[tuple[str, str], ...], list[tuple[int, int, str]]] = {}
@@ -285,7 +283,7 @@ def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> 
 
 
 def versions(prometheus: Prometheus, window: Window) -> dict[str, str]:
-    """What ran: servescope, Prometheus, Ray."""
+    """The versions of servescope, Prometheus and Ray."""
     ray = {
         series["metric"].get("Version", "")
         for series in prometheus.query(

@@ -1,4 +1,4 @@
-"""Which traces and log lines stand on the page: the slowest and the failing ones, and those around a moment."""
+"""Selects the page's traces and log lines: the slowest and the failed traces, and the lines around a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _BAD_LEVELS = ("WARNING", "WARN", "ERROR", "CRITICAL")
 
 
 def slowest_and_failing(source: str, found: Sequence[TraceSummary]) -> Traces:
-    """The slowest and the failing of the traces that a source has."""
+    """The slowest and the failed traces of a source."""
     return Traces(source, model.slowest(found, MOST_TRACES), model.failed(found)[:MOST_TRACES])
 
 
 def nearest(source: str, records: Sequence[LogRecord], at: float) -> Logs:
-    """The records nearest to the moment (unix seconds), warnings and errors before others, in the order of time."""
+    """The records nearest to a time (unix seconds), warnings and errors preferred, in order of time."""
 
     def rank(record: LogRecord) -> tuple[bool, float]:
         return record.level.upper() not in _BAD_LEVELS, abs(record.unix_ms - at * 1000)

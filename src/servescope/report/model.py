@@ -1,4 +1,4 @@
-"""What stands on a page, as plain data. Every text is plain here; the page escapes it. Times are unix milliseconds."""
+"""The contents of a page as plain data. Texts are unescaped; the page escapes them. Times are unix milliseconds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class View:
     description: str
     width: int
     height: int
-    figure: Json | None = None  # plots: what the page's script draws
+    figure: Json | None = None  # plots: the input of the page's script
     legend: list[Json] = field(default_factory=list)
     items: list[Json] = field(default_factory=list)  # stat, bargauge
     columns: list[str] = field(default_factory=list)  # table
     cells: list[list[Json]] = field(default_factory=list)
     markdown: str = ""
-    empty: str = ""  # why nothing is drawn
+    empty: str = ""  # why nothing is shown
     note: str = ""
     queries: list[str] = field(default_factory=list)
 
@@ -43,7 +43,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """An annotation: unix milliseconds from and to (the same for a moment)."""
+    """An annotation: from and to in unix milliseconds (equal for a point in time)."""
 
     title: str
     text: str
@@ -62,24 +62,24 @@ class Board:
     sections: list[Section]
     marks: list[Mark]
     selections: Mapping[str, Selection]
-    options: dict[str, Sequence[str]]  # what could be chosen for each variable
+    options: dict[str, Sequence[str]]  # the options of each variable
 
 
 @dataclass(frozen=True, kw_only=True)
 class FiredAlert:
-    """An alert that was pending or firing in the window: its labels, what it says, and when it was in which state."""
+    """An alert that was pending or firing in the window: its labels, texts, and states over time."""
 
     name: str
     severity: str
     labels: str
     summary: str
-    runbook_url: str  # "" where it is no address that works from anywhere
-    runbook: str  # the page in Markdown, "" for an alert that is not ours
+    runbook_url: str  # "" if it is not an absolute URL
+    runbook: str  # the page in Markdown, "" for an alert of others
     runs: list[tuple[int, int, str]]  # unix milliseconds from and to, "pending" or "firing"
 
     @property
     def firing_from(self) -> int | None:
-        """When it fired first, unix milliseconds."""
+        """When it first fired, unix milliseconds."""
         return min((start for start, _, state in self.runs if state == "firing"), default=None)
 
     def state(self, at: int) -> str:
@@ -91,7 +91,7 @@ class FiredAlert:
 
 @dataclass(frozen=True)
 class Traces:
-    """The slowest and the failing traces of a window."""
+    """The slowest and the failed traces of a window."""
 
     source: str
     slowest: list[TraceSummary]
@@ -100,7 +100,7 @@ class Traces:
 
 @dataclass(frozen=True, kw_only=True)
 class Logs:
-    """The lines around a moment (unix ms); `left_out` counts those that did not fit."""
+    """The lines around a time (unix ms); `left_out` counts those that did not fit."""
 
     source: str
     around: int

@@ -21,7 +21,7 @@ _RELATIVE_LINK = re.compile(r"\[([^\]\n]+)\]\((?![a-z]+:|#)[^)\n]*\)")
 
 
 def script_json(data: Any) -> str:
-    """JSON that may stand in a script element: no `<` can end it, and no line separator breaks it."""
+    """JSON that is safe in a script element: no `<` can end it, and no line separator breaks it."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return (
         text.replace("<", "\\u003c")
@@ -34,7 +34,7 @@ def script_json(data: Any) -> str:
 
 @cache
 def plotly_js() -> str:
-    """The plotting library, as plotly ships it."""
+    """The plotting library as shipped by plotly."""
     from plotly.offline import get_plotlyjs
 
     text: str = get_plotlyjs()
@@ -53,7 +53,7 @@ def _environment() -> Any:
     from markdown_it import MarkdownIt
     from markupsafe import Markup
 
-    # `html: False` escapes what looks like HTML in the Markdown.
+    # `html: False` escapes HTML in the Markdown.
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(asset),
@@ -62,7 +62,7 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Links between pages of the repository lead nowhere from this one: their text stays.
+    # Links between pages of the repository are dead on this page: only their text stays.
     environment.filters["markdown"] = lambda text: Markup(markdown.render(_RELATIVE_LINK.sub(r"\1", text)))
     environment.filters["script_json"] = lambda data: Markup(script_json(data))
     environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
@@ -89,7 +89,7 @@ def _since(alert: FiredAlert, window: Window) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Live:
-    """What only the preview's pages have: where they lead, and how often they come anew (seconds, 0 for never)."""
+    """Fields of the preview's pages only: links, and the refresh interval (seconds, 0 for none)."""
 
     start: str
     end: str
@@ -98,11 +98,11 @@ class Live:
     asked: bool = True  # whether the reader chose the time range; else links leave it to the page that they lead to
     all_there_is: str = ""  # the range in words where it is short because Prometheus has no older samples
     query: str = ""
-    row_query: str = ""  # asks for the rows of this very page
+    row_query: str = ""  # the query for the rows of this page
 
 
 def render(report: Report, title: str, live: Live | None = None) -> str:
-    """The page. A snapshot carries the plotting library in itself; the preview serves it at /plotly.js."""
+    """The page. A snapshot embeds the plotting library; the preview serves it at /plotly.js."""
     plots = _plots([section for board in report.boards for section in board.sections])
     text: str = (
         _environment()
@@ -125,7 +125,7 @@ def render(report: Report, title: str, live: Live | None = None) -> str:
 
 
 def render_row(section: Section, uid: str, live: Live) -> Json:
-    """A row for a page of the preview: `html` of its panels, and what the page's script draws in them (`plots`)."""
+    """A row of a preview page: the `html` of its panels, and the `plots` that the page's script draws in them."""
     template = _environment().get_template("panels.html.j2")
     html = template.render(section=section, uid=uid, link=partial(_link, uids=(), live=live))
     return {"html": html, "plots": _plots([section])}
@@ -156,7 +156,7 @@ def _link(
     uids: Collection[str],
     live: Live | None,
 ) -> str:
-    """Where a data link leads: to the other dashboard's preview, or to its place on this page; "" for nowhere."""
+    """The target of a data link: the other dashboard's preview, or its section on this page; "" for none."""
     url = views.fill_link(item["url"], fields, labels)
     if url.startswith(("http://", "https://")):
         return url

@@ -1,4 +1,4 @@
-"""`servescope preview`: the dashboards as pages on loopback, for where there is no Grafana. Read only."""
+"""`servescope preview`: the dashboards as read-only pages on loopback, without Grafana."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
 
 LOOPBACK = "127.0.0.1"
-KEPT_S = 10  # Ray's data change every 10 s: a page younger than that is given again
+KEPT_S = 10  # Ray's data change every 10 s: a younger page is reused
 MOST_KEPT = 64
 
 Parameters = Mapping[str, list[str]]
 
 
 class Pages:
-    """Makes pages and keeps them for a moment. One round of queries at a time: a second reader waits for the first.
+    """Renders pages and caches them briefly. One round of queries at a time: a second reader waits for the first.
 
-    A page comes without the panels, whose rows are asked for when they come into view, as Grafana does it.
+    A page comes without panels; the browser requests rows when they come into view, as in Grafana.
     """
 
     def __init__(self, prometheus: Prometheus, boards: list[Json], settings: Settings) -> None:
@@ -41,18 +41,18 @@ class Pages:
         self._kept: dict[str, tuple[float, str]] = {}
 
     def page(self, uid: str, query: Parameters) -> str:
-        """The page of one dashboard; `query` is that of its address, as Grafana's (`from`, `to`, `var-...`).
+        """The page of one dashboard; `query` is that of its URL, with Grafana's names (`from`, `to`, `var-...`).
 
         Raises:
-            ServescopeError: a bad time range, or Prometheus does not answer.
+            ServescopeError: a bad time range, or Prometheus is unreachable.
         """
-        return self._given_again(uid, query, lambda: self._make(uid, query))
+        return self._cached(uid, query, lambda: self._make(uid, query))
 
     def row(self, uid: str, number: int, query: Parameters) -> str:
-        """A row of a page as JSON; `query` is that of the page, and `at` is when it was made (whole unix seconds).
+        """A row of a page as JSON; `query` is that of the page, plus `at`, the time of the page (whole unix seconds).
 
         Raises:
-            ServescopeError: a bad time, no such row, or Prometheus does not answer.
+            ServescopeError: a bad time, no such row, or Prometheus is unreachable.
         """
 
         def make() -> str:
@@ -60,13 +60,13 @@ class Pages:
                 at = int(query["at"][0])
             except (KeyError, ValueError) as error:
                 raise ServescopeError("at: the time of the page is missing") from error
-            window, chosen, live = self._asked(uid, query, at)
+            window, chosen, live = self._parse(uid, query, at)
             section = collect.collect_row(self._prometheus, self.boards[uid], number, window=window, chosen=chosen)
             return script_json(render_row(section, uid, live))
 
-        return self._given_again(f"{uid}/{number}", query, make)
+        return self._cached(f"{uid}/{number}", query, make)
 
-    def _given_again(self, name: str, query: Parameters, make: Callable[[], str]) -> str:
+    def _cached(self, name: str, query: Parameters, make: Callable[[], str]) -> str:
         key = f"{name}?{urlencode(sorted(query.items()), doseq=True)}"
         with self._lock:
             made, text = self._kept.get(key, (0.0, ""))
@@ -78,8 +78,8 @@ class Pages:
             self._kept[key] = (time.monotonic(), text)
             return text
 
-    def _asked(self, uid: str, query: Parameters, now: int) -> tuple[Window, dict[str, list[str]], Live]:
-        """The time range, the chosen values, and what the page says of itself."""
+    def _parse(self, uid: str, query: Parameters, now: int) -> tuple[Window, dict[str, list[str]], Live]:
+        """The time range, the chosen values, and the page's own fields."""
         board = self.boards[uid]
         asked = "from" in query or "to" in query
         start, end = (query.get(name, [board["time"][name]])[0] for name in ("from", "to"))
@@ -112,7 +112,7 @@ class Pages:
 
     def _make(self, uid: str, query: Parameters) -> str:
         board = self.boards[uid]
-        window, chosen, live = self._asked(uid, query, int(time.time()))
+        window, chosen, live = self._parse(uid, query, int(time.time()))
         report = collect.collect(
             self._prometheus, [board], window, settings=self._settings, chosen=chosen, with_panels=False
         )
@@ -128,12 +128,12 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
     """The request handler over some pages."""
 
     class Handler(BaseHTTPRequestHandler):
-        """Answers GET for pages and the plotting library, and refuses everything else."""
+        """Answers GET for pages and the plotting library, and rejects everything else."""
 
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            # A foreign name that resolves to loopback must not let a web site read the pages.
+            # Against DNS rebinding: a host name that resolves to loopback must not let a web site read the pages.
             if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (LOOPBACK, "localhost"):
                 return self._answer(HTTPStatus.FORBIDDEN, "this address only: 127.0.0.1\n", kind="text/plain")
             parts = urlsplit(self.path)
@@ -169,24 +169,22 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            pass  # nobody reads an access log of a preview
+            pass  # no access log
 
     return Handler
 
 
 def serve(prometheus: Prometheus, *, port: int, folder: Path | None, settings: Settings) -> ThreadingHTTPServer:
-    """A server that is ready to serve on loopback.
+    """A server on loopback, ready for `serve_forever`.
 
     Raises:
-        ServescopeError: the port is taken, or the folder holds no dashboards.
+        ServescopeError: the port is in use, or the directory has no dashboards.
     """
     pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings)
     try:
         return ThreadingHTTPServer((LOOPBACK, port), handler(pages))
     except OSError as error:
-        raise ServescopeError(
-            f"port {port}: cannot listen there ({error.strerror}); choose another with --port"
-        ) from error
+        raise ServescopeError(f"port {port}: cannot listen ({error.strerror}); choose another with --port") from error
 
 
 def run(prometheus_url: str, *, port: int, folder: Path | None, settings: Settings) -> None:

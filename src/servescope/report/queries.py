@@ -1,6 +1,6 @@
-"""Ask a Prometheus what the panels of a dashboard would show, by Grafana's own rules for variables and macros.
+"""Queries Prometheus for the panels of a dashboard, by Grafana's own rules for variables and macros.
 
-The live tests, the demo's summary and the previews stand on this, so it reads the very JSON that Grafana imports.
+The live tests, the demo's summary and the preview use it on the same JSON that Grafana imports.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, Selection, rate_interval
 
-# The values that were chosen for each variable of a dashboard, by its name.
+# The chosen values of each variable of a dashboard, by its name.
 Choices = Mapping[str, Sequence[str]]
 
 _LABEL_VALUES = re.compile(r"label_values\((?:(.*),\s*)?(\w+)\)", re.DOTALL)
@@ -60,12 +60,12 @@ def select_variables(
     *,
     chosen: Choices | None = None,
 ) -> dict[str, Selection]:
-    """What each variable of a dashboard holds when it is opened: All, or the first value; the data source left out.
+    """The initial value of each variable of a dashboard: All, or the first value; without the data source.
 
-    `chosen` maps a variable's name to the chosen values and overrides that.
+    `chosen` maps a variable's name to values that override it.
 
     Raises:
-        ServescopeError: Prometheus does not answer, or a variable asks something else than `label_values`.
+        ServescopeError: Prometheus is unreachable, or a variable's query is not `label_values`.
     """
     selections: dict[str, Selection] = {}
     for variable in dashboard["templating"]["list"]:
@@ -93,21 +93,21 @@ def select_variables(
 def variable_options(
     variable: Mapping[str, Any], prometheus: Prometheus, *, window: Window, scope: Interpolation
 ) -> list[str]:
-    """The values that a query variable offers.
+    """The options of a query variable.
 
     Raises:
-        ServescopeError: Prometheus does not answer, or the variable asks something else than `label_values`.
+        ServescopeError: Prometheus is unreachable, or the variable's query is not `label_values`.
     """
     query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
     match = _LABEL_VALUES.fullmatch(query.strip())
     if match is None:
-        raise ServescopeError(f"variable {variable['name']}: cannot read the query {query!r}")
+        raise ServescopeError(f"variable {variable['name']}: unsupported query {query!r}")
     selector = scope.promql(match.group(1)) if match.group(1) else None
     return prometheus.label_values(match.group(2), selector, start=window.start, end=window.end)
 
 
 def panels_of(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every panel of a dashboard's JSON that is not a row, those of collapsed rows too."""
+    """Every panel of a dashboard's JSON except rows, including those in collapsed rows."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel.get("panels", [])
@@ -117,7 +117,7 @@ def panels_of(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Series:
-    """One series of an answer: its labels and its points (unix seconds, value), NaN kept."""
+    """One series of a result: its labels and points (unix seconds, value), NaN kept."""
 
     labels: dict[str, str]
     points: list[tuple[float, float]]
@@ -125,7 +125,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetAnswer:
-    """What one target got, with the expression as it was sent."""
+    """The result of one target, with the expression as sent."""
 
     ref: str
     expression: str
@@ -134,17 +134,17 @@ class TargetAnswer:
 
     @property
     def series_with_data(self) -> int:
-        """How many series have at least one figure that is not NaN."""
+        """How many series have a value that is not NaN."""
         return sum(any(not math.isnan(value) for _, value in series.points) for series in self.series)
 
 
 def ask(
     panel: Mapping[str, Any], prometheus: Prometheus, *, window: Window, scope: Interpolation
 ) -> list[TargetAnswer]:
-    """Run the Prometheus targets of one panel: a range query each, or one at the window's end where it is instant.
+    """Run the Prometheus targets of one panel: a range query each, or an instant query at the window's end.
 
     Raises:
-        ServescopeError: Prometheus does not answer or refuses a query.
+        ServescopeError: Prometheus is unreachable or rejects a query.
     """
     answers = []
     for target in panel.get("targets", []):

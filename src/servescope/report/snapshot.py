@@ -1,4 +1,4 @@
-"""`servescope snapshot`: what the command line asks for, and the file that comes of it."""
+"""`servescope snapshot`: its options, and the file that it writes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOGS_AROUND_S = 120
 
 @dataclass(frozen=True, kw_only=True)
 class SnapshotRequest:
-    """What was asked for, as text; see `servescope snapshot --help`."""
+    """The options as text; see `servescope snapshot --help`."""
 
     prometheus: str
     start: str
@@ -55,14 +55,14 @@ def read_choices(texts: Sequence[str]) -> dict[str, list[str]]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not name or not equals:
-            raise ServescopeError(f"--var {text!r} is not of the form application=main")
+            raise ServescopeError(f"--var: expected name=value, such as application=main, got {text!r}")
         chosen.setdefault(name, []).append(value)
     return chosen
 
 
 @dataclass(frozen=True)
 class SnapshotResult:
-    """What came of it: bytes, seconds, and what is not on the page, a line each."""
+    """The result: bytes, seconds, and what is missing from the page, a line each."""
 
     size: int
     seconds: float
@@ -70,11 +70,10 @@ class SnapshotResult:
 
 
 def write(request: SnapshotRequest, settings: Settings, output: Path, *, console: Console) -> SnapshotResult:
-    """Make the report and write it. Traces or logs that cannot be had are left out: the page says so, and so does the
-    answer.
+    """Build the report and write it. Unavailable traces or logs are omitted: the page and the result say so.
 
     Raises:
-        ServescopeError: a bad time or variable, a Prometheus that does not answer, a file that cannot be written.
+        ServescopeError: a bad time or variable, an unreachable Prometheus, a file that cannot be written.
     """
     begun = time.monotonic()
     now = time.time()
@@ -85,7 +84,7 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
     boards = load_dashboards(settings, request.folder, request.dashboards)
     columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
     with Prometheus(request.prometheus) as prometheus, Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("panels", total=None, what="asking Prometheus")
+        task = bar.add_task("panels", total=None, what="querying Prometheus")
 
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, what=what[:50].ljust(50))
@@ -104,7 +103,7 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
 
 @contextmanager
 def _or_a_problem(report: Report) -> Iterator[None]:
-    """The figures of an incident must not be lost because a second server died in it too."""
+    """A second server that failed in the incident must not cost the metrics."""
     try:
         yield
     except ServescopeError as error:
@@ -122,7 +121,7 @@ def _traces(request: SnapshotRequest, window: Window) -> Traces | None:
 
 
 def _moment(report: Report) -> float:
-    """When the first alert fired, in unix seconds; without an alert the last lines are as good as any."""
+    """When the first alert fired, in unix seconds; without an alert the end of the time range."""
     fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
     return min(fired) / 1000 if fired else report.window.end
 

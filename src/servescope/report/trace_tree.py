@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from servescope.clients.model import LogRecord, Span, Trace
 
-# Said by the tree already, or of no use there.
+# Already in the tree, or of no use there.
 HIDDEN = frozenset(
     (
         "app",
@@ -57,7 +57,7 @@ def summary_line(trace: Trace) -> str:
 
 
 def tree(trace: Trace, records: Iterable[LogRecord] = ()) -> Tree:
-    """The tree of a request: when each span began and how long it took, its status, and its log lines."""
+    """The tree of a request: start, duration, status and log lines of each span."""
     by_span: dict[str, list[LogRecord]] = defaultdict(list)
     known = {span.span_id for span in trace.spans}
     for record in records:
@@ -95,8 +95,8 @@ def _span_text(span: Span, start_ns: int) -> str:
 
 def _log_text(record: LogRecord, start_ns: int) -> str:
     offset = (record.time_ns - start_ns) / 1e6
-    told = f"{record.level} {record.source}: {_first_line(record.text)}"
-    return f"[dim]{offset:+8.1f} ms  log {escape(told)}[/dim]"
+    text = f"{record.level} {record.source}: {_first_line(record.text)}"
+    return f"[dim]{offset:+8.1f} ms  log {escape(text)}[/dim]"
 
 
 def _first_line(text: str) -> str:

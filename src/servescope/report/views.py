@@ -1,6 +1,6 @@
-"""What each panel of a dashboard shows, from its JSON and Prometheus' answers, as plain data that a page can draw.
+"""The content of each panel of a dashboard, from its JSON and Prometheus' results, as plain data that a page can draw.
 
-Every text is plain here; the page escapes it. Times are unix milliseconds.
+Texts are unescaped here; the page escapes them. Times are unix milliseconds.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from servescope.json_types import Json
 from servescope.report.model import View
 from servescope.report.queries import Series, TargetAnswer, Window
 
-MOST_SERIES = 60  # a plot with more can neither be read nor kept small; the panel says how many it left out
+MOST_SERIES = 60  # more are neither readable nor small; the panel says how many it omits
 
 
 def view(
     panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window, *, scope: Interpolation, identity: str
 ) -> View:
-    """Build what one panel shows."""
+    """Build the view of one panel."""
     place = panel["gridPos"]
     result = View(
         id=identity,
@@ -41,11 +41,11 @@ def view(
         return result
     elsewhere = sorted({target["datasource"]["type"] for target in panel.get("targets", [])} - {"prometheus"})
     if elsewhere:
-        result.empty = f"In Grafana only: asks {' and '.join(elsewhere).title()}"
+        result.empty = f"In Grafana only: queries {' and '.join(elsewhere).title()}"
         return result
     build = _BUILDERS.get(panel["type"])
     if build is None:
-        result.empty = f"Cannot be drawn here: a panel of the type {panel['type']}"
+        result.empty = f"Not supported here: panel type {panel['type']}"
         return result
     build(result, PanelData(panel=panel, answers=answers, window=window))
     if not (result.figure or result.items or result.cells):
@@ -59,7 +59,7 @@ def view(
 
 
 def settings_of(panel: Mapping[str, Any], name: str) -> Json:
-    """The field configuration of one series or column: the defaults, and over them the overrides that match its name.
+    """The field configuration of one series or column: the defaults with the overrides that match its name.
 
     Shape: as Grafana's `fieldConfig.defaults`, with `custom.x` as keys of its own.
     """
@@ -87,7 +87,7 @@ def threshold_color(config: Mapping[str, Any], value: float) -> str:
 
 
 def mapped(config: Mapping[str, Any], value: float) -> tuple[str, str] | None:
-    """Text and colour of a value by the value mappings; None without one."""
+    """Text and colour of a value by the value mappings; None if none matches."""
     for mapping in config.get("mappings", []):
         if mapping["type"] == "value":
             found = mapping["options"].get(f"{value:g}")
@@ -103,7 +103,7 @@ def mapped(config: Mapping[str, Any], value: float) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class NamedSeries:
-    """A series with its name and what is configured for it."""
+    """A series with its name and its field configuration."""
 
     name: str
     series: Series
@@ -112,14 +112,14 @@ class NamedSeries:
 
 @dataclass(frozen=True, kw_only=True)
 class PanelData:
-    """What a panel is drawn from: its JSON, the answers to its targets, and the window they were asked for."""
+    """The input of a panel: its JSON, the results of its targets, and their window."""
 
     panel: Mapping[str, Any]
     answers: Sequence[TargetAnswer]
     window: Window
 
     def named(self) -> list[NamedSeries]:
-        """Every series that has a figure, in the order of targets, named by its legend."""
+        """Every series with a value, in the order of targets, named by its legend."""
         result = []
         for answer in self.answers:
             for series in sorted(answer.series, key=lambda series: sorted(series.labels.items())):
@@ -134,12 +134,12 @@ def _figures(series: Series) -> list[float]:
 
 
 def last(series: Series) -> float:
-    """The last figure that is not NaN; there must be one."""
+    """The last value that is not NaN; there must be one."""
     return _figures(series)[-1]
 
 
 def short(value: float) -> float | None:
-    """A figure as the page carries it: four digits are more than a screen shows; no NaN in JSON."""
+    """A value for the page: four digits are more than a screen shows; JSON has no NaN."""
     if not math.isfinite(value):
         return None
     rounded = float(f"{value:.4g}")
@@ -147,7 +147,7 @@ def short(value: float) -> float | None:
 
 
 def on_grid(series: Series, window: Window) -> list[float | None]:
-    """The points on the window's steps, None where there is no figure."""
+    """The points on the window's steps, None where there is no value."""
     count = round((window.end - window.start) / window.step_s) + 1
     values: list[float | None] = [None] * count
     for at, value in series.points:
@@ -171,7 +171,7 @@ def _timeseries(result: View, data: PanelData) -> None:
     if not found:
         return
     if len(found) > MOST_SERIES:
-        result.note = f"{MOST_SERIES} of {len(found)} series are drawn, those with the highest figures."
+        result.note = f"{MOST_SERIES} of {len(found)} series are shown, those with the highest values."
         found = sorted(found, key=lambda item: -max(_figures(item.series)))[:MOST_SERIES]
     defaults = settings_of(data.panel, "")
     unit = defaults.get("unit", "")
@@ -216,14 +216,14 @@ def _timeseries(result: View, data: PanelData) -> None:
     figure = {"type": "bars" if bars else "lines", "stacked": stacked, "unit": _hover(unit), "lines": lines}
     low = defaults["min"] if defaults.get("min") is not None else min(low, 0 if low >= 0 and low < high / 4 else low)
     top = defaults["max"] if defaults.get("max") is not None else high
-    # A threshold far above the data would flatten them; one that is near is worth the room.
+    # A threshold far above the data would flatten them; a near one is worth the space.
     top = max([top, *(line["y"] for line in lines if line["y"] <= 2 * top)])
     figure["ticks"] = _ticks(low, top, unit, whole=bars)
     result.figure = figure | _grid(data.window) | {"traces": traces}
 
 
 def _extent(traces: Sequence[Json], stacked: bool) -> tuple[float, float]:
-    """Lowest and highest figure, of the sums where they are stacked."""
+    """Lowest and highest value; of the sums if stacked."""
     if stacked:
         sums = [sum(v for v in column if v is not None) for column in zip(*(t["y"] for t in traces), strict=True)]
         return min(sums), max(sums)
@@ -235,12 +235,12 @@ def _ticks(low: float, high: float, unit: str, *, whole: bool = False) -> list[t
     if high <= low:
         high = low + (1 if low == 0 else abs(low) / 2)
     if whole and low == 0:
-        high = max(high, 4)  # events are counted in whole numbers
+        high = max(high, 4)  # counts of events are integers
     return units.ticks(low, high, unit)
 
 
 def _hover(unit: str) -> Json:
-    """How the page's script writes a figure of this unit: d3 format and what follows."""
+    """How the page's script formats a value of this unit: d3 format and suffix."""
     known = units.unit_of(unit)
     return {"format": known.hover_format, "suffix": known.hover_suffix}
 
@@ -329,7 +329,7 @@ def _state_timeline(result: View, data: PanelData) -> None:
 
 
 def runs_of(values: Sequence[float | None], window: Window) -> list[tuple[int, int, float]]:
-    """Stretches of the same figure: start and end in unix milliseconds, value. A point holds until the next step."""
+    """Runs of equal values: start and end in unix milliseconds, value. A point lasts until the next step."""
     result: list[tuple[int, int, float]] = []
     for index, value in enumerate(values):
         if value is None:
@@ -353,7 +353,7 @@ def _heatmap(result: View, data: PanelData) -> None:
     bounds = sorted(by_bound)
     if not bounds:
         return
-    # Buckets are cumulative: what is in one is what it has more than the one below.
+    # Buckets are cumulative: a bucket's own count is the difference to the one below.
     rows: list[list[float | None]] = []
     below: list[float | None] = [0] * len(by_bound[bounds[0]])
     for bound in bounds:
@@ -406,9 +406,9 @@ def _table(result: View, data: PanelData) -> None:
 
 
 def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
-    """Grafana's `merge` of table frames: one record for each set of labels that agree, a figure for each query.
+    """Grafana's `merge` of table frames: one record for each set of matching labels, a value for each query.
 
-    A record of a query with fewer labels joins every record that agrees with it.
+    A record with fewer labels joins every record that matches it.
     """
     alone = len(answers) == 1
     records: list[dict[str, str | float]] = []
@@ -418,7 +418,7 @@ def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
             value = series.points[-1][1]
             labels: dict[str, str | float] = dict(series.labels)
             figure: dict[str, str | float] = {f"Value #{answer.ref}": value}
-            if alone:  # Grafana then leaves the letter away
+            if alone:  # Grafana then omits the letter
                 figure["Value"] = value
             matching = [record for record in records if f"Value #{answer.ref}" not in record and _agree(record, labels)]
             for record in matching:
@@ -437,7 +437,7 @@ def _agree(record: Mapping[str, str | float], labels: Mapping[str, str | float])
 def organize(
     transformations: Sequence[Mapping[str, Any]], records: Sequence[dict[str, str | float]]
 ) -> tuple[list[str], list[dict[str, str | float]]]:
-    """Grafana's `filterFieldsByName` and `organize`: which fields stay, in which order, under which names."""
+    """Grafana's `filterFieldsByName` and `organize`: selection, order and names of the fields."""
     names: list[str] = list(dict.fromkeys(name for record in records for name in record))
     titles: dict[str, str] = {}
     for step in transformations:
@@ -462,7 +462,7 @@ def organize(
 
 
 def fill_link(url: str, fields: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """A data link with its fields and labels filled in; Grafana's own variables stay."""
+    """A data link with fields and labels filled in; Grafana's own variables stay."""
 
     def filled(match: re.Match[str]) -> str:
         source = fields if match.group(1) == "data.fields" else labels

@@ -1,7 +1,7 @@
 """Traces of Ray Serve, by `RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH=servescope.tracing:otlp`.
 
-Needs the extra `tracing` and nothing else. Nothing here may harm the application: what cannot be done is said in one
-line of the log, and the deployment goes on without it.
+Needs the extra `tracing` and nothing else. Nothing here may break the application: a failure is logged in one line,
+and the deployment continues without tracing.
 """
 
 from __future__ import annotations

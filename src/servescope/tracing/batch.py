@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def trace_batch(name: str = "batch") -> Iterator[None]:
     """A span around the work of a `@serve.batch` method, in the method's body.
 
-    Serve puts what a batch does into the trace of its first request alone; the links of this span lead to all of them.
-    Outside a batch, without OpenTelemetry, and on a Ray that does not tell the requests of a batch, it is a plain span
-    or nothing.
+    Serve records a batch in the trace of its first request only; this span links to all of them.
+    Outside a batch, without OpenTelemetry, and on a Ray that does not expose a batch's requests, it is a plain span or
+    nothing.
 
     Args:
         name: the name of the span.
@@ -36,11 +36,11 @@ def trace_batch(name: str = "batch") -> Iterator[None]:
 
 
 def batch_requests() -> Sequence[Any]:
-    """Serve's request contexts of the batch that runs here; private to Ray, so empty where it is not there."""
+    """Serve's request contexts of the running batch; a private API of Ray, so empty if it is missing."""
     try:
         from ray.serve import context
 
-        # Read, not called: the function puts an empty list where there is none.
+        # Read, not called: the function would store an empty list if there is none.
         found = context._serve_batch_request_context.get()
     except (ImportError, AttributeError):
         return ()
@@ -48,12 +48,12 @@ def batch_requests() -> Sequence[Any]:
 
 
 def request_ids(requests: Sequence[Any]) -> list[str]:
-    """The ids of the requests, in their order."""
+    """The request IDs, in order."""
     return [request.request_id for request in requests if getattr(request, "request_id", "")]
 
 
 def links(requests: Sequence[Any]) -> list[Link]:
-    """A link to the span that sent each request; none to a request that is not recorded."""
+    """A link to the span that sent each request; none for a request that is not recorded."""
     from opentelemetry import trace
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 

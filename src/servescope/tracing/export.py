@@ -1,4 +1,4 @@
-"""From ended spans to the Collector: in the background, with bounded memory, retrying through an outage."""
+"""Export of ended spans to the Collector: in the background, with bounded memory, retrying through an outage."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from servescope.errors import ServescopeError
 from servescope.tracing.semconv import rewritten
 
-OUTAGE_S = 90.0  # how long a batch is tried again: a Collector that is restarted or moved is back by then
+OUTAGE_S = 90.0  # how long a batch is retried: long enough for a Collector to restart or move
 PAUSE_S = 2.0
 FLUSH_S = 5.0
-SCHEDULE_DELAY_MS = 1000  # a proxy ends without a word, so what waits is lost; the SDK's own delay is 5 s
-# A busy process sends small batches instead of one a second: while a batch is encoded, the requests wait for the
-# interpreter. One that has little to tell sends once a second, since a batch costs as much as a dozen spans.
+SCHEDULE_DELAY_MS = 1000  # a proxy exits without a flush, so queued spans are lost; the SDK's default delay is 5 s
+# A busy process sends small batches instead of one a second: while a batch is encoded, requests wait for the
+# interpreter. A quiet process sends once a second, since a batch costs as much as a dozen spans.
 BATCH_SIZE = 32
 EXPORTERS = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
@@ -29,21 +29,21 @@ DEFAULT_PROTOCOL = "grpc"
 
 
 def protocol() -> str:
-    """The protocol that the standard variables ask for.
+    """The protocol that the standard variables select.
 
     Raises:
-        ServescopeError: it is none that can be spoken.
+        ServescopeError: it is not supported.
     """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if value := os.environ.get(name, "").strip():
             if value not in EXPORTERS:
-                raise ServescopeError(f"{name}: {value!r} is none of {', '.join(EXPORTERS)}")
+                raise ServescopeError(f"{name}: {value!r} is not one of {', '.join(EXPORTERS)}")
             return value
     return DEFAULT_PROTOCOL
 
 
 def otlp_exporter() -> SpanExporter:
-    """The OTLP exporter of the SDK, which reads endpoint, headers, certificates and time-out from its variables.
+    """The SDK's OTLP exporter, which reads endpoint, headers, certificates and timeout from the standard variables.
 
     Raises:
         ServescopeError: its package is missing, or a variable is wrong.
@@ -52,19 +52,19 @@ def otlp_exporter() -> SpanExporter:
     for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
         value = os.environ.get(name, "")
         if value and "://" not in value:
-            raise ServescopeError(f"{name}: {value!r} has no scheme; for instance http://127.0.0.1:4317")
+            raise ServescopeError(f"{name}: {value!r} has no scheme; for example http://127.0.0.1:4317")
     try:
         module = importlib.import_module(EXPORTERS[chosen])
     except ImportError as error:
-        raise ServescopeError(f"OTLP over {chosen} needs a package that is missing ({error})") from error
+        raise ServescopeError(f"OTLP over {chosen} needs a missing package ({error})") from error
     exporter: SpanExporter = module.OTLPSpanExporter()
     return exporter
 
 
 class RetryingExporter(SpanExporter):
-    """Tries a batch again until it is through or `outage_s` have passed; meanwhile the bounded queue takes what comes.
+    """Retries a batch until it is sent or `outage_s` have passed; meanwhile spans collect in the bounded queue.
 
-    It also rewrites the spans, here and not where they end: this is the exporter's own thread, not a request's.
+    It also rewrites the spans, because this is the exporter's own thread and not a request's.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class RetryingExporter(SpanExporter):
             self._ending.wait(self._pause_s)
 
     def stop_waiting(self) -> None:
-        """From now on try each batch once."""
+        """Do not retry from now on."""
         self._ending.set()
 
     def shutdown(self) -> None:
@@ -96,12 +96,12 @@ class RetryingExporter(SpanExporter):
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing is kept here."""
+        """Nothing is buffered here."""
         return self._exporter.force_flush(timeout_millis)
 
 
 class Processor(SpanProcessor):
-    """A batch processor whose shutdown flushes and takes five seconds at most, whatever the Collector does."""
+    """A batch processor whose shutdown flushes and takes five seconds at most, whatever state the Collector is in."""
 
     def __init__(self, exporter: RetryingExporter) -> None:
         delay = None if os.environ.get("OTEL_BSP_SCHEDULE_DELAY") else SCHEDULE_DELAY_MS
@@ -116,7 +116,7 @@ class Processor(SpanProcessor):
         self._batches.on_end(span)
 
     def shutdown(self) -> None:
-        """Send what is queued, and give up after five seconds."""
+        """Send the queued spans, for five seconds at most."""
         with self._ended:
             if self._down:
                 return
@@ -127,17 +127,17 @@ class Processor(SpanProcessor):
         worker.join(FLUSH_S)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Send what is queued now."""
+        """Send the queued spans now."""
         return self._batches.force_flush(timeout_millis)
 
 
 def processor(patched: bool) -> Processor:
-    """The processor for Serve's tracer provider; `patched` tells whether Serve's own tracing is (`ray_patches`).
+    """The processor for Serve's tracer provider; `patched`: whether Serve's own tracing is patched (`ray_patches`).
 
     Raises:
         ServescopeError: an environment variable is wrong, or a package is missing.
     """
     try:
         return Processor(RetryingExporter(otlp_exporter(), patched=patched))
-    except ValueError as error:  # the SDK on a number that is none, or out of range
+    except ValueError as error:  # from the SDK, on an invalid or out-of-range number
         raise ServescopeError(f"an OTEL_* variable is wrong: {error}") from error

@@ -1,4 +1,4 @@
-"""Trace ids in every log record: Serve's JSON lines show them, and so can a formatter of one's own."""
+"""Trace IDs in every log record: Serve's JSON lines include them, and so can a custom formatter."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MARK = "_servescope_trace_ids"
 
 
 def add_trace_ids() -> None:
-    """Make loggers put `trace_id`, `span_id` and `request_id` on their records, inside a batch `request_ids`.
+    """Make loggers add `trace_id`, `span_id` and `request_id` to their records; in a batch, `request_ids`.
 
-    A record factory would do so too early: a logger refuses an `extra` whose key is already on the record, and
-    Serve's own access log passes the request id that way.
+    A record factory would add them too early: a logger rejects an `extra` whose key is already on the record, and
+    Serve's own access log passes the request ID that way.
     """
     original = logging.Logger.makeRecord
     if getattr(original, _MARK, False):
@@ -33,7 +33,7 @@ def add_trace_ids() -> None:
 
 
 def correlation() -> dict[str, Any]:
-    """What ties a record to the request that is handled here."""
+    """The IDs that link a record to the request being handled."""
     found: dict[str, Any] = {}
     span = trace.get_current_span().get_span_context()
     if span.is_valid:

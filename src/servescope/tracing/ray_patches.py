@@ -1,8 +1,8 @@
-"""Patches of what Serve's tracing gets wrong inside this process: `docs/ray-issues/` tells each with a reproduction.
+"""Patches for defects of Serve's tracing in this process: `docs/ray-issues/` describes each with a reproduction.
 
-All of it is private to Ray. So every piece is looked for before anything is touched, and where one is not as it was in
-the Ray that this was written for, nothing is touched and one line of the log says so. Spans are rewritten all the same
-(`semconv`, and the Collector); what then stays is said in `docs/tracing.md`.
+The patched code is private to Ray. So every piece is checked first, and if one differs from the Ray that this was
+written for, nothing is patched and one log line says so. Spans are rewritten anyway (`semconv`, and the Collector);
+`docs/tracing.md` lists what remains wrong then.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MARK = "_servescope_patched"
 
 
 def serve_tracing() -> ModuleType | None:
-    """Serve's tracing module, or None where it has none."""
+    """Serve's tracing module; None if it has none."""
     try:
         from ray.serve._private import tracing_utils
     except ImportError:
@@ -48,7 +48,7 @@ def serve_tracing() -> ModuleType | None:
 
 
 def differences(module: ModuleType) -> list[str]:
-    """What is not as this module expects."""
+    """What differs from what this module expects."""
     found = []
     for name, parameters in EXPECTED.items():
         function = getattr(module, name, None)
@@ -63,19 +63,19 @@ def differences(module: ModuleType) -> list[str]:
 
 
 def patch_serve() -> bool:
-    """Patch what Serve's tracing gets wrong; whether that was possible."""
+    """Patch Serve's tracing; returns whether that was possible."""
     module = serve_tracing()
     if module is None or differences(module):
         log.warning(
-            "servescope: this Ray's tracing is not the one that is known; spans are rewritten, but %s",
-            "sampling decisions are not passed on and attributes may be on another span",
+            "servescope: unsupported version of Ray's tracing, not patched; spans are rewritten, but %s",
+            "sampling decisions are not propagated and attributes may be on the wrong span",
         )
         _sample_everything(module)
         return False
     if getattr(module, _MARK, False):
         return True
     _own_stack_for_each_task(module)
-    _pass_decisions_on_and_tell_failures(module)
+    _propagate_decisions_and_record_failures(module)
     _pass_trace_state_on()
     _sample_everything(module)
     setattr(module, _MARK, True)
@@ -92,16 +92,14 @@ def record_nothing() -> None:
 
 
 def _sample_everything(module: Any) -> None:
-    """Serve's default records one request in a hundred; here everything is recorded and the Collector samples.
+    """Serve samples one request in a hundred by default; here everything is recorded and the Collector samples.
 
-    A ratio that the variable asks for is taken. On another Ray this is all that can be done against pieces of traces.
+    A ratio set by the variable is kept. On an unknown Ray this is the only remedy for incomplete traces.
     """
     if os.environ.get(RATIO_VARIABLE):
         return
     if not hasattr(module, "ParentBasedTraceIdRatio"):
-        log.warning(
-            "servescope: this Ray samples in another way; set %s=1, or there are pieces of traces", RATIO_VARIABLE
-        )
+        log.warning("servescope: this Ray samples differently; set %s=1, or traces are incomplete", RATIO_VARIABLE)
         return
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased
 
@@ -122,19 +120,19 @@ def _own_stack_for_each_task(module: Any) -> None:
     module._pop_trace_stack = pop
 
 
-def _pass_decisions_on_and_tell_failures(module: Any) -> None:
-    """A span that is not sampled becomes the current one too, so that what follows is not sampled either.
+def _propagate_decisions_and_record_failures(module: Any) -> None:
+    """A span that is not sampled becomes the current one too, so that its children are not sampled either.
 
-    Serve leaves it out, and every hop decides anew. At the end: a failure becomes the span's status, and the proxy's
-    span gets the template of the route, which only this process' request context knows.
+    Serve skips it, and every hop decides again. At the end, a failure becomes the span's status, and the proxy's
+    span gets the route template, which only this process' request context knows.
     """
     from opentelemetry.trace import SpanKind, get_current_span
 
     manager = module.TraceContextManager
 
     def on_stack(self: Any) -> bool:
-        # Where there is something on the stack, Serve describes the request, and a router or a replica tells the next
-        # hop of it. A proxy does not, so that of a request that is not sampled nothing has to be described there.
+        # With a span on the stack, Serve describes the request, and a router or a replica passes it to the next hop.
+        # A proxy does not, so a request that is not sampled needs no description there.
         return self.span.is_recording() or not self.trace_name.startswith("proxy_")
 
     def enter(self: Any) -> Any:
@@ -143,7 +141,7 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
             above = get_current_span(context)
             decided = above.get_span_context()
             if decided.is_valid and not decided.trace_flags.sampled and not above.is_recording():
-                # A sampler that goes by the parent, as Serve's does, could only say the same again.
+                # A parent-based sampler, as Serve's is, would only decide the same again.
                 self.span = above
                 if self.trace_context:
                     module.set_trace_context(self.trace_context)
@@ -152,7 +150,7 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
                 kind = SpanKind.CLIENT if router else self.span_kind or SpanKind.SERVER
                 self.span = module.get_tracer().start_span(self.trace_name, kind=kind, context=context)
                 module.set_trace_context(module.set_span_in_context(self.span))
-            # Serve says the name once more here, in an attribute that nothing reads.
+            # Serve repeats the name here, in an attribute that nothing reads.
             if on_stack(self):
                 module._append_trace_stack(self.span)
         return self
@@ -164,7 +162,7 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
             if on_stack(self):
                 module._pop_trace_stack()
             if self.span.is_recording():
-                _tell_end(self.span, self.trace_name, exc)
+                _record_end(self.span, self.trace_name, exc)
             self.span.end()
         return False
 
@@ -172,7 +170,7 @@ def _pass_decisions_on_and_tell_failures(module: Any) -> None:
     manager.__exit__ = leave
 
 
-def _tell_end(span: Any, name: str, exc: BaseException | None) -> None:
+def _record_end(span: Any, name: str, exc: BaseException | None) -> None:
     from opentelemetry.trace import StatusCode
 
     if name.startswith("proxy_http") and (route := _route()):
@@ -182,7 +180,7 @@ def _tell_end(span: Any, name: str, exc: BaseException | None) -> None:
         and exc is not None
         and not isinstance(exc, (asyncio.CancelledError, GeneratorExit))
     ):
-        # Serve records the exceptions of proxies and replicas, and none of a router.
+        # Serve records the exceptions of proxies and replicas, but not of routers.
         span.record_exception(exc)
         span.set_status(StatusCode.ERROR, semconv.plain(f"{type(exc).__name__}: {exc}"))
 
@@ -195,7 +193,7 @@ def _route() -> str:
 
 
 def _pass_trace_state_on() -> None:
-    """Serve's proxy takes `traceparent` from a request and leaves `tracestate`."""
+    """Serve's proxy reads `traceparent` from a request and ignores `tracestate`."""
     try:
         from ray.serve._private import proxy_request_response
         from ray.serve._private.tracing_utils import extract_propagated_context, is_tracing_enabled, set_trace_context
@@ -229,9 +227,9 @@ def _pass_trace_state_on() -> None:
 
 
 def flush_at_shutdown(processor: Any) -> None:
-    """Send what is queued when Serve stops this replica: Serve kills the process right after.
+    """Send the queued spans when Serve stops this replica: Serve kills the process right after.
 
-    Where Ray has another way of stopping a replica, what was recorded last is lost.
+    On a Ray that stops replicas differently, the last spans are lost.
     """
     try:
         from ray.serve._private import replica
@@ -239,7 +237,7 @@ def flush_at_shutdown(processor: Any) -> None:
         serve_replica: Any = replica.Replica
         original = serve_replica._perform_graceful_shutdown
     except (ImportError, AttributeError):
-        log.warning("servescope: this Ray stops replicas in another way; the last spans may be lost")
+        log.warning("servescope: this Ray stops replicas differently; the last spans may be lost")
         return
 
     @functools.wraps(original)

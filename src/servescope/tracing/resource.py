@@ -1,4 +1,4 @@
-"""Who this process is: the resource attributes of its spans, in OpenTelemetry's names where they exist."""
+"""The resource attributes of this process' spans, by OpenTelemetry's names where they exist."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from urllib.parse import quote, unquote
 
 PROXY_SERVICE = "serve-proxy"
 REPLICA_PREFIX = "SERVE_REPLICA::"
-# KubeRay sets the first in every pod; the second is for everybody else.
+# KubeRay sets the first in every pod; the second is for all other installations.
 CLUSTER_VARIABLES = ("SERVESCOPE_CLUSTER", "RAY_CLUSTER_NAME")
 
 
 @dataclass(frozen=True)
 class Actor:
-    """What Serve's actor names tell; the fields of a replica are empty for a proxy."""
+    """The parts of a Serve actor's name; the fields of a replica are empty for a proxy."""
 
     application: str = ""
     deployment: str = ""
@@ -52,7 +52,7 @@ def attributes(actor: Actor, node_id: str, ray_version: str) -> dict[str, str]:
 def describe_process() -> None:
     """Put the attributes of this process into OTEL_RESOURCE_ATTRIBUTES, which the tracer provider reads next.
 
-    What somebody set there stays, except where it says who this process is.
+    Values set by the user stay, except those that identify this process.
     """
     import ray
 

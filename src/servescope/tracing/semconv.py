@@ -1,6 +1,6 @@
 """Serve's spans in OpenTelemetry's terms: name, kind, status, attributes. A pure function of one ended span.
 
-The Collector's configuration (`otel/collector.yaml`) does the same for spans that did not pass here.
+The Collector's configuration (`otel/collector.yaml`) does the same for spans that do not pass through here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ PROXY_WEBSOCKET = "proxy_websocket_request"
 PROXY_GRPC = "proxy_grpc_request"
 ROUTER = "route_to_replica"
 REPLICA = "replica_handle_request"
-# A request that its client gave up, or that ran into Serve's time-out, which the proxy's span states.
+# A request that its client cancelled, or that hit Serve's timeout, which the proxy's span records.
 CANCELLED = ("CancelledError", "TaskCancelledError", "RequestCancelledError")
-# What the RPC conventions call an error of the server.
+# Server errors by the RPC conventions.
 GRPC_ERRORS = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
 # Replaced by the names beside them, or wrong: `http.method` of a router is `__call__`.
 DROPPED = (
@@ -37,17 +37,17 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def plain(text: str) -> str:
-    """Without the colours of a terminal."""
+    """Without terminal colours."""
     return _ANSI.sub("", text)
 
 
 def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
-    """The span as it should have been.
+    """The corrected span.
 
     Args:
-        span: any ended span; those of others than Serve come back as they are.
-        patched: whether `ray_patches` put the template of the route into `http.route` of the proxy's span, where Serve
-            has the raw path.
+        span: any ended span; spans that are not Serve's are returned unchanged.
+        patched: whether `ray_patches` put the route template into `http.route` of the proxy's span, where Serve puts
+            the raw path.
     """
     scope = span.instrumentation_scope
     if scope is None or scope.name != SERVE_SCOPE:
@@ -67,7 +67,7 @@ def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
         name = str(given.get("rpc.method") or span.name.rpartition(" ")[2]).lstrip("/")
     elif what == ROUTER:
         kind = SpanKind.CLIENT
-        kept.pop("rpc.service", None)  # under concurrency that of another call
+        kept.pop("rpc.service", None)  # under concurrency it is another call's
         kept.pop("rpc.method", None)
         kept["peer.service"] = f"{given.get('app', '')}.{given.get('deployment', '')}"
     elif what == REPLICA:
@@ -83,7 +83,7 @@ def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
         text = status.description or (": ".join(part for part in exception if part) if exception else None)
         status = Status(StatusCode.ERROR, plain(text) if text else None)
     else:
-        # By the conventions a server's 4xx is no error, and only an application says OK.
+        # By the conventions a server's 4xx is not an error, and only an application sets OK.
         status = Status(StatusCode.UNSET)
     return ReadableSpan(
         name=name,
@@ -102,7 +102,7 @@ def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
 
 
 def _http(kept: dict[str, Any], given: Mapping[str, Any], patched: bool) -> bool:
-    """Set the stable attributes of HTTP; tells whether the server failed."""
+    """Set the stable HTTP attributes; returns whether the server failed."""
     if method := given.get("http.method") or given.get("request_method"):
         kept["http.request.method"] = method
     if path := given.get("request_route_path"):

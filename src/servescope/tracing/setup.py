@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ray.serve")
 
-# Paths that probes ask for every few seconds; a regular expression each.
+# Paths that probes request every few seconds; a regular expression each.
 HEALTH_CHECKS = ("/-/healthz$", "/healthz?$", "/livez$", "/readyz$", "/metrics$")
 
 
@@ -23,8 +23,8 @@ def otlp() -> list[SpanProcessor]:
     """The function for Serve's tracing hook: spans as OTLP, by the standard OTEL_EXPORTER_OTLP_* variables.
 
     Serve calls it once in every proxy and replica, before it makes the tracer provider. It names the service
-    `<application>.<deployment>` or `serve-proxy`, patches what Serve gets wrong in this process, and puts trace ids
-    into the logs. Where something is missing or a variable is wrong, one line of the log says so and tracing is off.
+    `<application>.<deployment>` or `serve-proxy`, patches Serve's tracing in this process, and adds trace IDs to
+    the logs. If a package is missing or a variable is wrong, one log line says so and tracing is off.
     """
     try:
         from servescope.tracing import export, logs, ray_patches, resource
@@ -34,7 +34,7 @@ def otlp() -> list[SpanProcessor]:
         ray_patches.flush_at_shutdown(processor)
         logs.add_trace_ids()
         return [processor]
-    except Exception as error:  # whatever it is, the application is worth more than its traces
+    except Exception as error:  # no tracing error may break the application
         _turn_off(str(error) if isinstance(error, ServescopeError) else f"{type(error).__name__}: {error}")
         return []
 
@@ -46,15 +46,15 @@ def _turn_off(reason: str) -> None:
 
         ray_patches.record_nothing()
     except Exception as error:
-        log.warning("servescope: spans are still made, and thrown away: %s", error)
+        log.warning("servescope: spans are still created, and discarded: %s", error)
 
 
 def instrument_fastapi(app: FastAPI, exclude: tuple[str, ...] = HEALTH_CHECKS) -> FastAPI:
     """Add the span of the FastAPI ingress: its route, status and exceptions, without one span for each message.
 
-    Call it before `@serve.ingress(app)`. The application is instrumented in the replica, when it gets its first
-    request: what opentelemetry-instrumentation-fastapi makes cannot always be pickled. Without that package the
-    application runs as it is.
+    Call it before `@serve.ingress(app)`. The application is instrumented in the replica, at its first
+    request: what opentelemetry-instrumentation-fastapi creates cannot always be pickled. Without that package the
+    application runs uninstrumented.
 
     Args:
         app: the application of the ingress.
@@ -65,9 +65,9 @@ def instrument_fastapi(app: FastAPI, exclude: tuple[str, ...] = HEALTH_CHECKS) -
 
 
 def _instrumented_stack(app: FastAPI, exclude: str) -> Any:
-    del app.build_middleware_stack  # the class's own comes back
+    del app.build_middleware_stack  # restores the class's own method
     try:
-        # The stable names of the semantic conventions, unless the application chose otherwise.
+        # The stable names of the semantic conventions, unless the application set something else.
         os.environ.setdefault("OTEL_SEMCONV_STABILITY_OPT_IN", "http")
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 

@@ -29,7 +29,7 @@ from tests.drill.logs.sink import KEPT
 from tests.support.servers import free_port
 from tests.support.waiting import wait_for
 
-# A line of a proxy as Serve writes it in JSON, about 700 bytes; the message carries the number that tells it apart.
+# A line of a proxy as Serve writes it in JSON, about 700 bytes; the message has the number that identifies it.
 JSON_RECORD = {
     "asctime": "2026-11-23 14:49:54,342",
     "levelname": "INFO",
@@ -128,19 +128,19 @@ class Sink:
         self._process.wait(10)
 
     def tally(self) -> dict[str, int]:
-        told: dict[str, int] = self._client.get("/tally").json()
-        return told
+        reported: dict[str, int] = self._client.get("/tally").json()
+        return reported
 
     def records(self) -> list[dict[str, Any]]:
         """All of them; it is an error to ask for more than the sink keeps."""
-        told: list[dict[str, Any]] = self._client.get("/records").json()
-        assert len(told) == min(self.tally()["total"], KEPT) < KEPT, f"the sink keeps {KEPT} records only"
-        return told
+        reported: list[dict[str, Any]] = self._client.get("/records").json()
+        assert len(reported) == min(self.tally()["total"], KEPT) < KEPT, f"the sink keeps {KEPT} records only"
+        return reported
 
     def gaps(self, start: int, count: int) -> list[list[int]]:
         """First and last of each run of numbers that have not come."""
-        told: list[list[int]] = self._client.get(f"/gaps/{start}/{count}").json()
-        return told
+        reported: list[list[int]] = self._client.get(f"/gaps/{start}/{count}").json()
+        return reported
 
     def answer(self, status: int) -> None:
         """What every push gets from now on."""
@@ -239,7 +239,7 @@ class Agent:
         return httpx.get(f"http://{LOOPBACK}:{self.events_port}/metrics", timeout=10).text
 
     def own(self, metric: str) -> float:
-        """What it counts of itself: the sum of one metric's series that bear the words, 0 where there is none yet."""
+        """Its own metrics: the sum of one metric's series that contain the words, 0 if there is none yet."""
         path = "/metrics" if self.kind == "otelcol" else "/api/v2/metrics/prometheus"
         text = httpx.get(f"http://{LOOPBACK}:{self.metrics_port}{path}", timeout=10).text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(metric))

@@ -1,6 +1,6 @@
 """An endpoint that takes logs as Loki and an OTLP receiver do, and counts them: `python -m tests.drill.logs.sink PORT`.
 
-It stands for the backend in the tests of the agents because it can be told to fail, and tells every record it got:
+It replaces the backend in the tests of the agents because it can fail on request, and returns every record it got:
 GET /tally, /records, /gaps/<first number>/<how many>; PUT /answer/503 makes every push fail until PUT /answer/204.
 """
 
@@ -25,7 +25,7 @@ KEPT = 20_000
 
 
 class Tally:
-    """What has come so far; lines that carry n=<number> are told apart by it."""
+    """What has come so far; lines that carry n=<number> are distinguished by it."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -45,7 +45,7 @@ class Tally:
                 if match:
                     self.seen[int(match.group(1))] += 1
 
-    def told(self) -> dict[str, int]:
+    def reported(self) -> dict[str, int]:
         with self.lock:
             numbered = sum(self.seen.values())
             return {
@@ -125,12 +125,12 @@ class Handler(BaseHTTPRequestHandler):
         self._reply(200)
 
     def do_GET(self) -> None:
-        told: Any = self.tally.told()
+        reported: Any = self.tally.reported()
         if self.path == "/records":
-            told = self.tally.records
+            reported = self.tally.records
         elif self.path.startswith("/gaps/"):
-            told = self.tally.gaps(*map(int, self.path.split("/")[2:]))
-        self._reply(200, json.dumps(told).encode())
+            reported = self.tally.gaps(*map(int, self.path.split("/")[2:]))
+        self._reply(200, json.dumps(reported).encode())
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -146,7 +146,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed in the middle of a push is what the tests are about; everything else is told."""
+        """A client that was killed in the middle of a push is what the tests are about; everything else is logged."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 

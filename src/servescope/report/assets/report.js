@@ -4,7 +4,7 @@
   let marks = JSON.parse(document.getElementById("marks").textContent);
   const root = document.documentElement;
   const dark = () => root.dataset.theme === "dark";
-  // Plotly reads a little HTML in its texts; what comes from series must stay text.
+  // Plotly interprets some HTML in its texts; texts from series must stay plain.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const times = (f) => Array.from({ length: f.n }, (_, i) => f.t0 + i * f.dt);
   const faint = (color, share) => color + Math.round(share * 255).toString(16).padStart(2, "0");
@@ -17,14 +17,14 @@
     const data = f.traces.map((t) => {
       const common = { x, y: t.y, name: plain(t.name), hovertemplate: `%{y:${f.unit.format}}${unit}<extra>${plain(t.name)}</extra>` };
       if (f.type === "bars") return { ...common, type: "bar", marker: { color: t.color } };
-      // A figure between two gaps would be invisible as a line.
+      // A value between two gaps would be invisible as a line.
       const alone = t.y.map((v, i) => (v !== null && (t.y[i - 1] ?? null) === null && (t.y[i + 1] ?? null) === null ? 5 : 0));
       const trace = {
         ...common, type: "scatter", mode: alone.some(Boolean) ? "lines+markers" : "lines", connectgaps: false,
         line: { color: t.color, width: 1.3, dash: t.dash ? "dash" : "solid" }, marker: { color: t.color, size: alone },
       };
       if (f.stacked) return { ...trace, stackgroup: "a", fillcolor: faint(t.color, 0.35) };
-      // Plotly fills across gaps, where there are no figures.
+      // Plotly fills across gaps, where there are no values.
       const figures = t.y.map((v) => v !== null);
       const whole = !figures.slice(figures.indexOf(true), figures.lastIndexOf(true)).includes(false);
       return t.fill && whole ? { ...trace, fill: "tozeroy", fillcolor: faint(t.color, t.fill) } : trace;
@@ -101,8 +101,8 @@
   const row = (element) => element.closest("details.row");
   document.querySelectorAll(".plot").forEach(later);
 
-  // The preview's rows come when they come into view, one after the other, and anew after a refresh. `data-from` of a
-  // row tells where from, until it has come.
+  // The preview's rows are loaded when they come into view, one after the other, and again after a refresh. `data-from`
+  // of a row is the URL to load it from, until it is loaded.
   const near = new Set();
   let coming = null;
   const come = () => coming ??= (async () => {
@@ -113,12 +113,12 @@
     const from = one.dataset.from;
     let answer;
     try {
-      const told = await fetch(from);
-      answer = told.ok ? await told.json() : { problem: await told.text() };
+      const response = await fetch(from);
+      answer = response.ok ? await response.json() : { problem: await response.text() };
     } catch (error) {
-      answer = { problem: `the preview does not answer (${error.message})` };
+      answer = { problem: `the preview is unreachable (${error.message})` };
     }
-    if (one.dataset.from === from) delete one.dataset.from;  // else a refresh came between, and it will come again
+    if (one.dataset.from === from) delete one.dataset.from;  // else a refresh came between, and it is loaded again
     grid.classList.remove("blank");
     grid.querySelectorAll(".plot").forEach((plot) => { waiting.delete(plot); watcher.unobserve(plot); Plotly.purge(plot); });
     if (answer.problem) {
@@ -136,13 +136,13 @@
   }, { rootMargin: "300px" });
   document.querySelectorAll(".row[data-from] .grid").forEach((grid) => sight.observe(grid));
 
-  // Every row at once, as far as it has not come yet.
+  // Load every row that is not loaded yet.
   window.fillAll = async () => {
     for (const one of document.querySelectorAll("details.row[data-from]")) if (one.dataset.from) await fill(one);
   };
 
-  // Everything at once: for print, with the rows that are closed, and for pictures. It is drawn when this returns, as
-  // a browser that is about to print waits for no promise; the promise is of what Plotly does after drawing.
+  // Draw everything: for printing, including closed rows, and for pictures. It is drawn when this returns, because a
+  // browser that is about to print awaits no promise; the promise covers what Plotly does after drawing.
   window.drawAll = (open = true) => {
     if (open) document.querySelectorAll("details.row").forEach((one) => { one.open = true; });
     return Promise.all([...waiting].filter((one) => row(one).open).map(now)).then(() => {});
@@ -173,23 +173,23 @@
 
   function paint(theme) {
     root.dataset.theme = theme;
-    // What is out of sight has no width to draw to.
+    // A closed row has no width to draw to.
     document.querySelectorAll(".plot[data-drawn]").forEach((element) => (row(element).open ? draw : later)(element));
   }
-  // The choice outlives the preview's refresh. A page that was opened from a file may be refused a storage.
+  // The choice survives the preview's refresh. A page opened from a file may have no storage.
   const kept = (theme) => { try { if (theme) sessionStorage.setItem("theme", theme); return sessionStorage.getItem("theme"); } catch { return null; } };
   const asked = new URLSearchParams(location.search).get("theme");
   paint(kept() ?? asked ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   document.getElementById("theme").addEventListener("click", () => { paint(dark() ? "light" : "dark"); kept(root.dataset.theme); });
 
-  // A new page is put into this one, so that nothing jumps: what stands above the rows now, each row as it comes.
+  // A new page is merged into this one without scrolling: first the part above the rows, then each row.
   async function renew() {
-    const told = await fetch(location.href);
-    const text = await told.text();
-    if (!told.ok) throw new Error(text);
+    const response = await fetch(location.href);
+    const text = await response.text();
+    if (!response.ok) throw new Error(text);
     const page = new DOMParser().parseFromString(text, "text/html");
     const rows = document.querySelectorAll("details.row"), renewed = page.querySelectorAll("details.row");
-    if (rows.length !== renewed.length) return location.reload();  // a repeated row came or went
+    if (rows.length !== renewed.length) return location.reload();  // a repeated row was added or removed
     document.querySelectorAll(".fresh").forEach((old) => {
       const part = page.getElementById(old.id);
       const open = new Set([...old.querySelectorAll("details[open] > summary")].map((one) => one.textContent));
@@ -203,10 +203,10 @@
   }
   const refresh = document.getElementById("refresh");
   const trouble = document.getElementById("trouble");
-  // Only while somebody looks at it, and never before the last one has come.
+  // Only while the page is visible, and never before the last refresh is done.
   const soon = () => setTimeout(async () => {
     if (refresh.checked && document.visibilityState === "visible") {
-      await renew().then(() => "", (error) => `not renewed: ${error.message}`).then((line) => { trouble.textContent = line; });
+      await renew().then(() => "", (error) => `refresh failed: ${error.message}`).then((line) => { trouble.textContent = line; });
     }
     soon();
   }, 1000 * Number(refresh.dataset.seconds));

@@ -22,14 +22,14 @@ from servescope.catalog.values import LATENCY_BUCKETS_MS
 from servescope.errors import ServescopeError
 
 HOURS_OF_A_DAY = 24
-MAX_WINDOW_DAYS = 34  # our Prometheus keeps 35 days
+MAX_WINDOW_DAYS = 34  # Prometheus keeps 35 days
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slo:
-    """The objectives of one application, route or deployment, as shares of good requests, 0 to 1.
+    """One SLO of one application, route or deployment. Objectives are shares of good requests, 0 to 1.
 
-    `availability` or `latency_objective` may be 0: no such objective.
+    `availability` or `latency_objective` may be 0: no objective.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Slo:
 
     @property
     def objectives(self) -> dict[str, float]:
-        """The objective of each indicator that has one: "availability", "latency"."""
+        """The objective of each indicator: "availability", "latency"."""
         both = {"availability": self.availability, "latency": self.latency_objective}
         return {sli: objective for sli, objective in both.items() if objective}
 
@@ -65,11 +65,11 @@ class Pair:
         return f"{self.long_h // 24}d" if self.long_h % 24 == 0 else f"{self.long_h}h"
 
     def factor(self, window_days: int) -> float:
-        """The burn rate that spends this share; 1 would spend the whole budget in the window exactly."""
+        """The burn rate: 1 spends the whole budget in the window exactly."""
         return self.budget_share * window_days * HOURS_OF_A_DAY / self.long_h
 
 
-# Google's SRE workbook, chapter 5, with the fourth pair that Sloth and kubernetes-mixin add.
+# Google's SRE workbook, chapter 5, plus the fourth pair of Sloth and kubernetes-mixin.
 PAIRS = (
     Pair(severity="critical", for_="2m", long_h=1, short="5m", budget_share=0.02),
     Pair(severity="critical", for_="15m", long_h=6, short="30m", budget_share=0.05),
@@ -84,7 +84,7 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
     """Read objectives. `buckets_ms` are the latency bounds that the deployments export.
 
     Raises:
-        ServescopeError: the file cannot be read, or no rule can monitor an objective; one line says why.
+        ServescopeError: the file cannot be read, or an objective cannot be monitored; one line says why.
     """
     import yaml
 
@@ -97,7 +97,7 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
     try:
         slos = [slo for document in documents for slo in _read(document)]
         if not slos:
-            raise ServescopeError("contains no SLO")
+            raise ServescopeError("no SLOs found")
         for slo in slos:
             check(slo, buckets_ms)
         names = [slo.name for slo in slos]
@@ -113,7 +113,7 @@ def check(slo: Slo, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> None:
     """Reject an objective that no rule could monitor.
 
     Raises:
-        ServescopeError: an objective out of range, a threshold that no bucket ends at, a pair that could never fire.
+        ServescopeError: an objective out of range, a threshold that is not a bucket bound, a pair that can never fire.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", slo.name):
         raise ServescopeError(f"{slo.name!r} is not a valid SLO name (letters, digits, . _ -)")
@@ -121,9 +121,11 @@ def check(slo: Slo, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> None:
         if '"' in value or "\\" in value:
             raise ServescopeError(f"{slo.name}: {label} {value!r} contains a quote or a backslash")
     if slo.deployment and slo.route:
-        raise ServescopeError(f"{slo.name}: set deployment or route, not both: they are measured in two places")
+        raise ServescopeError(
+            f"{slo.name}: set a deployment or a route, not both: they are measured in different places"
+        )
     if not slo.objectives:
-        raise ServescopeError(f"{slo.name}: has no objective; set availability, latency, or both")
+        raise ServescopeError(f"{slo.name}: no objective; set availability, latency, or both")
     if not 1 <= slo.window_days <= MAX_WINDOW_DAYS:
         raise ServescopeError(f"{slo.name}: window {slo.window_days}d is not between 1d and {MAX_WINDOW_DAYS}d")
     for sli, objective in slo.objectives.items():
@@ -199,21 +201,21 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
     """OpenSLO v1: `service` is the application, labels `deployment` and `route` narrow it.
 
     An objective with `op: lte` and `value` is about latency in milliseconds, one without about availability. The
-    indicator's query is ours: Serve's own metrics count the requests by outcome.
+    indicator's query is servescope's: Serve's own metrics define a request and its outcome.
     """
     if document.get("apiVersion") != "openslo/v1":
-        raise ServescopeError(f"apiVersion {document.get('apiVersion')!r}: only openslo/v1 is read")
+        raise ServescopeError(f"apiVersion {document.get('apiVersion')!r}: only openslo/v1 is supported")
     if document.get("kind") != "SLO":
         return []  # services, indicators and alert policies are not needed
     metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
     name = str(metadata.get("name", ""))
     if not name or not spec.get("service"):
-        raise ServescopeError(f"{name or 'an OpenSLO document'}: metadata.name and spec.service are needed")
+        raise ServescopeError(f"{name or 'an OpenSLO document'}: metadata.name and spec.service are required")
     if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
-        raise ServescopeError(f"{name}: budgetingMethod {spec['budgetingMethod']!r}: only Occurrences is measured")
+        raise ServescopeError(f"{name}: budgetingMethod {spec['budgetingMethod']!r}: only Occurrences is supported")
     windows = spec.get("timeWindow") or [{"duration": "30d", "isRolling": True}]
     if not windows[0].get("isRolling", True):
-        raise ServescopeError(f"{name}: only rolling windows are measured")
+        raise ServescopeError(f"{name}: only rolling windows are supported")
     labels = metadata.get("labels") or {}
     availability, latency, threshold = 0.0, 0.0, 0
     for objective in spec.get("objectives") or []:
@@ -224,7 +226,7 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
         elif objective["op"] in ("lte", "lt"):
             latency, threshold = target, _whole(name, "objective value (ms)", objective.get("value"))
         else:
-            raise ServescopeError(f"{name}: op {objective['op']!r}: a latency objective says lte")
+            raise ServescopeError(f"{name}: op {objective['op']!r}: a latency objective must use lte")
     window = _days(name, windows[0].get("duration", "30d"))
     return [
         Slo(
@@ -248,7 +250,7 @@ def _share(name: str, field: str, value: Any) -> float:
 
 def _whole(name: str, field: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
-        raise ServescopeError(f"{name}: {field} {value!r} is not a whole number")
+        raise ServescopeError(f"{name}: {field} {value!r} is not an integer")
     return int(value)
 
 
