@@ -120,7 +120,7 @@ def test_the_factors_are_those_of_the_workbook_and_computed_for_other_windows():
 
 
 def test_every_recorded_name_is_known_and_every_expression_passes_the_lint():
-    for slo in slo_module.load(ROOT / "slo.yaml"):
+    for slo in slo_module.load(ROOT / "demo/slo/slo.yaml"):
         for sli in slo.objectives:
             for name, expression in slo_rules.recordings(slo, sli, SETTINGS):
                 assert name in slo_series.RECORDED
