@@ -6,6 +6,7 @@ They raise ServescopeError for whatever the user can fix; `__main__` prints it a
 from __future__ import annotations
 
 import platform
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -57,6 +58,11 @@ SettingsOption = Annotated[
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The folder to write into.")]
 
 
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Delete files of servescope in the folder that are not written any more.")
+]
+
+
 def _write(files: dict[Path, str], output: Path) -> None:
     from servescope.files import write_all
 
@@ -64,12 +70,37 @@ def _write(files: dict[Path, str], output: Path) -> None:
     _out.print(f"{len(files)} files in {output}, {len(changed)} of them changed")
 
 
+def _report_stale(stale: list[Path], output: Path, *, prune: bool) -> None:
+    """Name the files of ours that were not written this time, or delete them, and the folders that are empty then."""
+    from servescope.errors import ServescopeError
+
+    if not stale:
+        return
+    names = ", ".join(map(str, stale))
+    if not prune:
+        typer.echo(f"servescope: {output}: stale, not written any more; delete with --prune: {names}", err=True)
+        return
+    for path in stale:
+        try:
+            (output / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise ServescopeError(f"{output / path}: cannot delete ({error.strerror})") from error
+    for folder in {path.parent for path in stale} - {Path()}:
+        with suppress(OSError):  # other files are in it
+            (output / folder).rmdir()
+    typer.echo(f"deleted from {output}: {names}")
+
+
 @app.command()
-def dashboards(output: OutputOption = Path("dashboards"), settings: SettingsOption = None) -> None:
+def dashboards(
+    *, output: OutputOption = Path("dashboards"), settings: SettingsOption = None, prune: PruneOption = False
+) -> None:
     """Generate the dashboards, and below recorded/ the variant that reads our recording rules."""
     from servescope import generate
 
-    _write(generate.dashboard_files(settings_module.load(settings)), output)
+    files = generate.dashboard_files(settings_module.load(settings))
+    _write(files, output)
+    _report_stale(generate.stale_dashboards(output, files), output, prune=prune)
 
 
 @app.command()
@@ -83,13 +114,17 @@ def rules(
     time_scale: Annotated[
         float, typer.Option("--time-scale", min=1, help="Divide every duration of alerts and SLOs, for drills.")
     ] = 1,
+    prune: PruneOption = False,
 ) -> None:
     """Generate the Prometheus rules: recordings, alerts and, with --slo, burn-rate alerts of your objectives."""
     from servescope import generate
     from servescope.rules.slo import objectives as slo_module
 
     slos = slo_module.load(slo) if slo else []
-    _write(generate.rule_files(settings_module.load(settings), slos, time_scale), output)
+    loaded = settings_module.load(settings)
+    files = generate.rule_files(loaded, slos, time_scale)
+    _write(files, output)
+    _report_stale(generate.stale_rules(output, files, loaded), output, prune=prune)
 
 
 @app.command()

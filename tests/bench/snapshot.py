@@ -109,7 +109,7 @@ def scraped() -> dict[str, Metric]:
 
 
 def _multiplied(labels: dict[str, str], job: str) -> Iterator[dict[str, str]]:
-    """A series of a deployment as those of all that are like it; any other as it is. demo/slo/slo.yaml has their names."""
+    """A series of a deployment as those of all that are like it; any other as it is. The demo's SLOs name them."""
     if "application" in labels:
         labels = labels | {"application": APPLICATIONS.get(labels["application"], labels["application"])}
     if "deployment" not in labels:
