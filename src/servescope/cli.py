@@ -205,7 +205,7 @@ def trace(
         raise ServescopeError("trace: give one of REQUEST, --slowest N, --errors")
     if logs is not None and not logs.is_dir():
         raise ServescopeError(f"{logs}: is no folder of logs")
-    found = otlp_files.read_traces(folder)
+    found = otlp_files.read_traces(folder, report=lambda line: typer.echo(f"servescope: {line}", err=True))
     if request is None:
         every = found.values()
         listed = failed(every) if errors else slowest(every, slowest_count or 1)

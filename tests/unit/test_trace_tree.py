@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from servescope.cli import app
 from servescope.errors import ServescopeError
-from tests.support.trace_files import A, write_logs, write_traces
+from tests.support.trace_files import A, document, write_logs, write_traces
 
 
 @pytest.fixture
@@ -52,3 +52,40 @@ def test_what_cannot_be_is_one_line(folder, arguments, says):
     result = CliRunner().invoke(app, ["trace", *arguments, "--traces", str(folder)])
     assert isinstance(result.exception, ServescopeError)
     assert says in str(result.exception)
+
+
+def shown(folder, *lines: str) -> tuple[str, list[str]]:
+    """What the command says of the one trace: on stderr, and line by line."""
+    (folder / "traces.json").write_text("\n".join(lines) + "\n")
+    result = CliRunner().invoke(app, ["trace", A, "--traces", str(folder), "--logs", str(folder)])
+    assert result.exit_code == 0, result.exception
+    return result.stderr, result.stdout.splitlines()
+
+
+def test_twelve_spans_delivered_twice_are_a_tree_of_twelve_lines(tmp_path):
+    chain = [document(A, f"s{n}", f"s{n - 1}" if n else "", start_ms=n) for n in range(12)]
+    _, lines = shown(tmp_path, *chain, *chain)
+    assert len(lines) == 1 + 12
+
+
+@pytest.mark.parametrize("parents", [{"a": "a"}, {"a": "b", "b": "a"}, {"r": "", "a": "b", "b": "a", "c": "b"}])
+def test_each_span_of_a_cycle_is_one_line(tmp_path, parents):
+    _, lines = shown(tmp_path, *(document(A, span, parent) for span, parent in parents.items()))
+    assert len(lines) == 1 + len(parents)
+
+
+def test_a_deep_chain_is_no_error(tmp_path):
+    _, lines = shown(tmp_path, *(document(A, f"s{n}", f"s{n - 1}") for n in range(1500)))
+    assert len(lines) > 200  # what is deeper than a line is wide is not drawn
+
+
+def test_skipped_lines_are_said_on_stderr(tmp_path):
+    told, lines = shown(tmp_path, "[]", document(A, "a1"))
+    assert told == f"servescope: {tmp_path / 'traces.json'}: 1 lines skipped that hold no OTLP traces\n"
+    assert len(lines) == 2
+
+
+def test_what_a_client_sends_is_no_markup(tmp_path):
+    _, lines = shown(tmp_path, document(A, "a1", request_id="[/red]", http__response__status_code="[/x]"))
+    assert "[/x]" in lines[0]
+    assert lines[0].endswith("request [/red]")
