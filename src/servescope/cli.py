@@ -5,6 +5,7 @@ They raise ServescopeError for whatever the user can fix; `__main__` prints it a
 
 from __future__ import annotations
 
+import math
 import platform
 from contextlib import suppress
 from importlib import metadata
@@ -118,8 +119,11 @@ def rules(
 ) -> None:
     """Generate the Prometheus rules: recordings, alerts and, with --slo, burn-rate alerts of your objectives."""
     from servescope import generate
+    from servescope.errors import ServescopeError
     from servescope.rules.slo import objectives as slo_module
 
+    if not math.isfinite(time_scale):
+        raise ServescopeError(f"--time-scale: expected a number of 1 or more, got {time_scale}")
     slos = slo_module.load(slo) if slo else []
     loaded = settings_module.load(settings)
     files = generate.rule_files(loaded, slos, time_scale)
