@@ -134,12 +134,11 @@ def test_an_objective_that_no_rule_could_watch_ends_in_one_line_and_writes_nothi
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("scale", ["nan", "inf"])
-def test_a_time_scale_that_is_no_number_is_one_line(tmp_path, scale):
-    result = servescope("rules", "--time-scale", scale, "-o", tmp_path / "out")
+def test_an_infinite_time_scale_is_one_line(tmp_path):
+    result = servescope("rules", "--time-scale", "inf", "-o", tmp_path / "out")
     assert (result.returncode, result.stderr) == (
         1,
-        f"servescope: --time-scale: expected a number of 1 or more, got {scale}\n",
+        "servescope: --time-scale: expected a number of 1 or more, got inf\n",
     )
 
 
