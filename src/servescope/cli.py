@@ -6,6 +6,7 @@ They raise ServescopeError for whatever the user can fix; `__main__` prints it a
 from __future__ import annotations
 
 import math
+import os
 import platform
 from contextlib import suppress
 from importlib import metadata
@@ -178,8 +179,14 @@ def exporter(
     server.run(state, host, port)
 
 
-# Where the demo keeps them, and where Ray does.
-LOG_FOLDERS = (Path("/tmp/servescope-6379/session_latest/logs/serve"), Path("/tmp/ray/session_latest/logs/serve"))
+def _log_folder(traces: Path) -> Path | None:
+    """The logs of the Ray whose traces are in a folder: the demo links them there; else this machine's Ray's."""
+    linked = traces / "serve-logs"
+    if not linked.is_symlink():
+        # As Ray chooses its own folder.
+        temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        linked = Path(temporary, "ray/session_latest/logs/serve")
+    return linked if linked.is_dir() else None
 
 
 @app.command()
@@ -224,7 +231,7 @@ def trace(
             f"{request}: is the id of none of the {len(found)} traces in {folder}; a trace shows some seconds after "
             "its request, and old ones are rotated away"
         )
-    logs = logs or next((place for place in LOG_FOLDERS if place.is_dir()), None)
+    logs = logs or _log_folder(folder)
     # Long lines fold inside their branch; in a file or a pipe they stay whole.
     wide = Console(highlight=False, width=None if _out.is_terminal else 1000)
     for one in matching:
@@ -247,7 +254,9 @@ def snapshot(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("snapshot.html"),
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
-    from_: Annotated[str, typer.Option("--from", help="Its start: now-1h, -1h, now-1d/d, or ISO 8601.")] = "now-1h",
+    from_: Annotated[
+        str, typer.Option("--from", help="Its start: now-1h, -1h, now-1d/d, ISO 8601 or unix seconds.")
+    ] = "now-1h",
     to: Annotated[str, typer.Option("--to", help="Its end, in the same forms.")] = "now",
     dashboard: DashboardOption = None,
     dashboards: DashboardsOption = None,

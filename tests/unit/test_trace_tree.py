@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 from typer.testing import CliRunner
 
+from demo.stack.components.collector import collector, trace_files
+from demo.stack.ports import Ports
+from demo.stack.run import Run
 from servescope.cli import app
 from servescope.errors import ServescopeError
 from tests.support.trace_files import A, document, write_logs, write_traces
@@ -89,3 +94,31 @@ def test_what_a_client_sends_is_no_markup(tmp_path):
     _, lines = shown(tmp_path, document(A, "a1", request_id="[/red]", http__response__status_code="[/x]"))
     assert "[/x]" in lines[0]
     assert lines[0].endswith("request [/red]")
+
+
+def test_the_logs_are_those_of_the_ray_whose_traces_they_are(folder, logs, tmp_path, monkeypatch):
+    def lines_of_logs() -> int:
+        return CliRunner().invoke(app, ["trace", "r-a", "--traces", str(folder)]).output.count("  log INFO")
+
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert lines_of_logs() == 0
+    (tmp_path / "ray/session_latest/logs").mkdir(parents=True)
+    logs.rename(tmp_path / "ray/session_latest/logs/serve")
+    assert lines_of_logs() == 2
+    # The demo's Ray has ended and its folder is gone: what another one wrote is of no request here.
+    (folder / "serve-logs").symlink_to(tmp_path / "gone")
+    assert lines_of_logs() == 0
+    (tmp_path / "ray").rename(tmp_path / "gone-elsewhere")
+    (tmp_path / "gone").symlink_to(tmp_path / "gone-elsewhere/session_latest/logs/serve")
+    assert lines_of_logs() == 2
+
+
+def test_the_demo_links_its_logs_beside_its_traces(tmp_path, monkeypatch):
+    run = Run(directory=tmp_path / "run", ports=Ports.from_base(27000), serve_config=tmp_path / "serve.yaml")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    serve_logs = tmp_path / "t/servescope-27002/session_latest/logs/serve"
+    serve_logs.mkdir(parents=True)
+    for _ in range(2):
+        collector(run).prepare()
+        assert (trace_files(run) / "serve-logs").resolve() == serve_logs
