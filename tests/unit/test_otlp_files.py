@@ -118,7 +118,7 @@ def test_a_line_that_is_no_otlp_is_skipped_and_counted(tmp_path, line):
     (tmp_path / "traces.json").write_text(f"{document(B, 'b1')}\n{line}\n{line}\n{document(A, 'a2')[:40]}")
     told = []
     assert set(otlp_files.read_traces(tmp_path, report=told.append)) == {B}
-    assert told == [f"{tmp_path / 'traces.json'}: 2 lines skipped that hold no OTLP traces"]
+    assert told == [f"{tmp_path / 'traces.json'}: skipped lines that hold no OTLP traces: 2"]
 
 
 @pytest.mark.parametrize("line", ["{}", '{"resourceSpans": null}', '{"resourceSpans": [{"scopeSpans": null}]}'])

@@ -86,7 +86,7 @@ def test_a_deep_chain_is_no_error(tmp_path):
 
 def test_skipped_lines_are_said_on_stderr(tmp_path):
     told, lines = shown(tmp_path, "[]", document(A, "a1"))
-    assert told == f"servescope: {tmp_path / 'traces.json'}: 1 lines skipped that hold no OTLP traces\n"
+    assert told == f"servescope: {tmp_path / 'traces.json'}: skipped lines that hold no OTLP traces: 1\n"
     assert len(lines) == 2
 
 

@@ -95,7 +95,7 @@ def _spans_in(file: Path, holding: str, report: Callable[[str], None]) -> Iterat
     except OSError as error:
         raise ServescopeError(f"{file}: cannot read it ({error.strerror})") from error
     if skipped:
-        report(f"{file}: {skipped} lines skipped that hold no OTLP traces")
+        report(f"{file}: skipped lines that hold no OTLP traces: {skipped}")
 
 
 def spans_of(document: dict[str, Any]) -> Iterator[Span]:
