@@ -23,8 +23,7 @@ from servescope import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKSUMS = "SHA256SUMS"
-# promtool's tests of the rules, and the demo's objectives: users of the rules have their own.
-_NOT_FOR_USERS = ("alerts/tests/", "alerts/servescope-slo.yml", "alerts/grafana/servescope-slo.yml")
+_NOT_FOR_USERS = ("alerts/tests/",)  # promtool's tests of the rules
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 

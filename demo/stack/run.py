@@ -23,7 +23,7 @@ class Run:
     serve_config: Path
     cluster: str = "demo"
     scrape_interval_s: int = 15
-    rules: str = str(ROOT / "alerts/*.yml")
+    rules: tuple[str, ...] = (str(ROOT / "alerts/*.yml"), str(ROOT / "demo/slo/*.yml"))
     probes: bool = False  # whether the component `blackbox` runs, so that Prometheus probes through it
     ray: str = str(Path(sys.executable).parent)  # the directory of the programs `ray` and `serve`
     env: dict[str, str] = field(default_factory=dict)

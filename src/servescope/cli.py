@@ -5,7 +5,10 @@ They raise ServescopeError for anything the user can fix; `__main__` prints it a
 
 from __future__ import annotations
 
+import math
+import os
 import platform
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated
@@ -60,6 +63,11 @@ SettingsOption = Annotated[
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Output directory.")]
 
 
+PruneOption = Annotated[
+    bool, typer.Option("--prune", help="Delete files of servescope in the folder that are not written any more.")
+]
+
+
 def _write(files: dict[Path, str], output: Path) -> None:
     from servescope.files import write_all
 
@@ -67,12 +75,37 @@ def _write(files: dict[Path, str], output: Path) -> None:
     _out.print(f"{len(files)} files in {output}, {len(changed)} of them changed")
 
 
+def _report_stale(stale: list[Path], output: Path, *, prune: bool) -> None:
+    """Name the files of ours that were not written this time, or delete them, and the folders that are empty then."""
+    from servescope.errors import ServescopeError
+
+    if not stale:
+        return
+    names = ", ".join(map(str, stale))
+    if not prune:
+        typer.echo(f"servescope: {output}: stale, not written any more; delete with --prune: {names}", err=True)
+        return
+    for path in stale:
+        try:
+            (output / path).unlink(missing_ok=True)
+        except OSError as error:
+            raise ServescopeError(f"{output / path}: cannot delete ({error.strerror})") from error
+    for folder in {path.parent for path in stale} - {Path()}:
+        with suppress(OSError):  # other files are in it
+            (output / folder).rmdir()
+    typer.echo(f"deleted from {output}: {names}")
+
+
 @app.command()
-def dashboards(output: OutputOption = Path("dashboards"), settings: SettingsOption = None) -> None:
+def dashboards(
+    *, output: OutputOption = Path("dashboards"), settings: SettingsOption = None, prune: PruneOption = False
+) -> None:
     """Generate the dashboards; recorded/ holds the variant that reads the recording rules."""
     from servescope import generate
 
-    _write(generate.dashboard_files(settings_module.load(settings)), output)
+    files = generate.dashboard_files(settings_module.load(settings))
+    _write(files, output)
+    _report_stale(generate.stale_dashboards(output, files), output, prune=prune)
 
 
 @app.command()
@@ -87,13 +120,20 @@ def rules(
     time_scale: Annotated[
         float, typer.Option("--time-scale", min=1, help="Divide every duration of alerts and SLOs, for drills.")
     ] = 1,
+    prune: PruneOption = False,
 ) -> None:
     """Generate the Prometheus rules: recording rules, alerts and, with --slo, burn-rate alerts for your objectives."""
     from servescope import generate
+    from servescope.errors import ServescopeError
     from servescope.rules.slo import objectives as slo_module
 
+    if not math.isfinite(time_scale):
+        raise ServescopeError(f"--time-scale: expected a number of 1 or more, got {time_scale}")
     slos = slo_module.load(slo) if slo else []
-    _write(generate.rule_files(settings_module.load(settings), slos, time_scale), output)
+    loaded = settings_module.load(settings)
+    files = generate.rule_files(loaded, slos, time_scale)
+    _write(files, output)
+    _report_stale(generate.stale_rules(output, files, loaded), output, prune=prune)
 
 
 @app.command()
@@ -145,8 +185,14 @@ def exporter(
     server.run(state, host, port)
 
 
-# Serve's logs: the demo's first, then those of the Ray on this machine.
-LOG_FOLDERS = (Path("/tmp/servescope-6379/session_latest/logs/serve"), Path("/tmp/ray/session_latest/logs/serve"))
+def _log_folder(traces: Path) -> Path | None:
+    """The logs of the Ray whose traces are in a folder: the demo links them there; else this machine's Ray's."""
+    linked = traces / "serve-logs"
+    if not linked.is_symlink():
+        # As Ray chooses its own folder.
+        temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+        linked = Path(temporary, "ray/session_latest/logs/serve")
+    return linked if linked.is_dir() else None
 
 
 @app.command()
@@ -174,7 +220,7 @@ def trace(
         raise ServescopeError("trace: pass exactly one of REQUEST, --slowest N, --errors")
     if logs is not None and not logs.is_dir():
         raise ServescopeError(f"{logs}: not a log directory")
-    found = otlp_files.read_traces(folder)
+    found = otlp_files.read_traces(folder, report=lambda line: typer.echo(f"servescope: {line}", err=True))
     if request is None:
         every = found.values()
         listed = failed(every) if errors else slowest(every, slowest_count or 1)
@@ -189,7 +235,7 @@ def trace(
             f"no trace with ID {request} in {folder} ({len(found)} traces); traces are written a few seconds after the "
             "request, and old files are rotated away"
         )
-    logs = logs or next((place for place in LOG_FOLDERS if place.is_dir()), None)
+    logs = logs or _log_folder(folder)
     # Long lines fold inside their branch; in a file or a pipe they stay whole.
     wide = Console(highlight=False, width=None if _out.is_terminal else 1000)
     for one in matching:
@@ -213,7 +259,7 @@ def snapshot(
     output: Annotated[Path, typer.Option("--output", "-o", help="Output file.")] = Path("snapshot.html"),
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
     from_: Annotated[
-        str, typer.Option("--from", help="Start of the time range: now-1h, -1h, now-1d/d, or ISO 8601.")
+        str, typer.Option("--from", help="Start of the time range: now-1h, -1h, now-1d/d, ISO 8601 or unix seconds.")
     ] = "now-1h",
     to: Annotated[str, typer.Option("--to", help="End of the time range, in the same forms.")] = "now",
     dashboard: DashboardOption = None,

@@ -40,7 +40,7 @@ from tests.support.ray_rest_api import generated, nodes
 from tests.support.servers import running
 
 SCRAPES = Path("tests/fixtures/metrics")
-RULES = [Path("alerts/servescope-slo.yml")]
+RULES = [Path("demo/slo/servescope-slo.yml")]
 DEPLOYMENTS, ALERTS = 20, 20
 # Said by no query, and the same on every series: they would only make the text longer that promtool reads.
 DROPPED = {"SessionName", "otel_scope_name", "otel_scope_version", "otel_scope_schema_url"}
@@ -109,7 +109,7 @@ def scraped() -> dict[str, Metric]:
 
 
 def _multiplied(labels: dict[str, str], job: str) -> Iterator[dict[str, str]]:
-    """A series of a deployment as those of all that are like it; any other as it is. slo.yaml knows their names."""
+    """A series of a deployment as those of all that are like it; any other as it is. The demo's SLOs name them."""
     if "application" in labels:
         labels = labels | {"application": APPLICATIONS.get(labels["application"], labels["application"])}
     if "deployment" not in labels:

@@ -96,7 +96,7 @@ class World:
             ports=Ports.from_base(base),
             serve_config=ROOT,
             cluster="drill",
-            rules=str(rules),
+            rules=(str(rules),),
             env=env,
         )
         self.alertmanager_url = f"http://{LOOPBACK}:{self.run.ports.alertmanager}"

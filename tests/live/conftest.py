@@ -71,7 +71,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         ports=PORTS,
         serve_config=HERE / "serve_config.yaml",
         cluster="test",
-        rules=rule_pattern,
+        rules=(rule_pattern,),
         ray=ray_folder(),
         traces=TRACES,
         env={

@@ -146,6 +146,11 @@ def test_a_time_scale_divides_every_duration_and_nothing_else():
     assert shorten('max_over_time(x{a="[5m]"}[30m:30s] offset 1h) > 5', 6) == (
         'max_over_time(x{a="[5m]"}[300000ms:5000ms] offset 600000ms) > 5'
     )
+    assert shorten("max_over_time(x[10m:])", 6) == "max_over_time(x[100000ms:])"
+    assert (
+        shorten("x offset -5m + x[ 1m : 30s ] OFFSET 1m", 6) == "x offset -50000ms + x[10000ms:5000ms] offset 10000ms"
+    )
+    assert shorten('x{a=\'[5m]\', b=`offset 5m`, c="\\"[5m]"}', 6) == 'x{a=\'[5m]\', b=`offset 5m`, c="\\"[5m]"}'
     for rule, scaled in zip(RULES, _rules(prometheus_rules.document(SETTINGS, 6)), strict=True):
         assert _durations(scaled["expr"]) == pytest.approx([d / 6 for d in _durations(rule["expr"])])
         assert re.sub(r"\d+(ms|[smhd])\b", "", scaled["expr"]) == re.sub(r"\d+(ms|[smhd])\b", "", rule["expr"])

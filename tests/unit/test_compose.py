@@ -523,10 +523,15 @@ def source_of(name: str, path: str, *files: str) -> Path:
 
 
 def test_prometheus_reads_our_rules_and_the_gpu_targets():
-    (pattern,) = prometheus()["rule_files"]
-    folder, _, glob = pattern.rpartition("/")
-    names = {path.name for path in source_of("prometheus", folder).glob(glob)}
-    assert names == {"servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml"}
+    found = set()
+    for pattern in prometheus()["rule_files"]:
+        folder, _, glob = pattern.rpartition("/")
+        found |= {str(path.relative_to(ROOT)) for path in source_of("prometheus", folder).glob(glob)}
+    assert found == {
+        "alerts/servescope-alerts.yml",
+        "alerts/servescope-recording.yml",
+        "demo/slo/servescope-slo.yml",
+    }
     (job,) = [job for job in prometheus()["scrape_configs"] if job["job_name"] == "dcgm"]
     (group,) = job["file_sd_configs"]
     (pattern,) = group["files"]

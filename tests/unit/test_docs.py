@@ -95,7 +95,7 @@ def test_every_link_and_anchor_resolves(page):
         ("![x](nowhere.svg)", "nowhere.svg: no such file"),
         ("[x](slo.md#nothing)", "slo.md#nothing: no such anchor"),
         ("# A\n[x](#b)", "#b: no such anchor"),
-        ("[x](../slo.yaml#L3)", "../slo.yaml#L3: no such anchor"),
+        ("[x](../mkdocs.yml#L3)", "../mkdocs.yml#L3: no such anchor"),
         ("[x](../../elsewhere.md)", "../../elsewhere.md: leaves the repository"),
         ("[x](/docs/slo.md)", "/docs/slo.md: leaves the repository"),
         ("[x](http://example.com)", "http://example.com: not https"),

@@ -55,6 +55,55 @@ def serving(subject: Exporter) -> Iterator[str]:
         yield f"http://{address}"
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+@pytest.mark.parametrize(("host", "asked"), [("::1", ["[::1]"]), ("::", ["[::1]", "127.0.0.1"]), ("", ["127.0.0.1"])])
+def test_it_listens_on_ipv6(host, asked):
+    with rest_server(sample()) as (url, _):
+        subject = exporter(url)
+        assert subject.poll()
+        http = server(subject, host, 0)
+        with running(http):
+            for name in asked:
+                answered = httpx.get(f"http://{name}:{http.server_address[1]}/-/healthz", trust_env=False)
+                assert answered.text == "ok\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("2001:db8::1", r"\[2001:db8::1\]:0: cannot listen"), ("nobody.invalid", "nobody.invalid:0"), ("a" * 70, "aaa:0")],
+)
+def test_an_address_that_is_not_here_is_one_line(host, said):
+    with pytest.raises(ServescopeError, match=said) as raised:
+        server(exporter("http://127.0.0.1:1"), host, 0)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_bug_of_the_handler_is_said_and_a_client_that_went_away_is_not(capfd):
+    subject = exporter("http://127.0.0.1:1")
+    for error, said in (
+        (BrokenPipeError(), False),
+        (ConnectionResetError(), False),
+        (ZeroDivisionError("a bug"), True),
+    ):
+
+        def failing(packed: bool = False, error: Exception = error) -> bytes:
+            raise error
+
+        subject.metrics = failing  # type: ignore[method-assign]
+        with serving(subject) as own, pytest.raises(httpx.HTTPError):
+            httpx.get(f"{own}/metrics", trust_env=False)
+        assert ("a bug" in capfd.readouterr().err) == said
+
+
 def until(condition: Callable[[], bool], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -430,7 +479,7 @@ def test_the_benchmark_names_an_exceeded_limit():
             packed_bytes=1,
         ),
     ) == [
-        "default: a poll took 2.50 s, promised are 2 s",
-        "default: a scrape took 60.0 ms, promised are 50 ms",
-        "default: it held 210 MiB, promised are 200 MiB",
+        "default: a poll took 2.50 s, the target is 2 s",
+        "default: a scrape took 60.0 ms, the target is 50 ms",
+        "default: it held 210 MiB, the target is 200 MiB",
     ]

@@ -43,11 +43,19 @@ def test_nothing_committed_below_the_generated_folders_is_left_over():
         "alerts/*.yml",
         "alerts/grafana/*.yml",
         "alerts/tests/alerts-*.yml",
+        "demo/slo/**/*.yml",
         "docs/runbooks/*.md",
         "docs/dashboards/*.md",
     ):
         for path in ROOT.glob(pattern):
             assert path.relative_to(ROOT) in generated, f"{path} is no longer generated"
+
+
+def test_the_rules_that_a_reader_loads_are_about_no_application_of_the_demo():
+    rules = "".join(path.read_text() for path in ROOT.glob("alerts/**/*.yml") if path.parent.name != "tests")
+    assert re.findall(r'application="\w+"|serve_slo:', rules) == []
+    of_demo = (ROOT / "demo/slo/servescope-slo.yml").read_text()
+    assert set(re.findall(r'application="(\w+)"', of_demo)) == {"ocr", "echo"}
 
 
 @pytest.mark.parametrize("board", BOARDS)

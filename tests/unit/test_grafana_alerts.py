@@ -16,7 +16,8 @@ from servescope.rules import grafana_managed
 from servescope.settings import Settings
 from tests.oracles.foundation import paths
 
-NAMES = ("servescope-alerts.yml", "servescope-slo.yml")
+# Each with the folder that it is in; that of the SLOs is the demo's.
+FILES = (ROOT / "alerts/servescope-alerts.yml", ROOT / "demo/slo/servescope-slo.yml")
 # pkg/services/provisioning/alerting/rules_types.go: what Grafana 13 reads; a key it does not know it drops in silence.
 GROUP_KEYS = {"orgId", "name", "folder", "interval", "rules"}
 RULE_KEYS = {
@@ -45,14 +46,18 @@ def _document(path: Path) -> dict:
     return json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
 
 
+def _copy(path: Path) -> Path:
+    return path.parent / "grafana" / path.name
+
+
 def _alerts(path: Path) -> list[dict]:
     groups = _document(path)["groups"]
     return [rule for group in groups for rule in group["rules"] if "record" not in rule]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_alert_is_there_with_the_same_rule(name):
-    rules, copies = _alerts(ROOT / "alerts" / name), _alerts(ROOT / "alerts/grafana" / name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_alert_is_there_with_the_same_rule(path):
+    rules, copies = _alerts(path), _alerts(_copy(path))
     assert len(rules) == len(copies) >= 16
     for rule, copy in zip(rules, copies, strict=True):
         query, condition = copy["data"]
@@ -68,16 +73,16 @@ def test_every_alert_is_there_with_the_same_rule(name):
 
 def test_a_sample_of_0_fires_too():
     # A deployment with 0 replicas: PromQL's `== 0` returns the value 0, which Grafana by itself takes for false.
-    (rule,) = [r for r in _alerts(ROOT / "alerts" / NAMES[0]) if r["alert"] == "RayServeNoReplicas"]
+    (rule,) = [r for r in _alerts(FILES[0]) if r["alert"] == "RayServeNoReplicas"]
     (copy,) = grafana_managed.document({"groups": [{"name": "g", "interval": "15s", "rules": [rule]}]}, Settings())[
         "groups"
     ][0]["rules"]
     assert copy["data"][1]["model"]["expression"] == "is_number($A) || is_nan($A) || is_inf($A)"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_grafana_reads_every_field(name):
-    document = _document(ROOT / "alerts/grafana" / name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_grafana_reads_every_field(path):
+    document = _document(_copy(path))
     assert set(document) == {"apiVersion", "groups"}
     for group in document["groups"]:
         assert set(group) <= GROUP_KEYS
@@ -92,9 +97,9 @@ def test_grafana_reads_every_field(name):
             assert set(rule) - kept == {"dashboardUid", "panelId"}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_texts_use_grafanas_variables_and_panels_exist(name):
-    for rule in _alerts(ROOT / "alerts/grafana" / name):
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_texts_use_grafanas_variables_and_panels_exist(path):
+    for rule in _alerts(_copy(path)):
         texts = " ".join(rule["annotations"].values())
         assert not re.search(r"\$value\b", texts), "in Grafana $value is a text of all queries"
         assert "${" not in texts, "Grafana would take it for an environment variable"
@@ -104,14 +109,14 @@ def test_texts_use_grafanas_variables_and_panels_exist(name):
 
 
 def test_uids_and_titles_are_unique_in_the_folder():
-    rules = [rule for name in NAMES for rule in _alerts(ROOT / "alerts/grafana" / name)]
+    rules = [rule for path in FILES for rule in _alerts(_copy(path))]
     for key in ("uid", "title"):
         values = [rule[key] for rule in rules]
         assert len(values) == len(set(values))
 
 
 def test_the_datasource_follows_the_settings():
-    rule = _alerts(ROOT / "alerts" / NAMES[0])[0]
+    rule = _alerts(FILES[0])[0]
     prometheus = {"groups": [{"name": "g", "interval": "15s", "rules": [rule]}]}
     copy = grafana_managed.document(prometheus, Settings(grafana_datasource_uid="mimir"))["groups"][0]
     assert copy["rules"][0]["data"][0]["datasourceUid"] == "mimir"

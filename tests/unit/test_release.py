@@ -116,7 +116,6 @@ def test_the_archive_holds_what_a_user_loads(tmp_path):
         "LICENSE",
     ):
         assert files[name] == ROOT / name
-    # The demo's objectives would be SLOs of applications that the user does not have.
     assert [name for name in files if name.startswith("alerts/") and ("tests" in name or "slo" in name)] == []
     target = tmp_path / "servescope-config-1.2.3.tar.gz"
     release.archive(files, target)

@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from servescope.clients import otlp_files, serve_logs
+from servescope.clients.model import Trace
 from servescope.clients.serve_logs import parse_line
-from tests.support.trace_files import A, write_logs, write_traces
+from tests.support.trace_files import A, document, write_logs, write_traces
 
 
 @pytest.fixture
@@ -57,6 +58,55 @@ def test_a_record_of_either_format_has_the_same_fields():
     assert parse_line(json.dumps(fields)) == record
     request = {"trace_id": A, "span_id": "a2", "request_id": "r", "request_ids": ["s"]}
     assert parse_line(json.dumps(fields | request)) == replace(record, trace_id=A, span_id="a2", request_ids=("r", "s"))
+
+
+@pytest.mark.parametrize(
+    ("rest", "request_ids", "text"),
+    [
+        ("-- broke", (), "broke"),
+        ("order-17 -- broke", ("order-17",), "broke"),
+        ("Order-17-A -- broke -- again", ("Order-17-A",), "broke -- again"),
+        ("0b0e7c1e-0000-4000-8000-000000000000 -- broke", ("0b0e7c1e-0000-4000-8000-000000000000",), "broke"),
+        ("0b0e7c1e-0-4-8-0 1a2b other -- broke", ("0b0e7c1e-0-4-8-0",), "broke"),
+        ("1a2b other -- broke", (), "broke"),  # additional_log_standard_attrs without a request
+        (" -- broke", (), "broke"),
+        ("no dashes", (), "no dashes"),
+    ],
+)
+def test_a_text_line_has_the_request_id_that_a_client_chose(rest, request_ids, text):
+    record = parse_line(f"ERROR 2026-11-25 10:00:01,500 proxy 10.0.0.1 {rest}")
+    assert (record.level, record.source, record.text) == ("ERROR", "proxy", text)
+    assert record.request_ids == request_ids
+
+
+def test_a_line_with_a_clients_own_request_id_is_a_record_of_its_own(tmp_path):
+    (tmp_path / "proxy.log").write_text(
+        "INFO 2026-11-25 10:00:01,000 proxy 10.0.0.1 order-16 -- GET / 200 1.0ms\n"
+        "ERROR 2026-11-25 10:00:01,500 proxy 10.0.0.1 order-17 -- Request failed\n"
+    )
+    at = time.mktime((2026, 11, 25, 10, 0, 0, 0, 0, -1))
+    records = serve_logs.records_around(tmp_path, at, 60)
+    assert [(record.level, record.text) for record in records] == [
+        ("INFO", "GET / 200 1.0ms"),
+        ("ERROR", "Request failed"),
+    ]
+    (span,) = otlp_files.spans_of(json.loads(document(A, "a1", request_id="order-17")))
+    assert [record.text for record in serve_logs.records_of(Trace(A, [span]), tmp_path)] == ["Request failed"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ERROR 2026-99-99 10:00:01,500 proxy x -- broke",
+        '{"timestamp_ns": 1e400, "message": "broke"}',
+        '{"timestamp_ns": 9e99, "message": "broke"}',
+        '{"timestamp_ns": -5, "message": "broke \\ud800"}',
+    ],
+)
+def test_a_time_that_is_none_is_no_error(line):
+    record = parse_line(line)
+    assert record.time_ns == 0
+    assert record.text.encode().startswith(b"broke")
 
 
 def test_a_record_without_a_time_belongs_to_the_one_before(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,6 +39,12 @@ spec:
     - {displayName: answered, target: 0.995}
     - {displayName: quick, op: lte, value: 500, targetPercent: 95}
 """
+
+
+def openslo(**spec: Any) -> str:
+    """An OpenSLO document whose spec has other fields."""
+    good = {"service": "shop", "objectives": [{"target": 0.99}]}
+    return yaml.safe_dump({"apiVersion": "openslo/v1", "kind": "SLO", "metadata": {"name": "x"}, "spec": good | spec})
 
 
 def load(tmp_path: Path, text: str) -> list[Slo]:
@@ -86,6 +93,19 @@ REFUSED = [
     ({"avaliability": 0.9}, "unknown field 'avaliability'"),
     ({"application": ""}, "application is missing"),
     ({"availability": "high"}, "'high' is not a number"),
+    ({"availability": float("nan")}, "nan is not a number"),
+    ({"latency": {"objective": 0.95, "threshold_ms": float("inf")}}, "threshold_ms inf is not an integer"),
+    ({"latency": {"objective": 0.95, "threshold_ms": float("nan")}}, "threshold_ms nan is not an integer"),
+    ({"latency": {"objective": 10**400, "threshold_ms": 500}}, "latency objective 10+ is not a number"),
+    ({"window": "9" * 5000 + "d"}, "is not of the form 30d or 4w"),
+    ({"name": "a\nb"}, "'a.nb' is not a valid SLO name"),
+    ({"application": "s\nx"}, r"application 's\\nx' contains a quote, a backslash, a line break"),
+    ({"application": "s\u2028x"}, "a line break or a control character"),
+    ({"application": 's"x'}, "contains a quote"),
+    ({"deployment": "s\\x"}, "contains a quote, a backslash"),
+    ({"route": "/\x1b[0m"}, "a control character"),
+    ({"deployment": 7}, "expected a string for deployment, got 7"),
+    ({1: 2, None: 3, "x": 4}, "unknown field 1"),
 ]
 
 
@@ -106,11 +126,44 @@ def test_what_cannot_be_watched_is_refused_in_one_line(tmp_path, change, message
         (OPENSLO.replace("Occurrences", "Timeslices"), "only Occurrences is supported"),
         (OPENSLO.replace("isRolling: true", "isRolling: false"), "only rolling windows"),
         (OPENSLO.replace("openslo/v1\nkind: SLO", "openslo/v2\nkind: SLO"), "only openslo/v1"),
+        (openslo(objectives=[{"targetPercent": "99.9"}]), "x: targetPercent '99.9' is not a number"),
+        (openslo(objectives=[0.99]), "x: objectives must be a list of mappings, got .0.99."),
+        (openslo(objectives=0.99), "x: objectives must be a list of mappings, got 0.99"),
+        (openslo(timeWindow={"duration": "30d"}), "x: timeWindow must be a list of mappings, got {'duration': '30d'}"),
+        (openslo(timeWindow=["30d"]), "x: timeWindow must be a list of mappings"),
+        (openslo(service=["a"]), "x: expected a string for service"),
+        (openslo(objectives=[{"target": 0.9, "op": "lte", "value": float("inf")}]), "inf is not an integer"),
+        ("apiVersion: openslo/v1\nkind: SLO\nspec: 7\n", "an OpenSLO document: spec must be a mapping, got 7"),
+        ("apiVersion: openslo/v1\nkind: SLO\nmetadata: [x]\n", "metadata must be a mapping"),
+        ("slos: 2026-99-99", "not YAML"),
+        ("[" * 5000, "not YAML"),
     ],
 )
 def test_files_that_are_refused(tmp_path, text, message):
-    with pytest.raises(ServescopeError, match=message):
+    with pytest.raises(ServescopeError, match=message) as raised:
         load(tmp_path, text)
+    assert "\n" not in str(raised.value)
+
+
+@promtool.requires_promtool
+@pytest.mark.parametrize(
+    "name", ["it's", "a`b", "a#b", "{{ $labels.x }}", "${HOME} $1", "[5m]", "größe", "x offset 5m", "%s"]
+)
+def test_promtool_accepts_what_is_written_for_a_name_that_is_not_refused(tmp_path, name):
+    entries = [
+        GOOD | {"application": name, "route": f"/{name}", "latency": {"objective": 0.95, "threshold_ms": 500}},
+        GOOD | {"name": "y", "application": name, "deployment": name},
+    ]
+    for scale in (1, 60):
+        text = rule_files(SETTINGS, load(tmp_path, yaml.safe_dump({"slos": entries})), scale)[
+            Path("servescope-slo.yml")
+        ]
+        (tmp_path / "rules.yml").write_text(text)
+        result = promtool.run("check", "rules", tmp_path / "rules.yml")
+        assert result.returncode == 0, result.stdout + result.stderr
+        rules = [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+        assert {rule["labels"]["application"] for rule in rules if "record" in rule} == {name}
+        assert sum(f'application="{name}"' in rule["expr"] for rule in rules) >= 5
 
 
 def test_the_factors_are_those_of_the_workbook_and_computed_for_other_windows():
@@ -120,7 +173,7 @@ def test_the_factors_are_those_of_the_workbook_and_computed_for_other_windows():
 
 
 def test_every_recorded_name_is_known_and_every_expression_passes_the_lint():
-    for slo in slo_module.load(ROOT / "slo.yaml"):
+    for slo in slo_module.load(ROOT / "demo/slo/slo.yaml"):
         for sli in slo.objectives:
             for name, expression in slo_rules.recordings(slo, sli, SETTINGS):
                 assert name in slo_series.RECORDED

@@ -38,7 +38,7 @@ ALERTS = [  # name, labels, state, seconds after START: first sample, last sampl
     ("RayServeBackPressure", 'severity="warning",deployment="Front"', "pending", 120, 240),
     ("RayServeBackPressure", 'severity="warning",deployment="Front"', "firing", 255, 420),
     ("RayServeBackPressure", 'severity="warning",deployment="Front"', "firing", 480, 480),
-    ("Theirs", "", "pending", 30, 60),
+    ("Theirs", 'deployment="Back"', "pending", 30, 60),
 ]
 STREAMS = {
     "data": {"result": [{"stream": {"level": "ERROR"}, "values": [[f"{START + 250}000000000", "<b>broke</b>"]]}]}
@@ -61,7 +61,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("incident")
     annotations = {"summary": "Front turns requests away.", "runbook_url": RUNBOOK}
     rule = {"alert": "RayServeBackPressure", "expr": "vector(0) > 1", "annotations": annotations}
-    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}))
+    summary = "{{ $labels.deployment }} is at {{ $value | humanize }}."
+    theirs = {"alert": "Theirs", "expr": "vector(0) > 1", "annotations": {"summary": summary}}
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule, theirs]}]}))
     place = BackfilledPrometheus(folder, [folder / "rules.yml"])
     # In blocks nothing says that a series ended: look back less than a step.
     place.backfill(incident())
@@ -100,11 +102,31 @@ def test_the_alerts_that_were_pending_or_firing(prometheus):
     )
     assert pressed.firing_from == (START + 255) * 1000
     assert (gone.labels, gone.runs) == ("application=shop, deployment=Front", [stretch(600, 660, "firing")])
-    # One that nobody's rules here know of, and that never fired.
+    # One that is not ours and never fired: its summary names the label, as Prometheus would.
     assert theirs == FiredAlert(
-        name="Theirs", severity="", labels="", summary="", runbook_url="", runbook="", runs=[stretch(30, 60, "pending")]
+        name="Theirs",
+        severity="",
+        labels="deployment=Back",
+        summary="Back is at ….",
+        runbook_url="",
+        runbook="",
+        runs=[stretch(30, 60, "pending")],
     )
     assert theirs.firing_from is None
+
+
+@pytest.mark.parametrize(
+    ("annotation", "wanted"),
+    [
+        ("plain", "plain"),
+        ("{{$labels.a}} and {{- .Labels.a -}} ", "x/1 and x/1 "),
+        ('{{ $labels.a | urlquery }} {{ index $labels "a" }} {{ $labels.none }}.', "x/1 x/1 ."),
+        ('{{ $value }} {{ humanize $value }} {{ query "up" |\n first }}', "… … …"),
+        ("{{ broken", "{{ broken"),
+    ],
+)
+def test_a_summary_has_its_labels_filled_in(annotation, wanted):
+    assert collect.expanded(annotation, {"a": "x/1"}) == wanted
 
 
 def test_an_annotation_marks_what_lasted_and_what_came_again(prometheus):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
+
 from servescope.grafana import colors
 from servescope.report import collect, views
 from servescope.report.queries import Series
 from servescope.settings import Settings
-from tests.support.canned_report import WINDOW, answer, panel
+from tests.support.canned_report import SCOPE, WINDOW, answer, panel
 
 
 def test_a_gap_stays_a_gap():
@@ -44,6 +48,55 @@ def test_table_merges_queries_and_sorts():
     view = panel("table", [first, second], transformations=transformations, options=options)
     assert view.columns == ["D", "N", "R"]
     assert [[cell["text"] for cell in line] for line in view.cells] == [["b", "5", "0.500"], ["a", "1", ""]]
+
+
+@pytest.mark.parametrize(("descending", "wanted"), [(True, "dcabe"), (False, "acdbe")])
+def test_a_table_sorts_nan_last_and_after_it_what_has_no_figure(descending, wanted):
+    figures = {"a": 1, "b": math.nan, "d": 3, "c": 2}
+    first = answer("A", *(({"deployment": name}, [value]) for name, value in figures.items()))
+    second = answer("B", ({"deployment": "e"}, [1]))
+    options = {"sortBy": [{"displayName": "Value #A", "desc": descending}]}
+    view = panel("table", [first, second], options=options)
+    names = "".join(line[view.columns.index("deployment")]["text"] for line in view.cells)
+    assert names == wanted
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("https://w/${__value.text}.md", "https://w/50%25.md"),
+        ("https://w/${__value.raw}/${__value.numeric}", "https://w/0.5/0.5"),
+        ("https://w/${__value.raw:percentencode}?at=${__value.time}", "https://w/0.5?at=1060000"),
+        ("https://w/${__value.calc}/${other}", "https://w/${__value.calc}/${other}"),
+    ],
+)
+def test_a_link_has_the_value_that_it_is_on(url, wanted):
+    assert views.fill_value(url, 0.5, "50%", at=1060) == wanted
+
+
+def test_links_of_tables_and_bars_have_their_values():
+    series = ({"deployment": "a/b & ${c}"}, [5, 5, 5, 5, 5])
+    links = [{"title": "l", "url": "/d/x?var-d=${__value.text}&raw=${__value.raw}&at=${__value.time}"}]
+    config = {"defaults": {"unit": "percent", "links": links}}
+    table = panel("table", [answer("A", series)], fieldConfig=config)
+    urls = {name: cell["links"][0]["url"] for name, cell in zip(table.columns, table.cells[0], strict=True)}
+    assert urls["deployment"] == "/d/x?var-d=a%2Fb%20%26%20%24%7Bc%7D&raw=a%2Fb%20%26%20%24%7Bc%7D&at=1060000"
+    assert urls["Value #A"] == "/d/x?var-d=5%25&raw=5&at=1060000"
+    (bar,) = panel("bargauge", [answer("A", series)], fieldConfig=config).items
+    assert bar["links"][0]["url"] == "/d/x?var-d=5%25&raw=5&at=1060000"
+
+
+def test_no_link_of_our_dashboards_keeps_a_value():
+    answers = [answer(ref, ({"application": "shop", "deployment": "A", "slo": "s"}, [1])) for ref in "ABCDEF"]
+    for board in collect.load_dashboards(Settings(runbook_url="https://wiki"), None):
+        for model in board["panels"]:
+            if model["type"] in ("table", "bargauge") and all(
+                target["datasource"]["type"] == "prometheus" for target in model["targets"]
+            ):
+                view = views.view(model, answers, WINDOW, scope=SCOPE, identity="p")
+                links = [link for line in view.cells for cell in line for link in cell["links"]]
+                links += [link for item in view.items for link in item["links"]]
+                assert [link["url"] for link in links if "__value" in link["url"]] == []
 
 
 def test_states_become_stretches():

@@ -85,5 +85,9 @@ def test_titles_descriptions_and_help_use_the_fields_words(texts):
 
 
 def test_a_private_word_is_found():
-    assert private_words("It is MENDED and told anew; a `stand` in [code](stands.md) is none.") == ["mended", "told", "anew"]
+    assert private_words("It is MENDED and told anew; a `stand` in [code](stands.md) is none.") == [
+        "mended",
+        "told",
+        "anew",
+    ]
     assert private_words("a standard, an understanding, unhealthy, fill") == []

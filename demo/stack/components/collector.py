@@ -24,6 +24,11 @@ def collector(run: Run) -> Component:
     data = trace_files(run)
     url = f"http://{LOOPBACK}:{p.collector_health}"
 
+    def prepare() -> None:
+        empty_folder(data)
+        # `servescope trace` finds the logs of this very Ray there.
+        (data / "serve-logs").symlink_to(run.temp_dir / "session_latest/logs/serve")
+
     return Component(
         name="collector",
         command=[find("otelcol") or "otelcol", f"--config={ROOT / 'otel/collector.yaml'}"],
@@ -41,6 +46,6 @@ def collector(run: Run) -> Component:
             "SPAN_METRICS_ENDPOINT": f"{LOOPBACK}:{p.span_metrics}",
             "TRACES_TO": "[file/traces]",
         },
-        prepare=lambda: empty_folder(data),
+        prepare=prepare,
         yields=True,
     )

@@ -47,7 +47,7 @@ def prometheus_config(run: Run) -> dict[str, Any]:
             "scrape_interval": f"{run.scrape_interval_s}s",
             "evaluation_interval": f"{run.scrape_interval_s}s",
         },
-        "rule_files": [run.rules],
+        "rule_files": list(run.rules),
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"{LOOPBACK}:{run.ports.alertmanager}"]}]}]},
         "scrape_configs": [
             {

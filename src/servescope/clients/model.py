@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 
@@ -46,16 +47,37 @@ class Span:
 
 @dataclass
 class Trace:
-    """The spans of one request."""
+    """The spans of one request, each once; there is at least one, and none is added later."""
 
     trace_id: str
     spans: list[Span] = field(default_factory=list)
 
     @property
     def roots(self) -> list[Span]:
-        """The spans whose parent is missing: one, if the trace is complete."""
+        """The spans whose parent is missing, by start: one, if the trace is complete.
+
+        Every span is one of them or below one: of spans that are each other's parents, the first counts as a root.
+        """
         known = {span.span_id for span in self.spans}
-        return sorted((span for span in self.spans if span.parent_id not in known), key=lambda span: span.start_ns)
+        by_start = sorted(self.spans, key=lambda span: span.start_ns)
+        found = [span for span in by_start if span.parent_id not in known]
+        reached = self._below(found)
+        for span in by_start:
+            if span.span_id not in reached:
+                found.append(span)
+                reached |= self._below([span])
+        return sorted(found, key=lambda span: span.start_ns)
+
+    def _below(self, roots: list[Span]) -> set[str]:
+        """The ids of some spans and of all below them."""
+        reached: set[str] = set()
+        waiting = list(roots)
+        while waiting:
+            span = waiting.pop()
+            if span.span_id not in reached:
+                reached.add(span.span_id)
+                waiting += self.children(span)
+        return reached
 
     @property
     def start_ns(self) -> int:
@@ -80,8 +102,14 @@ class Trace:
 
     def children(self, parent: Span) -> list[Span]:
         """The children of a span, by start."""
-        below = (span for span in self.spans if span.parent_id == parent.span_id)
-        return sorted(below, key=lambda span: span.start_ns)
+        return self._by_parent.get(parent.span_id, [])
+
+    @cached_property
+    def _by_parent(self) -> dict[str, list[Span]]:
+        found: dict[str, list[Span]] = {}
+        for span in sorted(self.spans, key=lambda span: span.start_ns):
+            found.setdefault(span.parent_id, []).append(span)
+        return found
 
     def summary(self) -> TraceSummary:
         """A summary, named after the root span."""

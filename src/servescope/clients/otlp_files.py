@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +20,39 @@ from servescope.errors import ServescopeError
 KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 STATUSES = ("unset", "ok", "error")
 FILES = "traces*.json"
+_LATEST_NS = 2**63  # the year 2262; OTLP's own times are unsigned numbers of 64 bits
 
 
-def read_traces(folder: Path, holding: str = "") -> dict[str, Trace]:
+def read_traces(
+    folder: Path, holding: str = "", *, report: Callable[[str], None] = lambda line: None
+) -> dict[str, Trace]:
     """The traces in a directory of the Collector, by ID, rotated files included.
 
-    With `holding`, a trace ID, lines that do not contain it are skipped: other traces are then incomplete.
+    With `holding`, a trace ID, lines that do not contain it are skipped: other traces are then incomplete. A span
+    that was delivered twice, as OTLP may, is there once. `report` is given one line for each file with lines that hold
+    no OTLP traces; those are skipped.
 
     Raises:
         ServescopeError: there is no trace file, or one cannot be read.
     """
-    files = sorted(folder.glob(FILES), key=lambda file: file.stat().st_mtime)
+    files = _oldest_first(folder)
     if not files:
         raise ServescopeError(
             f"{folder}: no {FILES} found; the Collector writes them with TRACES_TO='[file/traces]' and COLLECTOR_DATA"
         )
-    traces: dict[str, Trace] = {}
+    traces: dict[str, dict[str, Span]] = defaultdict(dict)
     for file in files:
-        for span in _spans_in(file, holding):
-            traces.setdefault(span.trace_id, Trace(span.trace_id)).spans.append(span)
-    return traces
+        for span in _spans_in(file, holding, report):
+            traces[span.trace_id].setdefault(span.span_id, span)
+    return {trace_id: Trace(trace_id, list(spans.values())) for trace_id, spans in traces.items()}
+
+
+def _oldest_first(folder: Path) -> list[Path]:
+    written = {}
+    for file in folder.glob(FILES):
+        with suppress(FileNotFoundError):  # rotated away between listing and looking
+            written[file] = file.stat().st_mtime
+    return sorted(written, key=lambda file: written[file])
 
 
 def summaries(folder: Path, start: float, end: float) -> list[TraceSummary]:
@@ -51,60 +66,103 @@ def summaries(folder: Path, start: float, end: float) -> list[TraceSummary]:
 
 def find(traces: dict[str, Trace], wanted: str) -> list[Trace]:
     """The traces with an ID: a trace ID (or a prefix of 8 digits or more), or a request ID."""
-    wanted = wanted.strip().lower()
-    if re.fullmatch(r"[0-9a-f]{8,32}", wanted):
-        found = [trace for trace_id, trace in traces.items() if trace_id.startswith(wanted)]
+    wanted = wanted.strip()
+    if re.fullmatch(r"[0-9a-fA-F]{8,32}", wanted):
+        found = [trace for trace_id, trace in traces.items() if trace_id.startswith(wanted.lower())]
         if found:
             return found
-    return [trace for trace in traces.values() if wanted in trace.request_ids]
+    # A client's own request id is any text: as it was given, and where there is none, whatever the case.
+    exact = [trace for trace in traces.values() if wanted in trace.request_ids]
+    lowered = wanted.lower()
+    return exact or [trace for trace in traces.values() if lowered in map(str.lower, trace.request_ids)]
 
 
-def _spans_in(file: Path, holding: str) -> Iterator[Span]:
+def _spans_in(file: Path, holding: str, report: Callable[[str], None]) -> Iterator[Span]:
+    skipped = 0
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if holding not in line:
                     continue
                 try:
-                    document = json.loads(line)
-                except ValueError:
-                    continue  # the last line of a file that is being written
-                yield from spans_of(document)
+                    spans = list(spans_of(json.loads(line)))
+                except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+                    skipped += line.endswith("\n")  # else the last line of a file that is being written
+                    continue
+                yield from spans
+    except FileNotFoundError:
+        return  # rotated away meanwhile
     except OSError as error:
         raise ServescopeError(f"{file}: cannot read ({error.strerror})") from error
+    if skipped:
+        report(f"{file}: skipped lines that hold no OTLP traces: {skipped}")
 
 
 def spans_of(document: dict[str, Any]) -> Iterator[Span]:
-    """The spans of one OTLP request."""
-    for resource_spans in document.get("resourceSpans", ()):
-        resource = _attributes(resource_spans.get("resource", {}))
-        for scope_spans in resource_spans.get("scopeSpans", ()):
-            for span in scope_spans.get("spans", ()):
+    """The spans of one OTLP request. As in all of protobuf's JSON, null is the same as a field that is absent.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError: it is no such request.
+    """
+    for resource_spans in document.get("resourceSpans") or ():
+        resource = _attributes(resource_spans.get("resource") or {})
+        for scope_spans in resource_spans.get("scopeSpans") or ():
+            for span in scope_spans.get("spans") or ():
                 yield _span(span, resource)
 
 
 def _span(span: dict[str, Any], resource: dict[str, Any]) -> Span:
-    status = span.get("status", {})
+    status = span.get("status") or {}
     return Span(
-        trace_id=span["traceId"],
-        span_id=span["spanId"],
-        parent_id=span.get("parentSpanId", ""),
-        name=span.get("name", ""),
-        kind=KINDS[span.get("kind", 0)],
-        service=str(resource.get("service.name", "")),
-        start_ns=int(span["startTimeUnixNano"]),
-        end_ns=int(span["endTimeUnixNano"]),
-        status=STATUSES[status.get("code", 0)],
-        message=status.get("message", ""),
+        trace_id=_identifier(span["traceId"]),
+        span_id=_identifier(span["spanId"]),
+        parent_id=_text(span.get("parentSpanId")),
+        name=_text(span.get("name")),
+        kind=_name_of(span.get("kind"), KINDS),
+        service=_text(resource.get("service.name")),
+        start_ns=_time_ns(span["startTimeUnixNano"]),
+        end_ns=_time_ns(span["endTimeUnixNano"]),
+        status=_name_of(status.get("code"), STATUSES),
+        message=_text(status.get("message")),
         attributes=_attributes(span),
         resource=resource,
-        links=tuple(SpanLink(link["traceId"], link["spanId"]) for link in span.get("links", ())),
-        events=tuple((event.get("name", ""), _attributes(event)) for event in span.get("events", ())),
+        links=tuple(
+            SpanLink(_identifier(link["traceId"]), _identifier(link["spanId"])) for link in span.get("links") or ()
+        ),
+        events=tuple((_text(event.get("name")), _attributes(event)) for event in span.get("events") or ()),
     )
 
 
+def _identifier(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("an identifier is a text")
+    return _text(value)
+
+
+def _text(value: Any) -> str:
+    """A text that can be printed: JSON's escapes may hold half of a surrogate pair."""
+    return "" if value is None else str(value).encode(errors="replace").decode()
+
+
+def _time_ns(value: Any) -> int:
+    time_ns = int(value)
+    if not 0 <= time_ns < _LATEST_NS:
+        raise ValueError("not a time in nanoseconds")
+    return time_ns
+
+
+def _name_of(code: Any, names: tuple[str, ...]) -> str:
+    """The name of an enumeration's value; what a later version of OTLP adds counts as unspecified."""
+    number = int(code or 0)
+    return names[number] if 0 <= number < len(names) else names[0]
+
+
 def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
-    return {pair["key"]: _value(pair.get("value", {})) for pair in holder.get("attributes", ())}
+    return _pairs(holder.get("attributes"))
+
+
+def _pairs(pairs: Any) -> dict[str, Any]:
+    return {_text(pair["key"]): _value(pair.get("value") or {}) for pair in pairs or ()}
 
 
 def _value(value: dict[str, Any]) -> Any:
@@ -112,8 +170,8 @@ def _value(value: dict[str, Any]) -> Any:
         if kind == "intValue":
             return int(held)
         if kind == "arrayValue":
-            return [_value(item) for item in held.get("values", ())]
+            return [_value(item) for item in held.get("values") or ()]
         if kind == "kvlistValue":
-            return {pair["key"]: _value(pair.get("value", {})) for pair in held.get("values", ())}
-        return held
+            return _pairs(held.get("values"))
+        return _text(held) if isinstance(held, str) else held
     return None

@@ -12,18 +12,22 @@ from typing import Any
 from servescope.clients.model import LogRecord, Trace
 from servescope.errors import ServescopeError
 
-FILES = "*.log*"  # rotated files too
+FILES = "*.log*"  # the rotated ones too
+# LEVEL time component id [request id] [more attributes] -- message, read as fluentbit/ray.lua reads it.
 _HEADER = re.compile(
     r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) "
-    r"(?P<component>\S+) \S+ (?:[0-9a-f-]{36} | )?-- (?P<message>.*)$"
+    r"(?P<component>\S+) \S+ (?P<rest>.*)$"
 )
+# The request id comes first: alone it may be any text of a client, before other attributes it is one of Serve's.
+_REQUEST_ID = re.compile(r"\S+$|[0-9a-fA-F]+(?:-[0-9a-fA-F]+){4}(?= )")
+_LATEST_NS = 2**63  # the year 2262: a later time is none
 
 
 def parse_line(line: str) -> LogRecord | None:
     """The record that a line starts, in either of Serve's formats.
 
     None for any other line: part of a traceback, or the incomplete last line of a file. A JSON record has the IDs of
-    its request; its traceback follows its message.
+    its request, trace and span; its traceback follows its message.
     """
     return _from_json(line) if line.startswith("{") else _from_text(line)
 
@@ -55,7 +59,7 @@ def records_around(folder: Path, at: float, seconds: float) -> list[LogRecord]:
 def records_of(trace: Trace, folder: Path) -> list[LogRecord]:
     """The records in a directory with the trace's ID or the ID of one of its requests, in order.
 
-    Only JSON logs have trace IDs; text logs give none.
+    Logs that are not JSON have no trace IDs; they are found by the request's ID.
     """
     ids = {trace.trace_id, *trace.request_ids}
     found = []
@@ -87,34 +91,47 @@ def _from_text(line: str) -> LogRecord | None:
     match = _HEADER.match(line)
     if match is None:
         return None
+    rest = match["rest"]
+    before, dashes, message = ("", "-- ", rest[3:]) if rest.startswith("-- ") else rest.partition(" -- ")
+    request_id = _REQUEST_ID.match(before) if dashes else None
     return LogRecord(
-        time_ns=_wall_clock_ns(match["time"]), source=match["component"], level=match["level"], text=match["message"]
+        time_ns=_time_ns({"asctime": match["time"]}),
+        source=match["component"],
+        level=match["level"],
+        text=message if dashes else rest,
+        request_ids=(request_id[0],) if request_id else (),
     )
 
 
 def _from_json(line: str) -> LogRecord | None:
     try:
         fields = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     of_batch = fields.get("request_ids")
     request_ids = [fields.get("request_id"), *(of_batch if isinstance(of_batch, list) else [])]
     return LogRecord(
         time_ns=_time_ns(fields),
-        source=str(fields.get("deployment") or fields.get("component_name") or ""),
-        level=str(fields.get("levelname") or ""),
-        text="\n".join(str(fields[key]) for key in ("message", "exc_text") if fields.get(key)),
-        trace_id=str(fields.get("trace_id") or ""),
-        span_id=str(fields.get("span_id") or ""),
-        request_ids=tuple(str(request_id) for request_id in request_ids if request_id),
+        source=_text(fields.get("deployment") or fields.get("component_name")),
+        level=_text(fields.get("levelname")),
+        text="\n".join(_text(fields[key]) for key in ("message", "exc_text") if fields.get(key)),
+        trace_id=_text(fields.get("trace_id")),
+        span_id=_text(fields.get("span_id")),
+        request_ids=tuple(_text(request_id) for request_id in request_ids if request_id),
     )
+
+
+def _text(value: Any) -> str:
+    """A text that can be printed: JSON's escapes may hold half of a surrogate pair."""
+    return str(value or "").encode(errors="replace").decode()
 
 
 def _time_ns(fields: dict[str, Any]) -> int:
     try:
-        return int(fields.get("timestamp_ns") or 0) or _wall_clock_ns(str(fields.get("asctime")))
-    except (TypeError, ValueError):
+        time_ns = int(fields.get("timestamp_ns") or 0) or _wall_clock_ns(str(fields.get("asctime")))
+    except (TypeError, ValueError, OverflowError):
         return 0
+    return time_ns if 0 <= time_ns < _LATEST_NS else 0
 
 
 def _wall_clock_ns(text: str) -> int:

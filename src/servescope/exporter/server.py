@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import FrameType
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -49,8 +52,21 @@ def _handler(exporter: Exporter) -> type[BaseHTTPRequestHandler]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that disconnects is not an error."""
+    def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
+        found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+        self.address_family, _, _, _, address = found[0]
+        super().__init__((str(address[0]), port, *address[2:]), handler)
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            with suppress(OSError):  # `::` takes IPv4 too, whatever the system's default is
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that disconnects is not an error; anything else is a bug, whose traceback goes to stderr."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def server(exporter: Exporter, host: str, port: int) -> ThreadingHTTPServer:
@@ -60,10 +76,11 @@ def server(exporter: Exporter, host: str, port: int) -> ThreadingHTTPServer:
         ServescopeError: the address cannot be bound.
     """
     try:
-        return _Server((host, port), _handler(exporter))
-    except (OSError, OverflowError) as error:
+        return _Server(host, port, _handler(exporter))
+    except (OSError, OverflowError, UnicodeError) as error:
+        where = f"[{host}]" if ":" in host else host
         raise ServescopeError(
-            f"{host}:{port}: cannot listen ({getattr(error, 'strerror', None) or error}); choose another --port"
+            f"{where}:{port}: cannot listen ({getattr(error, 'strerror', None) or error}); choose another --port"
         ) from error
 
 

@@ -213,7 +213,9 @@ _RELATIVE = re.compile(r"now((?:[+-]\d+[smhdwMy])*)(?:/([smhdwMy]))?")
 
 
 def parse_time(text: str, now: float, *, end: bool = False, what: str = "time") -> float:
-    """A point in time in Grafana's relative syntax (`now-6h`, `-1h`, `now-1d/d`), ISO 8601, or as unix milliseconds.
+    """A point in time in Grafana's relative syntax (`now-6h`, `-1h`, `now-1d/d`), ISO 8601, or unix time.
+
+    Unix time is in seconds or, from 12 digits on as Grafana writes it, in milliseconds.
 
     `/d` rounds to the start of the day in UTC, to its end where `end` is set. ISO times without an offset are UTC.
     Returns unix seconds.
@@ -231,13 +233,16 @@ def parse_time(text: str, now: float, *, end: bool = False, what: str = "time") 
             start = _floor(moment, relative.group(2))
             moment = _moved(start, 1, relative.group(2)) - timedelta(milliseconds=1) if end else start
         return moment.timestamp()
-    if re.fullmatch(r"\d{12,14}", stripped):
+    if re.fullmatch(r"[0-9]{12,14}", stripped):
         return int(stripped) / 1000
+    if re.fullmatch(r"[0-9]{9,11}([.][0-9]+)?", stripped):
+        return float(stripped)
     try:
         moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", stripped))
     except ValueError:
         raise ServescopeError(
-            f"{what}: {text!r} is neither relative (now-1h, now-1d/d) nor ISO 8601 (2026-01-31T12:00:00Z)"
+            f"{what}: {text!r} is neither relative (now-1h, now-1d/d) nor ISO 8601 (2026-01-31T12:00:00Z) "
+            "nor unix seconds"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 

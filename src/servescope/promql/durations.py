@@ -6,8 +6,14 @@ import re
 
 _DURATION = r"(?:\d+(?:ms|[smhdwy]))+"
 
-# Quoted text comes first, so that a label's value that looks like a range is passed over.
-_SPANS = re.compile(rf'"(?:\\.|[^"\\])*"|\[({_DURATION})(?::({_DURATION}))?\]|\boffset ({_DURATION})')
+# Quoted text comes first, so that a label's value that looks like a range is passed over. A subquery may leave its step
+# to Prometheus (`[10m:]`), and an offset may look ahead (`offset -5m`).
+_SPANS = re.compile(
+    r""""(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`"""
+    rf"|\[\s*(?P<window>{_DURATION})\s*(?P<colon>:\s*(?P<step>{_DURATION})?\s*)?\]"
+    rf"|\boffset\s*(?P<sign>[+-]?)\s*(?P<offset>{_DURATION})",
+    re.IGNORECASE,
+)
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_536_000_000}
 
@@ -28,11 +34,11 @@ def shorten(expression: str, scale: float) -> str:
         return expression
 
     def divided(match: re.Match[str]) -> str:
-        window, step, offset = match.groups()
-        if offset:
-            return f"offset {shortened(offset, scale)}"
-        if not window:
-            return match.group(0)
-        return f"[{shortened(window, scale)}{f':{shortened(step, scale)}' if step else ''}]"
+        if match["offset"]:
+            return f"offset {match['sign']}{shortened(match['offset'], scale)}"
+        if not match["window"]:
+            return match[0]
+        step = shortened(match["step"], scale) if match["step"] else ""
+        return f"[{shortened(match['window'], scale)}{f':{step}' if match['colon'] else ''}]"
 
     return _SPANS.sub(divided, expression)

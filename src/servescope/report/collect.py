@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -273,13 +274,30 @@ def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> 
                 name=name,
                 severity=severity,
                 labels=", ".join(f"{label}={value}" for label, value in sorted(labels.items())),
-                summary=annotations.get("summary", ""),
+                summary=expanded(annotations.get("summary", ""), dict(key)),
                 runbook_url=url if url.startswith(("http://", "https://")) else "",
                 runbook=pages.get(name, ""),
                 runs=sorted(runs),
             )
         )
     return sorted(result, key=lambda alert: (alert.firing_from or math.inf, alert.runs[0][0], alert.name))
+
+
+_TEMPLATE = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
+_LABEL = re.compile(r"""(?:\$labels|\.Labels)\.(\w+)(?:\s*\|.*)?|index\s+(?:\$labels|\.Labels)\s+"(\w+)"(?:\s*\|.*)?""")
+
+
+def expanded(annotation: str, labels: Mapping[str, str]) -> str:
+    """An annotation of a rule with the labels of one alert in place of Prometheus' templates.
+
+    Anything else in a template is left out as "…": the value of an alert is not stored, ALERTS is 1 while it is active.
+    """
+
+    def of_alert(match: re.Match[str]) -> str:
+        label = _LABEL.fullmatch(match[1])
+        return labels.get(label[1] or label[2], "") if label else "…"
+
+    return _TEMPLATE.sub(of_alert, annotation)
 
 
 def versions(prometheus: Prometheus, window: Window) -> dict[str, str]:

@@ -52,7 +52,7 @@ def summary_line(trace: Trace) -> str:
     began = datetime.fromtimestamp(trace.start_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
     code = root.attributes.get("http.response.status_code") or root.attributes.get("rpc.response.status_code") or ""
     state = "[red]failed[/red]" if trace.failed else "ok"
-    parts = (f"{began}Z", f"{trace.ms:9.1f} ms", state, str(code), escape(root.name), trace.trace_id)
+    parts = (f"{began}Z", f"{trace.ms:9.1f} ms", state, escape(str(code)), escape(root.name), escape(trace.trace_id))
     return "  ".join(part for part in parts if part)
 
 
@@ -62,20 +62,21 @@ def tree(trace: Trace, records: Iterable[LogRecord] = ()) -> Tree:
     known = {span.span_id for span in trace.spans}
     for record in records:
         by_span[record.span_id if record.span_id in known else ""].append(record)
-    top = Tree(f"{summary_line(trace)}  request {' '.join(trace.request_ids) or '-'}", guide_style="dim")
-    for root in trace.roots:
-        _grow(top, root, trace, by_span=by_span)
+    top = Tree(f"{summary_line(trace)}  request {escape(' '.join(trace.request_ids)) or '-'}", guide_style="dim")
+    # Not recursive, and no span twice: a chain may be long, and spans may be each other's parents.
+    waiting = [(top, root) for root in reversed(trace.roots)]
+    shown = {root.span_id for root in trace.roots}
+    while waiting:
+        above, span = waiting.pop()
+        branch = above.add(_span_text(span, trace.start_ns))
+        for record in by_span[span.span_id]:
+            branch.add(_log_text(record, trace.start_ns))
+        children = [child for child in trace.children(span) if child.span_id not in shown]
+        shown.update(child.span_id for child in children)
+        waiting += [(branch, child) for child in reversed(children)]
     for record in by_span[""]:
         top.add(_log_text(record, trace.start_ns))
     return top
-
-
-def _grow(above: Tree, span: Span, trace: Trace, *, by_span: dict[str, list[LogRecord]]) -> None:
-    branch = above.add(_span_text(span, trace.start_ns))
-    for record in by_span[span.span_id]:
-        branch.add(_log_text(record, trace.start_ns))
-    for child in trace.children(span):
-        _grow(branch, child, trace, by_span=by_span)
 
 
 def _span_text(span: Span, start_ns: int) -> str:

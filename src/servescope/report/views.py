@@ -292,13 +292,17 @@ def _bargauge(result: View, data: PanelData) -> None:
         low = item.config.get("min") or 0
         high = item.config["max"] if item.config.get("max") is not None else highest
         share = (value - low) / (high - low) if high > low else 0
+        text = units.format_value(value, item.config.get("unit", ""))
         result.items.append(
             {
                 "name": item.name,
-                "value": units.format_value(value, item.config.get("unit", "")),
+                "value": text,
                 "color": threshold_color(item.config, value),
                 "share": round(100 * min(max(share, 0), 1), 1),
-                "links": item.config.get("links") or [],
+                "links": [
+                    link | {"url": fill_value(link.get("url", ""), value, text, at=item.series.points[-1][0])}
+                    for link in item.config.get("links") or []
+                ],
                 "labels": item.series.labels,
             }
         )
@@ -379,11 +383,7 @@ def _table(result: View, data: PanelData) -> None:
     records = merge(data.answers)
     names, records = organize(data.panel.get("transformations", []), records)
     for order in reversed(data.panel.get("options", {}).get("sortBy", [])):
-        key = order["displayName"]
-        figures = [record for record in records if record.get(key) is not None]
-        rest = [record for record in records if record.get(key) is None]
-        figures.sort(key=lambda record: record[key], reverse=order.get("desc", False))
-        records = figures + rest
+        records = _sorted_by(order["displayName"], records, descending=order.get("desc", False))
     result.columns = names
     for record in records:
         line = []
@@ -400,9 +400,31 @@ def _table(result: View, data: PanelData) -> None:
                 cell["number"] = True
                 if "color" in str(config.get("custom.cellOptions", {}).get("type", "")):
                     cell["color"] = (text and text[1]) or threshold_color(config, value)
-            cell["links"] = [link | {"fields": record} for link in config.get("links") or []]
+            cell["links"] = [
+                link
+                | {
+                    "url": fill_value(link.get("url", ""), value, str(cell["text"]), at=data.window.end),
+                    "fields": record,
+                }
+                for link in config.get("links") or []
+            ]
             line.append(cell)
         result.cells.append(line)
+
+
+def _sorted_by(
+    key: str, records: Sequence[dict[str, str | float]], *, descending: bool
+) -> list[dict[str, str | float]]:
+    """Records by one column: NaN, which compares with nothing, and those without a figure come last either way."""
+    missing = [record for record in records if record.get(key) is None]
+    unknown = [record for record in records if _is_nan(record.get(key))]
+    figures = [record for record in records if record.get(key) is not None and not _is_nan(record[key])]
+    figures.sort(key=lambda record: (isinstance(record[key], str), record[key]), reverse=descending)
+    return figures + unknown + missing
+
+
+def _is_nan(value: str | float | None) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
@@ -469,6 +491,30 @@ def fill_link(url: str, fields: Mapping[str, Any], labels: Mapping[str, str]) ->
         return urllib.parse.quote(str(source.get(match.group(2), "")), safe="")
 
     return re.sub(r"\$\{__(data\.fields|field\.labels)\.(\w+)\}", filled, url)
+
+
+def fill_value(url: str, value: str | float | None, text: str, *, at: float) -> str:
+    """A data link with the value filled in on which it is: its figure, its text as shown, and its time (unix s)."""
+    figure = value if isinstance(value, (int, float)) else math.nan
+    filled = {
+        "raw": value if isinstance(value, str) else "" if value is None else _as_javascript_writes_it(value),
+        "numeric": _as_javascript_writes_it(figure),
+        "text": text,
+        "time": str(round(at * 1000)),
+    }
+
+    def of_value(match: re.Match[str]) -> str:
+        return urllib.parse.quote(filled[match.group(1)], safe="")
+
+    return re.sub(r"\$\{__value\.(raw|numeric|text|time)(?::\w+)?\}", of_value, url)
+
+
+def _as_javascript_writes_it(figure: float) -> str:
+    if math.isnan(figure):
+        return "NaN"
+    if math.isinf(figure):
+        return "Infinity" if figure > 0 else "-Infinity"
+    return str(int(figure)) if figure == int(figure) else str(figure)
 
 
 _BUILDERS = {

@@ -71,6 +71,17 @@ def worlds() -> dict[str, World]:
             "75m",
         ),
         "a controller that is killed repeatedly": World(_controllers_that_die(healthy), "15m"),
+        "the controller is replaced every four minutes and demand stays within the replicas": World(
+            {**healthy, **_DEMAND_SEEN_BY_THREE_CONTROLLERS}, "28m"
+        ),
+        "some requests fail after the first deploy of an application": World(
+            {
+                **_healthy_deployment(starts="_x200 "),
+                deployment_series("ray_serve_deployment_status", **_SESSION): "_x200 3x4 6x",
+                series("ray_serve_num_http_requests_total", **_REQUEST, status_code="500", **_SESSION): "_x200 0+1x",
+            },
+            "56m",
+        ),
         "scaled to zero on purpose": World(
             {
                 deployment_series("ray_serve_deployment_status"): "6x",
@@ -188,6 +199,15 @@ _SLOWED_DOWN: InputSeries = {
     series(
         "ray_serve_http_request_latency_ms_bucket", **_REQUEST, status_code="200", le="100", **_SESSION
     ): "0+30x260 7800x"
+}
+
+# Nine tenths of what the one replica is meant for. A controller keeps its actor's id and gets another worker.
+_DEMAND_SEEN_BY_THREE_CONTROLLERS: InputSeries = {
+    deployment_series("ray_serve_autoscaling_target_ongoing_requests", **_SESSION): "2x",
+    **{
+        deployment_series("ray_serve_autoscaling_total_requests", WorkerId=worker, **_SESSION): values
+        for worker, values in (("w1", "1.8x80"), ("w2", "_x81 1.8x15"), ("w3", "_x97 1.8x"))
+    },
 }
 
 

@@ -65,8 +65,9 @@ def errors_after_deploy(exprs: Expressions) -> Alert:
         labels=("application",),
         expr=(
             f"{ratio('')} > {exprs.settings.error_ratio_warning:g}\n"
-            f"# an application that failed before the deploy did not get worse\n"
-            f"and {ratio('')} > 3 * ({ratio(' offset 40m')} or 0 * {ratio('')})\n"
+            f"# worse than before: an application that failed all along did not get worse, and one without traffic\n"
+            f"# before has nothing to compare with\n"
+            f"and {ratio('')} > 3 * {ratio(' offset 40m')}\n"
             f"and {failed} >= {exprs.settings.alert_min_events}\n"
             f"and {deployed(exprs)}"
         ),

@@ -204,7 +204,8 @@ def router_wait_high(exprs: Expressions) -> Alert:
 
 
 def capped_by_max_replicas(exprs: Expressions) -> Alert:
-    demand = exprs.total("sum", exprs.over("avg", "ray_serve_autoscaling_total_requests", "5m"), *DEPLOYMENT)
+    # A controller that was replaced leaves its own series in the window: the sum would count the demand twice.
+    demand = exprs.total("max", exprs.over("avg", "ray_serve_autoscaling_total_requests", "5m"), *DEPLOYMENT)
     target_each = (
         f"({exprs.total('max', exprs.now('ray_serve_autoscaling_target_ongoing_requests'), *DEPLOYMENT)} or "
         f"{exprs.total('max', exprs.now('servescope_deployment_target_ongoing_requests'), *DEPLOYMENT)})"

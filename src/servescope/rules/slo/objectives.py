@@ -23,6 +23,7 @@ from servescope.errors import ServescopeError
 
 HOURS_OF_A_DAY = 24
 MAX_WINDOW_DAYS = 34  # Prometheus keeps 35 days
+_MOST = 1e15  # beyond it a number of a document is a mistake; neither infinity nor NaN is below it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,8 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
         documents = [d for d in yaml.safe_load_all(path.read_text(encoding="utf-8")) if d is not None]
     except (OSError, UnicodeDecodeError) as error:
         raise ServescopeError(f"{path}: cannot read the SLOs ({getattr(error, 'strerror', None) or error})") from error
-    except yaml.YAMLError as error:
+    # PyYAML lets pass what Python says of a date or a number that is none, and of too many levels.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ServescopeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     try:
         slos = [slo for document in documents for slo in _read(document)]
@@ -105,7 +107,8 @@ def load(path: Path, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> list[Slo
             if names.count(name) > 1:
                 raise ServescopeError(f"two SLOs are named {name!r}")
     except ServescopeError as error:
-        raise ServescopeError(f"{path}: {error}") from error
+        # A name that is refused may hold line breaks.
+        raise ServescopeError(f"{path}: {' '.join(str(error).split())}") from error
     return slos
 
 
@@ -118,8 +121,10 @@ def check(slo: Slo, buckets_ms: Sequence[int] = LATENCY_BUCKETS_MS) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", slo.name):
         raise ServescopeError(f"{slo.name!r} is not a valid SLO name (letters, digits, . _ -)")
     for label, value in (("application", slo.application), ("deployment", slo.deployment), ("route", slo.route)):
-        if '"' in value or "\\" in value:
-            raise ServescopeError(f"{slo.name}: {label} {value!r} contains a quote or a backslash")
+        if '"' in value or "\\" in value or not value.isprintable():
+            raise ServescopeError(
+                f"{slo.name}: {label} {value!r} contains a quote, a backslash, a line break or a control character"
+            )
     if slo.deployment and slo.route:
         raise ServescopeError(
             f"{slo.name}: set a deployment or a route, not both: they are measured in different places"
@@ -172,7 +177,7 @@ def _read_own(entry: Any, index: int) -> Slo:
     if not isinstance(entry, Mapping):
         raise ServescopeError(f"SLO {index} is not a mapping")
     name = str(entry.get("name", f"SLO {index}"))
-    unknown = sorted(set(entry) - _FIELDS)
+    unknown = sorted(set(entry) - _FIELDS, key=str)
     if unknown:
         raise ServescopeError(f"{name}: unknown field {unknown[0]!r}; known: {', '.join(sorted(_FIELDS))}")
     for field in ("name", "application"):
@@ -187,8 +192,8 @@ def _read_own(entry: Any, index: int) -> Slo:
     return Slo(
         name=name,
         application=entry["application"],
-        deployment=str(entry.get("deployment", "")),
-        route=str(entry.get("route", "")),
+        deployment=_label(name, "deployment", entry.get("deployment")),
+        route=_label(name, "route", entry.get("route")),
         availability=_share(name, "availability", entry.get("availability", 0)),
         latency_objective=_share(name, "latency objective", latency.get("objective", 0)),
         latency_ms=_whole(name, "threshold_ms", latency.get("threshold_ms", 0)),
@@ -207,20 +212,25 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
         raise ServescopeError(f"apiVersion {document.get('apiVersion')!r}: only openslo/v1 is supported")
     if document.get("kind") != "SLO":
         return []  # services, indicators and alert policies are not needed
-    metadata, spec = document.get("metadata") or {}, document.get("spec") or {}
-    name = str(metadata.get("name", ""))
-    if not name or not spec.get("service"):
+    metadata = _mapping("an OpenSLO document", "metadata", document.get("metadata"))
+    name = _label("an OpenSLO document", "metadata.name", metadata.get("name"))
+    spec = _mapping(name or "an OpenSLO document", "spec", document.get("spec"))
+    service = _label(name, "service", spec.get("service"))
+    if not name or not service:
         raise ServescopeError(f"{name or 'an OpenSLO document'}: metadata.name and spec.service are required")
     if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
         raise ServescopeError(f"{name}: budgetingMethod {spec['budgetingMethod']!r}: only Occurrences is supported")
-    windows = spec.get("timeWindow") or [{"duration": "30d", "isRolling": True}]
+    windows = _mappings(name, "timeWindow", spec.get("timeWindow")) or [{"duration": "30d", "isRolling": True}]
     if not windows[0].get("isRolling", True):
         raise ServescopeError(f"{name}: only rolling windows are supported")
-    labels = metadata.get("labels") or {}
+    labels = _mapping(name, "labels", metadata.get("labels"))
     availability, latency, threshold = 0.0, 0.0, 0
-    for objective in spec.get("objectives") or []:
+    for objective in _mappings(name, "objectives", spec.get("objectives")):
         percent = objective.get("targetPercent")
-        target = _share(name, "target", percent / 100 if percent is not None else objective.get("target", 0))
+        if percent is None:
+            target = _share(name, "target", objective.get("target", 0))
+        else:
+            target = _share(name, "targetPercent", percent) / 100
         if objective.get("op") is None:
             availability = target
         elif objective["op"] in ("lte", "lt"):
@@ -231,9 +241,9 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
     return [
         Slo(
             name=name,
-            application=str(spec["service"]),
-            deployment=str(labels.get("deployment", "")),
-            route=str(labels.get("route", "")),
+            application=service,
+            deployment=_label(name, "label deployment", labels.get("deployment")),
+            route=_label(name, "label route", labels.get("route")),
             availability=availability,
             latency_objective=latency,
             latency_ms=threshold,
@@ -242,20 +252,40 @@ def _read_openslo(document: Mapping[str, Any]) -> list[Slo]:
     ]
 
 
+def _mapping(name: str, field: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value or {}, Mapping):
+        raise ServescopeError(f"{name}: {field} must be a mapping, got {value!r}")
+    return value or {}
+
+
+def _mappings(name: str, field: str, value: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(value or [], list) or not all(isinstance(entry, Mapping) for entry in value or []):
+        raise ServescopeError(f"{name}: {field} must be a list of mappings, got {value!r}")
+    return value or []
+
+
+def _label(name: str, field: str, value: Any) -> str:
+    """A label's value, "" where it is absent."""
+    if not isinstance(value or "", str):
+        raise ServescopeError(f"{name}: expected a string for {field}, got {value!r}")
+    return value or ""
+
+
 def _share(name: str, field: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _MOST:
         raise ServescopeError(f"{name}: {field} {value!r} is not a number")
     return float(value)
 
 
 def _whole(name: str, field: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != int(value):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) < _MOST or value != int(value):
         raise ServescopeError(f"{name}: {field} {value!r} is not an integer")
     return int(value)
 
 
 def _days(name: str, value: Any) -> int:
-    match = re.fullmatch(r"(\d+)([dw])", str(value))
+    match = re.fullmatch(r"([0-9]{1,5})([dw])", str(value))
     if not match:
         raise ServescopeError(f"{name}: window {value!r} is not of the form 30d or 4w")
     return int(match.group(1)) * (7 if match.group(2) == "w" else 1)
