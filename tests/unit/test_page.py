@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 
 from servescope.report import page as report_page
 from servescope.report.page import Live
@@ -34,7 +35,7 @@ def alerts_of(page: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
     groups = re.findall(
         r'<div class="group.*?<h3>(.*?)</h3>(.*?)</div>\n(?=<div class="group|</section>)', text, re.DOTALL
     )
-    one = r'class="name[^"]*">(.*?)</span>.*?class="since">(.*?)</span>.*?class="says">(.*?)</span>\n'
+    one = r'class="name[^"]*">(.*?)</span>.*?class="since"[^>]*>(.*?)</span>.*?class="says">(.*?)</span>\n'
     return [
         (title, [(name, since, re.sub("<.*?>", "", says)) for name, since, says in re.findall(one, body, re.DOTALL)])
         for title, body in groups
@@ -54,6 +55,13 @@ def test_alerts_that_fire_come_first_and_those_that_wait_apart_with_their_state(
             ],
         ),
     ]
+
+
+def test_since_when_has_its_day_where_the_page_shows_more_than_one():
+    report = alerting_report()
+    report.window = replace(report.window, start=report.window.end - 90_000)
+    (_, (fires,)), *_ = alerts_of(report_page.render(report, "t"))
+    assert fires[1] == "firing since 1970-01-01 00:17 (30 s)"
 
 
 def test_a_name_has_the_color_of_its_severity_only_while_it_fires():
