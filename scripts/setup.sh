@@ -198,7 +198,7 @@ collector_state() {
 # The builder compiles in silence, so it only writes the sources here; the flags of `go build` are its own. How many
 # packages there are to build is asked first: demo/stack/components/collector_build.py counts the lines after that.
 build_collector() {
-    GOBIN=$PWD/.tools/bin go install "go.opentelemetry.io/collector/cmd/builder@v$release" || return 1
+    GOBIN=$PWD/.tools/bin go install -v "go.opentelemetry.io/collector/cmd/builder@v$release" || return 1
     .tools/bin/builder --config otel/builder.yaml --skip-compilation || return 1
     (
         cd .tools/otelcol-build || exit 1

@@ -27,13 +27,14 @@ from demo.stack.supervisor import Stack
 from tests.support.servers import free_port
 from tests.support.stub_server import stub_server
 
-HEAD = "2026-11-30T03:54:36.892Z\tINFO\tbuilder/main.go:231\tGetting go modules\ngo: downloading x v1.27.0\nretrying\n"
+HEAD = "go: downloading x v1.27.0\nfmt\nx/y\n2026-11-30T03:54:36.892Z\tINFO\tbuilder/main.go:110\tSources created\t{}\n"
 
 
 @pytest.mark.parametrize(
     ("log", "words", "share"),
     [
-        ("", "Collector: fetching its modules", -1),
+        ("", "Collector: compiling its builder", -2),
+        ("go: downloading x v1.27.0\nfmt\n", "Collector: compiling its builder", -2),
         (HEAD, "Collector: fetching its modules", -1),
         (f"{HEAD}setup: 4 packages to build\n", "Collector: 0 of 4 packages built", 0),
         (
@@ -121,7 +122,7 @@ def test_a_program_that_is_built_while_the_others_run_joins_when_it_listens(tmp_
 
     with demo.stack as running:
         demo.joining.poll()
-        assert demo.joining.left_out == "late did not join: Collector: fetching its modules"
+        assert demo.joining.left_out == "late did not join: Collector: compiling its builder"
         let_it_go_on("packages to build\n")
         demo.joining.poll()
         let_it_go_on("a/b\n")
@@ -132,7 +133,7 @@ def test_a_program_that_is_built_while_the_others_run_joins_when_it_listens(tmp_
         assert (running.dead(), demo.joining.missing, demo.joining.left_out) == ([], [], "")
         assert [component.name for component in running.components] == ["steady", "build", "late"]
     assert demo.said == [
-        "Collector: fetching its modules",
+        "Collector: compiling its builder",
         "Collector: 0 of 2 packages built",
         "Collector: 1 of 2 packages built",
         "late has joined: here",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from dataclasses import replace
 
 from servescope.report import page as report_page
 from servescope.report.page import Live
@@ -31,10 +32,8 @@ def test_a_snapshot_asks_no_network():
 def alerts_of(page: str) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """The groups of alerts: title, and of each alert name, since when, and what it says."""
     text = page.replace(report_page.plotly_js(), "")
-    groups = re.findall(
-        r'<div class="group.*?<h3>(.*?)</h3>(.*?)</div>\n(?=<div class="group|</section>)', text, re.DOTALL
-    )
-    one = r'class="name[^"]*">(.*?)</span>.*?class="since">(.*?)</span>.*?class="says">(.*?)</span>\n'
+    groups = re.findall(r'class="group.*?<h3>(.*?)</h3>(.*?)(?=class="group|</section>)', text, re.DOTALL)
+    one = r'class="name[^"]*">(.*?)</span>.*?class="since"[^>]*>(.*?)</span>.*?class="says">(.*?)</span>\n'
     return [
         (title, [(name, since, re.sub("<.*?>", "", says)) for name, since, says in re.findall(one, body, re.DOTALL)])
         for title, body in groups
@@ -46,14 +45,21 @@ def test_alerts_that_fire_come_first_and_those_that_wait_apart_with_their_state(
         ("Firing (1)", [("Fires", "firing since 00:17:10 (30 s)", "It is broken. application=shop")]),
         ("Fired, resolved (1)", [("Over", "fired 00:16:55 to 00:17:10", "It was broken.")]),
         (
-            "Pending, not firing (3)",
+            "Pending, not firing (2)",
             [
                 ("Soon", "pending since 00:17:25 (15 s)", "It may break."),
                 ("Long", "pending since before 00:16:40 (1 min)", "It may break."),
-                ("Passed", "was pending 00:16:40 to 00:16:55", "It may break."),
             ],
         ),
+        ("Were pending, did not fire (1)", [("Passed", "was pending 00:16:40 to 00:16:55", "It may break.")]),
     ]
+
+
+def test_since_when_has_its_day_where_the_page_shows_more_than_one():
+    report = alerting_report()
+    report.window = replace(report.window, start=report.window.end - 90_000)
+    (_, (fires,)), *_ = alerts_of(report_page.render(report, "t"))
+    assert fires[1] == "firing since 1970-01-01 00:17 (30 s)"
 
 
 def test_a_name_has_the_color_of_its_severity_only_while_it_fires():
@@ -87,6 +93,13 @@ def test_the_page_says_that_it_shows_all_there_is():
 
 
 def test_an_alert_is_firing_at_the_end_of_the_window_only():
-    fires, over, soon, *_ = alerting_report().alerts
     end = round(WINDOW.end * 1000)
-    assert [alert.state(end) for alert in (fires, over, soon)] == ["firing", "resolved", "pending"]
+    states = [alert.state(end) for alert in alerting_report().alerts]
+    assert states == ["firing", "resolved", "pending", "pending", "passed"]
+
+
+def test_what_is_pending_no_more_is_folded_where_the_page_shows_now():
+    report = alerting_report()
+    live = Live(start="now-5m", end="now", boards=[], refresh_s=0)
+    assert '<details class="group passed-alerts">' in report_page.render(report, "t", live)
+    assert '<details class="group passed-alerts" open>' in report_page.render(report, "t")

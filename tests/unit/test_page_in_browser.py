@@ -144,6 +144,7 @@ def test_pending_alerts_are_below_those_that_fire_and_do_not_look_like_them(chro
             (text, "solid"),
             *[(text, "dashed")] * 3,
         ]
+        assert opened.page.locator(".passed-alerts[open]").count() == 1
         # What it says is read without opening it.
         assert opened.page.get_by_text("It may break.").first.is_visible()
         assert opened.complaints == []

@@ -13,6 +13,7 @@ from demo.stack.run import Run
 SETUP = str(ROOT / "scripts/setup.sh")
 BUILT, TO_BUILD = "built", "to build"
 
+_SOURCES = "Sources created"  # the builder runs
 _TOTAL = re.compile(r"^setup: (\d+) packages to build$", re.MULTILINE)
 # `go build -v` prints the import path of each package that it has to build, among lines of other kinds.
 _PACKAGE = re.compile(r"^(?:[\w.~-]+/)*[\w.~-]+$", re.MULTILINE)
@@ -47,10 +48,15 @@ def collector_build(run: Run) -> Component:
 
 
 def progress(log: str) -> tuple[str, float]:
-    """How far the build has come by what it has printed: in words, and as a share from 0 to 1, or -1."""
+    """How far the build has come by what it has printed: in words, and as a share from 0 to 1.
+
+    The share is below 0 before the packages are counted: -2 for the program that writes the sources, then -1.
+    """
     total = _TOTAL.search(log)
     if total is None:
-        return "Collector: fetching its modules", -1.0
+        return (
+            ("Collector: fetching its modules", -1.0) if _SOURCES in log else ("Collector: compiling its builder", -2.0)
+        )
     packages = int(total[1])
     built = min(len(_PACKAGE.findall(log, total.end())), packages)
     return f"Collector: {built} of {packages} packages built", built / max(1, packages)

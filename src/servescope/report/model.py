@@ -83,10 +83,13 @@ class FiredAlert:
         return min((start for start, _, state in self.runs if state == "firing"), default=None)
 
     def state(self, at: int) -> str:
-        """`firing`, `resolved` (it fired before) or `pending` (it never fired) at the end of the window, unix ms."""
+        """At the end of the window (unix ms): `firing`, `resolved` (it fired before), `pending`, or `passed` (it was
+        pending before and never fired).
+        """
+        now = {state for _, end, state in self.runs if end >= at}
         if self.firing_from is None:
-            return "pending"
-        return "firing" if any(end >= at and state == "firing" for _, end, state in self.runs) else "resolved"
+            return "pending" if now else "passed"
+        return "firing" if "firing" in now else "resolved"
 
 
 @dataclass(frozen=True)

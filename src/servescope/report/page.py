@@ -78,8 +78,8 @@ def _minutes(ms: float) -> str:
 def _since(alert: FiredAlert, window: Window) -> str:
     """In which state an alert is, and since when: `firing since 10:02:15 (3 min)`; the latest time where it is over."""
     state = alert.state(round(window.end * 1000))
-    start, end, _ = [run for run in alert.runs if run[2] == ("pending" if state == "pending" else "firing")][-1]
-    moment = partial(time.strftime, "%H:%M:%S")
+    start, end, _ = [run for run in alert.runs if run[2] == ("firing" if alert.firing_from else "pending")][-1]
+    moment = partial(time.strftime, "%H:%M:%S" if window.end - window.start <= 86400 else "%Y-%m-%d %H:%M")
     begin = moment(time.gmtime(start / 1000))
     if end < round(window.end * 1000):
         return f"{'fired' if state == 'resolved' else 'was pending'} {begin} to {moment(time.gmtime(end / 1000))}"
@@ -132,7 +132,7 @@ def render_row(section: Section, uid: str, live: Live) -> Json:
 
 
 def _by_state(report: Report) -> dict[str, list[FiredAlert]]:
-    groups: dict[str, list[FiredAlert]] = {"firing": [], "resolved": [], "pending": []}
+    groups: dict[str, list[FiredAlert]] = {"firing": [], "resolved": [], "pending": [], "passed": []}
     for alert in report.alerts:
         groups[alert.state(round(report.window.end * 1000))].append(alert)
     return groups
