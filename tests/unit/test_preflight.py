@@ -102,7 +102,9 @@ def test_without_a_daemon_the_real_client_is_understood(tmp_path):
 
 
 def test_without_a_daemon(tmp_path):
-    refused(run("up", stand_in(tmp_path, daemon=False)), "the Docker daemon is unreachable", "Cannot connect", "start it")
+    refused(
+        run("up", stand_in(tmp_path, daemon=False)), "the Docker daemon is unreachable", "Cannot connect", "start it"
+    )
     nothing_started(tmp_path)
 
 
