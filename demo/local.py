@@ -1,6 +1,6 @@
-"""`make demo`: Ray Serve under load with everything that watches it, as local processes, until Ctrl-C.
+"""`make demo`: Ray Serve under load with its monitoring, as local processes, until Ctrl-C.
 
-DURATION=120 ends by itself and exits with 0 only if everything stayed healthy and every dashboard has its data.
+DURATION=120 stops after that many seconds, with exit code 0 only if all stayed healthy and every dashboard has data.
 PORT_BASE=20000 moves every port, DEMO_DIR the logs and the time series. Where the Collector is not built yet, that
 happens beside the running demo, and what runs the Collector joins when it is there.
 """
@@ -52,7 +52,7 @@ from servescope.report.check import DashboardCheck, check_dashboards
 from servescope.settings import Settings
 
 SETTINGS = Settings()
-SMOKE_WITHIN_S = 60  # by the end of a run everything has had its time
+SMOKE_WITHIN_S = 60  # at the end of a run everything has had time
 out = Console(highlight=False, soft_wrap=True)
 
 
@@ -76,7 +76,7 @@ COMPONENTS: tuple[Callable[[Run], Component], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """The line that tells how it goes: per second, share 0 to 1, milliseconds, requests, replicas; NaN without data."""
+    """The figures of the live line: per second, share 0 to 1, milliseconds, requests, replicas; NaN without data."""
 
     requests: float
     error_ratio: float
@@ -86,7 +86,7 @@ class Figures:
 
 
 def figures(client: Prometheus) -> Figures:
-    """Read the live line from Prometheus, by the very expressions of the dashboards."""
+    """Read the live line from Prometheus, with the expressions of the dashboards."""
     r = Reader(SETTINGS, Scope(SETTINGS.cluster_label, {"application": '=~".+"'}), window=SETTINGS.rate_window)
     errors = r.read(REQUESTS, (), status_code=f'=~"{promql.ERROR_CODES}"')
 
@@ -135,36 +135,38 @@ def smoke_addresses(run: Run, left_out: Sequence[str] = ()) -> Addresses:
 
 
 def load_failures(run: Run) -> list[str]:
-    """What the load, which has ended, did not get as it should be: a wrong reading, a timeout, another status."""
+    """The unexpected results of the finished load: a wrong reading, a timeout, another status."""
     try:
         result = json.loads((run.directory / LOAD_RESULT).read_text())
     except (OSError, ValueError):
-        return ["the load has not said what it got: see logs/load.log"]
+        return ["the load wrote no result: see logs/load.log"]
     failed = sum(result["failures"].values())
-    out.print(f"The load sent {result['requests']} requests; {failed} ended otherwise than they should")
+    out.print(f"The load sent {result['requests']} requests; {failed} had an unexpected result")
     return [f"load: {count} times {failure}" for failure, count in result["failures"].items()]
 
 
 def print_where(run: Run, components: list[Component]) -> None:
-    """The table of what runs and where."""
+    """The table of components and their URLs."""
     table = Table("what", "where", title="Running", title_justify="left")
     for component in components:
         table.add_row(component.name, component.address)
     out.print(table)
     out.print(
-        f"What each of them prints: {run.directory / 'logs'}; Ray's own logs: {run.temp_dir / 'session_latest/logs'}"
+        f"Logs of the components: {run.directory / 'logs'}; Ray's own logs: {run.temp_dir / 'session_latest/logs'}"
     )
     out.print(
-        "Everything listens on loopback, except Ray's GCS, raylet and metrics ports: Ray binds them to all interfaces "
-        "and has no switch for it."
+        "All components listen on loopback, except Ray's GCS, raylet and metrics ports, which Ray always binds to all "
+        "interfaces."
     )
-    out.print(f"Prometheus with the rules: {run.prometheus_url}/rules; dashboards to import: {ROOT / 'dashboards'}")
-    out.print(f"The dashboards, without Grafana: http://{LOOPBACK}:{run.ports.preview}/")
+    out.print(f"Prometheus rules: {run.prometheus_url}/rules; dashboards to import: {ROOT / 'dashboards'}")
+    out.print(f"Dashboards without Grafana: http://{LOOPBACK}:{run.ports.preview}/")
 
 
 def print_checks(checks: list[DashboardCheck]) -> None:
-    """How many panels of each dashboard have data, and why the others have none."""
-    table = Table("dashboard", "panels with data", "needs what is not here", title="Dashboards", title_justify="left")
+    """How many panels of each dashboard have data, and why the others lack it."""
+    table = Table(
+        "dashboard", "panels with data", "needs what this machine lacks", title="Dashboards", title_justify="left"
+    )
     for check in checks:
         needs = ", ".join(sorted({reason for _, reason in check.excused}))
         table.add_row(check.title, f"{check.with_data} of {check.panels}", needs)
@@ -175,9 +177,9 @@ def print_checks(checks: list[DashboardCheck]) -> None:
 
 
 def main() -> int:
-    """Run until Ctrl-C or for DURATION seconds; the exit code says whether everything stayed healthy."""
+    """Run until Ctrl-C or for DURATION seconds; returns the exit code, 0 if everything stayed healthy."""
     duration = _duration()
-    # SIGINT too: who starts it in the background hands it down ignored.
+    # SIGINT too: a shell starts background processes with it ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     started = time.monotonic()
@@ -229,7 +231,7 @@ def main() -> int:
                     found = run_checks(smoke_addresses(run, joining.missing), SMOKE_WITHIN_S)
                 checks = check_dashboards(run.prometheus_url, SETTINGS)
             except ServescopeError as error:
-                complaints = complaints or [str(error)]  # what has ended says more than that it does not answer
+                complaints = complaints or [str(error)]  # the component that exited is the cause
             out.print("stopping")
     except KeyboardInterrupt:
         out.print("\nstopped")
@@ -271,7 +273,7 @@ def _duration() -> float | None:
     except ValueError:
         seconds = -1
     if not 0 < seconds < math.inf:
-        raise ServescopeError(f"DURATION: {text!r} is no number of seconds")
+        raise ServescopeError(f"DURATION: expected seconds, got {text!r}")
     return seconds
 
 
@@ -280,7 +282,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _watch(running: Stack, joining: Joining, *, started: float, duration: float | None) -> list[str]:
-    """The live line until the time is up or something ends; returns what went wrong."""
+    """Print the live line until the time is up or a component exits; returns the errors."""
     run = running.run
     begun = time.monotonic()
     complete = threading.Event()
@@ -290,7 +292,7 @@ def _watch(running: Stack, joining: Joining, *, started: float, duration: float 
             try:
                 checks = check_dashboards(run.prometheus_url, SETTINGS)
             except ServescopeError:
-                continue  # the live line tells
+                continue  # the live line shows it
             if not any(check.missing for check in checks):
                 out.print(f"\n[{time.monotonic() - started:4.0f} s] all panels have data")
                 return

@@ -1,16 +1,16 @@
 #!/bin/sh
-# Put in reach what the Makefile needs: `setup.sh python` makes .venv from the hashed requirements, `setup.sh ray` makes
+# Install what the Makefile needs: `setup.sh python` creates .venv from the hashed requirements, `setup.sh ray` creates
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
-# drill` those and what only the drill needs, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
-# OpenTelemetry Collector, `setup.sh browser` Chromium, `setup.sh docs` what builds the documentation site (.venv-docs),
-# `setup.sh actionlint` the checker of the workflows. Says what it installs; does nothing where the pieces already are.
+# drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
+# OpenTelemetry Collector, `setup.sh browser` Chromium, `setup.sh docs` the builder of the documentation site (.venv-docs),
+# `setup.sh actionlint` the checker of the workflows. Reports what it installs; does nothing if it is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
 cd "$(dirname "$0")/.."
 
-# Left alone, uv trusts the certificates that it brings; in a company it needs those of the system. Two names of one setting:
-# uv has renamed it.
+# By default uv trusts its bundled certificates; company networks need those of the system. Two names of one setting that
+# uv renamed.
 export UV_SYSTEM_CERTS="${UV_SYSTEM_CERTS:-1}" UV_NATIVE_TLS="${UV_NATIVE_TLS:-1}"
 
 # program, Debian package, where else to get it
@@ -21,7 +21,7 @@ prometheus-alertmanager|prometheus-alertmanager|https://prometheus.io/download (
 amtool|prometheus-alertmanager|https://prometheus.io/download (with alertmanager)
 prometheus-blackbox-exporter|prometheus-blackbox-exporter|https://prometheus.io/download (blackbox_exporter on the PATH as prometheus-blackbox-exporter)
 "
-# What only the drill runs besides.
+# Additional programs of the drill.
 DRILL_TOOLS="
 redis-server|redis-server|https://redis.io/docs/latest/operate/oss_and_stack/install
 redis-cli|redis-tools|https://redis.io/docs/latest/operate/oss_and_stack/install
@@ -60,7 +60,7 @@ setup: $program is missing: as root, apt-get install $package; or $other"
     IFS=$old_ifs
     [ -n "$packages" ] || return 0
     if can_apt; then
-        # Debian starts what it installs as services on the standard ports; ours run only when asked to.
+        # Debian starts installed services on their standard ports; here they run only on demand.
         policy=/usr/sbin/policy-rc.d
         if [ ! -e "$policy" ]; then
             printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -75,14 +75,14 @@ setup: $program is missing: as root, apt-get install $package; or $other"
     fi
 }
 
-# For the pictures of the dashboards and the test that looks at them; everything else does without.
+# For the pictures of the dashboards and the visual test; nothing else needs it.
 setup_browser() {
     for program in chromium chromium-browser google-chrome; do
         if have "$program"; then return 0; fi
     done
-    # In a subshell: a failure must not end the rest.
+    # In a subshell: a failure must not stop the rest.
     if can_apt && (apt_install chromium fonts-dejavu-core); then return 0; fi
-    echo "setup: no chromium (as root, apt-get install chromium fonts-dejavu-core): no pictures of dashboards" >&2
+    echo "setup: chromium is missing, so no pictures of dashboards: as root, apt-get install chromium fonts-dejavu-core" >&2
 }
 
 setup_python() {
@@ -96,7 +96,7 @@ setup_python() {
         exit 1
     fi
     if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
-        echo "setup: $("$python" --version) is too old to work on the bundle; 3.11 or later is needed (PYTHON=...)" >&2
+        echo "setup: $("$python" --version) is too old for development; 3.11 or later is required (PYTHON=...)" >&2
         exit 1
     fi
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -119,7 +119,7 @@ setup_ray() {
     [ -n "${RAY_VERSION:-}" ] || return 0
     requirements=requirements/ray-$RAY_VERSION.txt
     if [ ! -f "$requirements" ]; then
-        echo "setup: RAY_VERSION=$RAY_VERSION: there is no $requirements; there are:" \
+        echo "setup: RAY_VERSION=$RAY_VERSION: $requirements not found; available versions:" \
             "$(ls requirements | sed -n 's/^ray-\(.*\)\.txt$/\1/p' | tr '\n' ' ')" >&2
         exit 1
     fi
@@ -128,23 +128,23 @@ setup_ray() {
     if [ -f "$stamp" ] && cmp -s "$stamp" "$requirements" && [ -x "$venv/bin/ray" ]; then
         return 0
     fi
-    echo "setup: installing Ray $RAY_VERSION and what it needs into $venv"
+    echo "setup: installing Ray $RAY_VERSION and its dependencies into $venv"
     rm -rf "$venv"
     .venv/bin/uv venv -q --python .venv/bin/python "$venv"
     .venv/bin/uv pip install -q --python "$venv/bin/python" --require-hashes -r "$requirements"
     cp "$requirements" "$stamp"
 }
 
-# Compose's own parser, for the tests of the compose files where Docker is not installed. Debian 12 has only Compose 1, so
-# this unpacks the package of Debian 13, which needs the C library alone, and leaves the system as it is. apt checks the
-# archive's signature. Nothing but a line says so where it cannot be had: the tests then say that they did not run.
+# Compose's parser, for the tests of the compose files without Docker. Debian 12 has only Compose 1, so this unpacks the
+# package of Debian 13, which depends on the C library only, without installing it. apt checks the archive's signature.
+# If it is unavailable, one line says so and the tests are skipped.
 COMPOSE_VERSION=2.26.1-4
 COMPOSE_SHA256_AMD64=47681197cb2b1ab88206b42a1a92fc75f50d9530a6322d03494a473eed0408ea
-setup_compose() ( # a subshell: what it removes at its end is its own affair
+setup_compose() ( # a subshell, for its own exit trap
     [ -x .tools/docker-compose ] && exit 0
     if docker compose version >/dev/null 2>&1; then exit 0; fi
     if ! have apt-get || ! have dpkg-deb; then
-        echo "setup: no docker compose and no apt-get: the compose files are not checked by Compose" >&2
+        echo "setup: docker compose and apt-get are missing: compose files are not checked by Compose" >&2
         exit 0
     fi
     mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
@@ -169,7 +169,7 @@ setup_compose() ( # a subshell: what it removes at its end is its own affair
         mv "$folder/root/usr/libexec/docker/cli-plugins/docker-compose" .tools/docker-compose
     else
         tail -n 3 "$log" >&2
-        echo "setup: docker-compose could not be had: the compose files are not checked by Compose" >&2
+        echo "setup: docker-compose could not be downloaded: compose files are not checked by Compose" >&2
     fi
 )
 
@@ -209,10 +209,10 @@ build_collector() {
     )
 }
 
-# The Collector of otel/builder.yaml, by the official builder, into .tools. Nothing else needs it, so a failure is said
-# in one line and everything else goes on.
+# The Collector of otel/builder.yaml, by the official builder, into .tools. It is optional, so a failure is reported in
+# one line and the rest continues.
 setup_collector() {
-    without="traces and what is made from them are left out"
+    without="traces and span metrics are skipped"
     state=$(collector_state)
     case $state in
         built) return 0 ;;
@@ -223,7 +223,7 @@ setup_collector() {
             ;;
     esac
     release=$(sed -n 's/^  version: //p' otel/builder.yaml)
-    echo "setup: building the Collector $release from otel/builder.yaml (some minutes, once)"
+    echo "setup: building the Collector $release from otel/builder.yaml (takes some minutes, once)"
     mkdir -p .tools
     if ! build_collector >"$log" 2>&1; then
         echo "setup: the Collector was not built: $(tail -n 1 "$log"): $without"
@@ -233,14 +233,14 @@ setup_collector() {
     cp otel/builder.yaml .tools/otelcol.yaml
 }
 
-# What builds the documentation site, apart from .venv: tests and demo need none of it. Mermaid draws the diagrams; Material
-# would load it from a foreign server. Material 9 speaks to mermaid 11.
+# The builder of the documentation site, separate from .venv: tests and demo do not need it. Mermaid draws the diagrams;
+# Material would load it from a third-party server. Material 9 supports mermaid 11.
 MERMAID_VERSION=11.17.2
 MERMAID_SHA256=581ed7d74bd9048d0e3a91363927d72ef22942d7722546b27f7cc29e35390eb8 # of dist/mermaid.min.js
 setup_docs() {
     if ! echo "$MERMAID_SHA256  .tools/mermaid.min.js" | sha256sum -c --status 2>/dev/null; then
         if ! have npm; then
-            echo "setup: npm is missing: as root, apt-get install npm: no documentation site" >&2
+            echo "setup: npm is missing, so no documentation site: as root, apt-get install npm" >&2
             exit 1
         fi
         echo "setup: unpacking mermaid $MERMAID_VERSION into .tools"
@@ -249,7 +249,7 @@ setup_docs() {
         if ! (cd "$folder" && npm pack --silent "mermaid@$MERMAID_VERSION" >"$log" 2>&1 && tar -xzf ./*.tgz &&
             echo "$MERMAID_SHA256  package/dist/mermaid.min.js" | sha256sum -c --status); then
             rm -rf "$folder"
-            echo "setup: mermaid could not be had: $(tail -n 1 "$log"): no documentation site" >&2
+            echo "setup: mermaid could not be downloaded, so no documentation site: $(tail -n 1 "$log")" >&2
             exit 1
         fi
         mv "$folder/package/dist/mermaid.min.js" .tools/mermaid.min.js
@@ -265,17 +265,17 @@ setup_docs() {
     cp requirements/docs.txt "$stamp"
 }
 
-# Checks the workflows. Nothing else needs it, so a failure is said in one line.
+# Checks the workflows. It is optional, so a failure is reported in one line.
 ACTIONLINT_VERSION=v1.7.12
 setup_actionlint() {
     [ -x .tools/bin/actionlint ] && return 0
     if ! have go; then
-        echo "setup: actionlint is not built, for want of Go (https://go.dev/dl): the workflows are not checked" >&2
+        echo "setup: actionlint is not built, Go is missing (https://go.dev/dl): workflows are not checked" >&2
         exit 1
     fi
     echo "setup: building actionlint $ACTIONLINT_VERSION"
     if ! GOBIN=$PWD/.tools/bin go install "github.com/rhysd/actionlint/cmd/actionlint@$ACTIONLINT_VERSION" >"$log" 2>&1; then
-        echo "setup: actionlint was not built: $(tail -n 1 "$log"): the workflows are not checked" >&2
+        echo "setup: actionlint was not built: $(tail -n 1 "$log"): workflows are not checked" >&2
         exit 1
     fi
 }

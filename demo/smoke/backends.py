@@ -1,4 +1,4 @@
-"""The backends of a running stack: where they answer, and how a check asks them."""
+"""The backends of a running stack: their URLs, and the HTTP client of the checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 
 from demo.stack.ports import DEFAULT_PORTS, LOOPBACK
 
-GRAFANA_PORT = 3000  # the one published port that no local process has
+GRAFANA_PORT = 3000  # the only published port without a local counterpart
 
 
 class NotYet(Exception):
@@ -21,10 +21,10 @@ class NotYet(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Addresses:
-    """Where the components answer; None for one that does not run.
+    """The URLs of the components; None for one that does not run.
 
-    Loki and Tempo may be reached through Grafana's proxy: then their address is that of the proxy. The exporter and the
-    probes are asked of Prometheus, so they are only true or false.
+    Loki and Tempo may be reached through Grafana's proxy: then their URL is that of the proxy. The exporter and the
+    probes are checked in Prometheus, so they are only true or false.
     """
 
     serve: str
@@ -38,12 +38,12 @@ class Addresses:
     blackbox: bool = False
     load: bool = False
     jobs_left_out: Sequence[str] = ()  # of Prometheus, whose targets do not run
-    trace_files: Path | None = None  # the folder to which the Collector writes, where there is no Tempo
+    trace_files: Path | None = None  # the directory that the Collector writes to, without Tempo
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was answered: what it is known by in the backends."""
+    """A completed request: its IDs in the backends."""
 
     trace_id: str
     request_id: str
@@ -51,47 +51,47 @@ class Request:
 
 @dataclass
 class Backends:
-    """The addresses, an HTTP client, and the request that the backends are asked for."""
+    """The URLs, an HTTP client, and the request to look for in the backends."""
 
     at: Addresses
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=30, trust_env=False))
     request: Request | None = None
 
     def get(self, url: str, **parameters: str) -> Any:
-        """The JSON at an address.
+        """The JSON at a URL.
 
         Raises:
-            NotYet: it cannot be had.
+            NotYet: it is unavailable.
         """
         try:
             response = self.http.get(url, params=parameters)
             if response.is_success:
                 return response.json()
         except httpx.HTTPError as error:
-            raise NotYet(f"{url} does not answer ({error or type(error).__name__})") from error
+            raise NotYet(f"{url} is unreachable ({error or type(error).__name__})") from error
         except ValueError as error:
-            raise NotYet(f"{url} answers, but no JSON") from error
-        raise NotYet(f"{url} answers {response.status_code}: {response.text.strip()[:100]}")
+            raise NotYet(f"{url} did not return JSON") from error
+        raise NotYet(f"{url} returned {response.status_code}: {response.text.strip()[:100]}")
 
     def sent(self) -> Request:
-        """The request that was answered.
+        """The completed request.
 
         Raises:
-            NotYet: none was yet.
+            NotYet: there is none yet.
         """
         if self.request is None:
-            raise NotYet("no request has been answered")
+            raise NotYet("no request has completed")
         return self.request
 
 
 def need(condition: object, missing: str) -> None:
-    """Raise NotYet unless something is so."""
+    """Raise NotYet unless a condition is met."""
     if not condition:
         raise NotYet(missing)
 
 
 def addresses_from_environment() -> Addresses:
-    """The ports that docker-compose.yml publishes, or what the environment says."""
+    """The ports that docker-compose.yml publishes, or the environment's overrides."""
 
     def at(name: str, port: int) -> str:
         return os.environ.get(f"{name}_URL", f"http://{LOOPBACK}:{port}").rstrip("/")

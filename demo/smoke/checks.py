@@ -1,6 +1,6 @@
 """The checks of `make smoke`: each returns what it found in one backend, in a few words, or raises NotYet.
 
-A check is one small function in `CHECKS`, with the components it asks.
+A check is one small function in `CHECKS`, with the components that it needs.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ def running(stack: Backends) -> str:
 
 
 def answers(stack: Backends) -> str:
-    """A picture of words is read right. This is the request that is looked for in traces and logs."""
-    # The Collector keeps a share of traces by the end of their ids; this end is always within it.
+    """A picture of words is read correctly. Traces and logs are then searched for this request."""
+    # The Collector samples traces by the end of their IDs; this one is always kept.
     trace_id, request_id = secrets.token_hex(12) + "00000001", str(uuid.uuid4())
     lines = ["bridge silver"]
     headers = {"traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01", "X-Request-ID": request_id}
     try:
         response = stack.http.post(f"{stack.at.serve}/read", content=images.draw(lines), headers=headers)
     except httpx.HTTPError as error:
-        raise NotYet(f"{stack.at.serve} does not answer ({error or type(error).__name__})") from error
-    need(response.status_code == 200, f"/read answers {response.status_code}: {response.text.strip()[:100]}")
+        raise NotYet(f"{stack.at.serve} is unreachable ({error or type(error).__name__})") from error
+    need(response.status_code == 200, f"/read returned {response.status_code}: {response.text.strip()[:100]}")
     found = response.json()["lines"]
-    need(images.same_text(found, lines), f"/read says {found} where the picture says {lines}")
+    need(images.same_text(found, lines), f"/read returned {found}, expected {lines}")
     stack.request = Request(trace_id, request_id)
     return f"read {found[0]!r}"
 
 
 def targets(stack: Backends) -> str:
-    """Every target of Prometheus is up, and every job that has targets by itself has one."""
+    """Every Prometheus target is up, and every job with static targets has one."""
     known = stack.get(f"{stack.at.prometheus}/api/v1/targets", state="active")["data"]["activeTargets"]
     active = [target for target in known if target["labels"]["job"] not in stack.at.jobs_left_out]
     jobs = {target["labels"]["job"] for target in active}
-    need("ray" in jobs, "Prometheus knows no node of Ray")
+    need("ray" in jobs, "Prometheus has no Ray targets")
     for target in active:
         name = f"{target['labels']['job']} {target['labels']['instance']}"
         need(
@@ -80,10 +80,10 @@ def rules(stack: Backends) -> str:
 
 
 def alerts(stack: Backends) -> str:
-    """The alert that always fires has come as far as Alertmanager."""
+    """The alert that always fires has reached Alertmanager."""
     names = {alert["labels"]["alertname"] for alert in stack.get(f"{stack.at.alertmanager}/api/v2/alerts")}
-    need("ServescopeWatchdog" in names, "Alertmanager has not heard of ServescopeWatchdog, which always fires")
-    return f"{len(names)} alerts fire: {', '.join(sorted(names))}"
+    need("ServescopeWatchdog" in names, "Alertmanager has not received ServescopeWatchdog, which always fires")
+    return f"{len(names)} alerts firing: {', '.join(sorted(names))}"
 
 
 def _values(stack: Backends, expression: str) -> dict[str, float]:
@@ -93,15 +93,15 @@ def _values(stack: Backends, expression: str) -> dict[str, float]:
 
 
 def exporter(stack: Backends) -> str:
-    """The state exporter hears Ray."""
+    """The state exporter reaches Ray."""
     found = _values(stack, "servescope_exporter_up")
     need(found, "Prometheus has no servescope_exporter_up")
-    need(set(found.values()) == {1.0}, "servescope_exporter_up is 0: the exporter does not reach Ray")
-    return "hears Ray"
+    need(set(found.values()) == {1.0}, "servescope_exporter_up is 0: the exporter cannot reach Ray")
+    return "reaches Ray"
 
 
 def probes(stack: Backends) -> str:
-    """Serve is probed from outside, at both doors, and answers."""
+    """Both probes of Serve from outside succeed."""
     found = _values(stack, "probe_success")
     for path in PROBED:
         need(any(name.endswith(path) for name in found), f"Prometheus has no probe_success of {path}")
@@ -111,14 +111,14 @@ def probes(stack: Backends) -> str:
 
 
 def load(stack: Backends) -> str:
-    """The load arrives."""
+    """The load reaches Serve."""
     found = _values(stack, "sum(rate(ray_serve_num_http_requests_total[1m]))")
     need(found.get("", 0) > 0, "Prometheus sees no requests")
     return f"{found['']:.1f} requests per second"
 
 
 def dashboards(stack: Backends) -> str:
-    """Every dashboard of ours is in Grafana, Ray's beside them, and the overview is the home page."""
+    """Every bundled dashboard and Ray's own are in Grafana, and the overview is the home page."""
     found = stack.get(f"{stack.at.grafana}/api/search", type="dash-db", limit="500")
     uids = {board["uid"] for board in found}
     for board in all_dashboards(SETTINGS, recorded=True):
@@ -127,38 +127,38 @@ def dashboards(stack: Backends) -> str:
     need(rays, "Grafana has no dashboard in the folder Ray")
     home = stack.get(f"{stack.at.grafana}/api/dashboards/home")
     need(home.get("dashboard", {}).get("title") == "Ray Serve / Overview", "the overview is not the home page")
-    return f"{len(found) - len(rays)} of ours, {len(rays)} of Ray's"
+    return f"{len(found) - len(rays)} bundled, {len(rays)} of Ray"
 
 
 def datasources(stack: Backends) -> str:
-    """Every data source answers Grafana."""
+    """Grafana reaches every data source."""
     for uid in ("prometheus", "loki", "tempo"):
-        told = stack.get(f"{stack.at.grafana}/api/datasources/uid/{uid}/health")
-        need(told.get("status") == "OK", f"data source {uid}: {told.get('message', told)}")
+        health = stack.get(f"{stack.at.grafana}/api/datasources/uid/{uid}/health")
+        need(health.get("status") == "OK", f"data source {uid}: {health.get('message', health)}")
     # Grafana's server has no health check for this kind.
     stack.get(f"{stack.at.grafana}/api/datasources/proxy/uid/alertmanager/api/v2/status")
     return "Prometheus, Loki, Tempo, Alertmanager"
 
 
 def panels(stack: Backends) -> str:
-    """Each panel of the first two dashboards has data, asked through Grafana."""
+    """Each panel of the first two dashboards has data, queried through Grafana."""
     assert stack.at.grafana
     window = Window.last(300, SETTINGS.scrape_interval_s)
-    told = []
+    counts = []
     try:
         with ThroughGrafana(stack.at.grafana) as grafana:
             for board in all_dashboards(SETTINGS, recorded=True):
                 if board.uid in PANELS_OF:
                     check = check_board(board, grafana, window)
                     need(not check.missing, f"{check.title}: no data in {', '.join(check.missing)}")
-                    told.append(f"{check.with_data} of {check.panels}")
+                    counts.append(f"{check.with_data} of {check.panels}")
     except ServescopeError as error:
         raise NotYet(str(error)) from error
-    return f"{' and '.join(told)} panels have data"
+    return f"{' and '.join(counts)} panels have data"
 
 
 def log_panels(stack: Backends) -> str:
-    """Each query of these dashboards to Loki is taken, and there are lines; which have some depends on the load."""
+    """Loki accepts each query of these dashboards, and some have lines; which ones depends on the load."""
     assert stack.at.grafana
     window = Window.last(300, SETTINGS.scrape_interval_s)
     asked = answered = 0
@@ -180,8 +180,8 @@ def log_panels(stack: Backends) -> str:
                             answered += any(column for frame in frames for column in frame["data"]["values"])
     except ServescopeError as error:
         raise NotYet(str(error)) from error
-    need(answered, f"none of {asked} queries to Loki has a line")
-    return f"{answered} of {asked} queries to Loki have data"
+    need(answered, f"none of {asked} Loki queries returned a line")
+    return f"{answered} of {asked} Loki queries have data"
 
 
 def trace(stack: Backends) -> str:
@@ -219,18 +219,18 @@ def _lines(stack: Backends, key: str, value: str) -> int:
 
 
 def lines_of_request(stack: Backends) -> str:
-    """Log lines are found by the id of the request."""
+    """Log lines are found by request ID."""
     return f"{_lines(stack, 'request_id', stack.sent().request_id)} lines"
 
 
 def lines_of_trace(stack: Backends) -> str:
-    """Log lines are found by the id of the trace."""
+    """Log lines are found by trace ID."""
     return f"{_lines(stack, 'trace_id', stack.sent().trace_id)} lines"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing to look for; `needs` are the fields of Addresses without which it is left out."""
+    """One check; `needs` are the fields of Addresses without which it is skipped."""
 
     component: str
     what: str

@@ -1,7 +1,7 @@
-"""Which log agent the demo runs, and whether Loki: Fluent Bit, or the Collector where only that one is installed.
+"""Which log agent the demo runs, and whether it runs Loki: Fluent Bit, or the Collector if only that is installed.
 
-Both need programs that no Debian package brings, so the demo runs them where they are found (below .tools/ or on the
-PATH) and says what is missing otherwise. An agent without a Loki still counts events.
+Both need programs without a Debian package, so the demo runs them if they are found (below .tools/ or on the PATH) and
+says what is missing otherwise. An agent without Loki still counts events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def agent(building: bool = False) -> Callable[[Run], Component] | None:
 
 
 def components(building: bool = False) -> tuple[Callable[[Run], Component], ...]:
-    """Loki and the agent; the agent alone where there is no Loki, for what it counts; nothing without an agent."""
+    """Loki and the agent; without Loki the agent alone, to count events; nothing without an agent."""
     reads = agent(building)
     if reads is None:
         return ()
@@ -31,16 +31,16 @@ def components(building: bool = False) -> tuple[Callable[[Run], Component], ...]
 
 
 def missing(building: bool = False) -> str:
-    """What the demo lacks to show logs; "" when nothing."""
+    """What the demo lacks to show logs; "" if nothing."""
     if agent(building) is None:
-        return "no logs: neither fluent-bit nor otelcol is installed, see docs/logs.md"
+        return "no logs: neither fluent-bit nor otelcol is installed; see docs/logs.md"
     if find("loki") is None:
-        return "no logs but the events counted from them: loki is not installed, see docs/logs.md"
+        return "no log lines, only the events counted from them: loki is not installed; see docs/logs.md"
     return ""
 
 
 def scrape_jobs(run: Run, building: bool = False) -> list[dict[str, Any]]:
-    """What Prometheus scrapes of the agent: its own metrics, and what it counts in the logs."""
+    """The scrape jobs of the agent: its own metrics, and the events it counts in the logs."""
     if not components(building):
         return []
     path = "/api/v2/metrics/prometheus" if find("fluent-bit") else "/metrics"

@@ -40,7 +40,7 @@ def dashboard_files(settings: Settings) -> dict[Path, str]:
 
 
 def rule_files(settings: Settings, slos: Sequence[Slo] = (), time_scale: float = 1) -> dict[Path, str]:
-    """Every rule file by path below the output folder.
+    """Every rule file by path below the output directory.
 
     The SLOs' file only where there are any, Alertmanager's example only where teams are set.
     """
@@ -53,7 +53,7 @@ def rule_files(settings: Settings, slos: Sequence[Slo] = (), time_scale: float =
 
 
 def slo_rule_files(settings: Settings, slos: Sequence[Slo], time_scale: float = 1) -> dict[Path, str]:
-    """The rules of the SLOs alone, by path below the output folder."""
+    """The rules of the SLOs alone, by path below the output directory."""
     return _rule_files(
         {"servescope-slo.yml": prometheus_rules.slo_document(list(slos), settings, time_scale)}, settings
     )

@@ -61,7 +61,7 @@ def test_every_sentence_of_the_page_is_one():
         ("@dataclass\nclass A:\n a: int\n b: int\n c: int\n d: int\n", ["dataclass A takes 4 fields by position"]),
         ("@dataclass(frozen=True, kw_only=True)\nclass A:\n a: int\n b: int\n c: int\n d: int\n", []),
         ("@dataclass\nclass A:\n a: int\n _: KW_ONLY\n b: int\n c: int\n d: int\n", []),
-        ('A = (*("a", "b"), "c")\n', ["a tuple unpacked where it is written"]),
+        ('A = (*("a", "b"), "c")\n', ["a tuple unpacked in place"]),
         ("A = (*(name for name in B), 'c')\n", []),
     ],
 )

@@ -82,7 +82,7 @@ def test_a_link_is_never_followed(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "env", "complaint"),
     [
-        (["--force"], {}, "clean-sessions: unknown argument --force; there is --dry-run\n"),
+        (["--force"], {}, "clean-sessions: unknown argument --force; the only one is --dry-run\n"),
         (
             [],
             {"KEEP_HOURS": "a day"},

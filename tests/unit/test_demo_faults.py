@@ -71,7 +71,7 @@ def test_no_alertmanager(tmp_path, programs):
 def test_a_prometheus_that_is_too_old(tmp_path, programs):
     write_program(programs / "prometheus", 'echo "prometheus, version 2.31.2+ds1 (branch: debian/sid)" >&2')
     line = fault(tmp_path / "demo", programs)
-    assert line == f"demo: {programs / 'prometheus'}: version 2.31 is too old; 2.42 or later is needed"
+    assert line == f"demo: {programs / 'prometheus'}: version 2.31 is too old; 2.42 or later is required"
 
 
 def test_a_prometheus_that_is_none(tmp_path, programs):
@@ -92,7 +92,7 @@ def test_a_demo_that_is_already_running(tmp_path, programs):
 def test_a_directory_that_cannot_be_written(tmp_path, programs):
     (tmp_path / "file").write_text("")
     line = fault(tmp_path / "file/demo", programs)
-    assert line == f"demo: {tmp_path / 'file/demo'}: cannot write there (Not a directory)"
+    assert line == f"demo: {tmp_path / 'file/demo'}: cannot write (Not a directory)"
 
 
 def test_no_disk_space_for_the_time_series(tmp_path, programs):
@@ -116,7 +116,7 @@ def test_no_disk_space_for_the_time_series(tmp_path, programs):
         ("DURATION", "soon", "demo: DURATION: expected seconds, got 'soon'"),
         ("DURATION", "-1", "demo: DURATION: expected seconds, got '-1'"),
         ("base", "80", "demo: PORT_BASE: expected a port between 1024 and 64000, got '80'"),
-        ("SERVE_CONFIG", "/nowhere.yaml", "demo: /nowhere.yaml: cannot read it (No such file or directory)"),
+        ("SERVE_CONFIG", "/nowhere.yaml", "demo: /nowhere.yaml: cannot read (No such file or directory)"),
     ],
 )
 def test_settings_that_make_no_sense(tmp_path, programs, variable, value, expected):
@@ -143,6 +143,6 @@ def test_what_the_load_did_not_get_is_a_complaint(tmp_path, capsys):
         "load: 2 times /read: read ['cat'] where it says ['dog']",
         "load: 1 times /echo: timed out",
     ]
-    assert capsys.readouterr().out == "The load sent 40 requests; 3 ended otherwise than they should\n"
+    assert capsys.readouterr().out == "The load sent 40 requests; 3 had an unexpected result\n"
     (tmp_path / "load.json").write_text(json.dumps({"requests": 40, "failures": {}}))
     assert load_failures(run) == []

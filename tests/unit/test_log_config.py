@@ -27,12 +27,12 @@ def test_our_configuration_has_no_hole(entry):
     [
         ("inputs.yaml", "parser: ray_json", "parser: nope", "filter parser: undefined parser nope"),
         ("inputs.yaml", "parser: ray_print", "parser: nope", "input ray_worker: undefined multiline parser nope"),
-        ("output-loki.yaml", "match: loki.*", "match: lok.*", "filter ray_loki: no tag fits its match lok.*"),
+        ("output-loki.yaml", "match: loki.*", "match: lok.*", "filter ray_loki: no tag matches lok.*"),
         ("fluent-bit.yaml", "flush: 1", "flsh: 1", "service: unknown key flsh"),
         ("fluent-bit.yaml", "storage.path:", "log_file:", f"input ray_serve: {NO_STORAGE}"),
         ("output-otlp.yaml", "script: ray.lua", "script: rai.lua", "filter ray_otlp: script not found: rai.lua"),
         ("output-loki.yaml", "pipeline:", "pipelines:", "unknown section pipelines"),
-        ("metrics.yaml", "tag: metrics", "tag: elsewhere", "tag elsewhere: no output takes it"),
+        ("metrics.yaml", "tag: metrics", "tag: elsewhere", "tag elsewhere: no output matches it"),
     ],
 )  # fmt: skip
 def test_every_hole_is_found(file, old, new, complaint, tmp_path):

@@ -97,12 +97,14 @@ def test_without_docker(tmp_path):
 def test_without_a_daemon_the_real_client_is_understood(tmp_path):
     path = Path(shutil.which("docker") or "").parent
     result = run("up", path, DOCKER_HOST=f"unix://{tmp_path}/nobody.sock")
-    refused(result, "no Docker daemon answers", "start it")
-    refused(run("down", path, DOCKER_HOST=f"unix://{tmp_path}/nobody.sock"), "no Docker daemon answers")
+    refused(result, "the Docker daemon is unreachable", "start it")
+    refused(run("down", path, DOCKER_HOST=f"unix://{tmp_path}/nobody.sock"), "the Docker daemon is unreachable")
 
 
 def test_without_a_daemon(tmp_path):
-    refused(run("up", stand_in(tmp_path, daemon=False)), "no Docker daemon answers", "Cannot connect", "start it")
+    refused(
+        run("up", stand_in(tmp_path, daemon=False)), "the Docker daemon is unreachable", "Cannot connect", "start it"
+    )
     nothing_started(tmp_path)
 
 
@@ -132,12 +134,12 @@ def test_a_compose_that_is_new_enough(version, tmp_path):
 
 def test_a_gpu_that_is_not_there(tmp_path):
     result = run("up", stand_in(tmp_path), GPU="1")
-    refused(result, "no NVIDIA runtime", "NVIDIA Container Toolkit", "leave GPU=1 out")
+    refused(result, "no NVIDIA runtime", "NVIDIA Container Toolkit", "unset GPU")
     nothing_started(tmp_path)
 
 
 def test_a_wish_that_is_none(tmp_path):
-    refused(run("up", stand_in(tmp_path), GPU="yes"), "GPU=yes: 1 adds the GPU file, 0 leaves it out")
+    refused(run("up", stand_in(tmp_path), GPU="yes"), "GPU=yes: 1 adds the GPU file, 0 omits it")
 
 
 @requires_compose
@@ -154,7 +156,7 @@ def test_the_gpu_file_is_added_where_a_gpu_runtime_is(runtimes, wish, added, tmp
 
 @requires_compose
 def test_too_little_memory(tmp_path):
-    refused(run("up", stand_in(tmp_path, memory=4 * GIB)), "4.0 GiB of memory", "6.0 GiB together", "make demo")
+    refused(run("up", stand_in(tmp_path, memory=4 * GIB)), "4.0 GiB of memory", "6.0 GiB in total", "make demo")
     nothing_started(tmp_path)
 
 
@@ -200,7 +202,7 @@ def test_a_password_file(tmp_path):
 
 @requires_compose
 def test_services_that_do_not_become_healthy_are_reported(tmp_path):
-    refused(run("up", stand_in(tmp_path, up=1)), "not everything came up", "logs")
+    refused(run("up", stand_in(tmp_path, up=1)), "not all services became healthy", "logs")
 
 
 def test_down_deletes_the_volumes(tmp_path):

@@ -64,7 +64,7 @@ def test_no_limit_on_the_queue_is_no_share_of_it(tmp_path):
             "1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1 0 1 0 0 1 0 1 1",
             capacity.FAILING,
         ),
-        # An exporter that does not tell them.
+        # An exporter without them.
         (6, "3x40", "2x40", "_x40", capacity.FAILING),
         # A deployment younger than two minutes is starting, not stuck.
         (6, "_x26 3x14", "_x26 2x14", "_x26 1x14", capacity.STARTING),

@@ -74,15 +74,15 @@ def test_the_report_is_the_table_and_the_limits():
     )
     assert text.splitlines() == [
         "in flight requests/s   p50 ms   p95 ms",
-        "      1         10.0       98      120",
-        "      2         18.3      104      150",
-        "      4         18.5      210      300",
-        "Latency bends at 2 at once: max_ongoing_requests 2, target_ongoing_requests 1",
+        "        1       10.0       98      120",
+        "        2       18.3      104      150",
+        "        4       18.5      210      300",
+        "Latency rises beyond 2 in flight: max_ongoing_requests 2, target_ongoing_requests 1",
     ]
 
 
 def test_the_report_says_when_the_steps_did_not_reach_the_bend():
-    assert "the bend lies beyond" in report(steps((1, 10), (2, 20)))
+    assert "the knee is beyond" in report(steps((1, 10), (2, 20)))
 
 
 def test_one_replica_of_each_deployment_and_no_limit_in_the_way():
@@ -102,5 +102,5 @@ def test_failed_requests_make_the_figures_worthless(tmp_path):
     path.write_text(json.dumps([step]))
     assert read_steps(path) == [Step(concurrency=4, throughput=3.0, p50_ms=1, p95_ms=2)]
     path.write_text(json.dumps([step, step | {"concurrency": 8, "failed": 2}]))
-    with pytest.raises(ServescopeError, match=r"requests failed \(2 with 8 at once\)"):
+    with pytest.raises(ServescopeError, match=r"requests failed \(2 with 8 in flight\)"):
         read_steps(path)

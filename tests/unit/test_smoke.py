@@ -228,8 +228,8 @@ def test_every_panel_query_goes_through_grafana(world):
             {"applications": {"ocr": {"status": "DEPLOYING"}}},
             "ray: application ocr is DEPLOYING",
         ),
-        ("/read", 503, "serve: /read answers 503: no"),
-        ("/read", {"lines": ["something else"]}, "serve: /read says ['something else'] where the picture says"),
+        ("/read", 503, "serve: /read returned 503: no"),
+        ("/read", {"lines": ["something else"]}, "serve: /read returned ['something else'], expected"),
         ("sum(rate(ray_serve_num_http_requests_total[1m]))", [({}, "0")], "load: Prometheus sees no requests"),
         ("/api/v1/targets", {"data": {"activeTargets": []}}, "prometheus: Prometheus has no Ray targets"),
         (
@@ -258,7 +258,7 @@ def test_every_panel_query_goes_through_grafana(world):
             [({"instance": "http://h/-/healthz"}, "1"), ({"instance": "http://h/-/routes"}, "0")],
             "blackbox: the probe of http://h/-/routes fails",
         ),
-        ("/api/v2/alerts", [], "alertmanager: Alertmanager has not heard of ServescopeWatchdog"),
+        ("/api/v2/alerts", [], "alertmanager: Alertmanager has not received ServescopeWatchdog"),
         ("/api/search", [], "grafana: Grafana has no dashboard servescope-"),
         ("/api/dashboards/home", {"dashboard": {"title": "Welcome"}}, "grafana: the overview is not the home page"),
         (
@@ -316,7 +316,7 @@ def test_components_that_do_not_run_are_left_out(world):
 
 def test_dashboards_without_a_log_line_are_reported(world):
     world.says["/api/ds/query"] = {"results": {"A": {"frames": []}}}
-    assert re.search(r"grafana: none of \d+ queries to Loki has a line", "\n".join(missing(world, "grafana")))
+    assert re.search(r"grafana: none of \d+ Loki queries returned a line", "\n".join(missing(world, "grafana")))
 
 
 def test_a_frame_becomes_series():

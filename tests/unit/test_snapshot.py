@@ -182,7 +182,7 @@ def test_a_dead_tempo_and_a_foreign_loki_cost_their_part_only(prometheus, tmp_pa
     problems = [f"{dead}: Tempo is unreachable", f"{foreign}: not a response of Loki"]
     assert isinstance(result.exception, ServescopeError)
     said = str(result.exception)
-    assert said.startswith(f"{output} written, but incomplete: {problems[0]}")
+    assert said.startswith(f"{output}: written, but incomplete: {problems[0]}")
     assert problems[1] in said
     assert "\n" not in said
     shown = re.findall(r'<p class="problem">(.*?)</p>', output.read_text())

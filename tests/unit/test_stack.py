@@ -95,7 +95,7 @@ def test_a_command_that_fails(tmp_path):
 
 def test_a_command_that_does_not_end(tmp_path):
     with (
-        pytest.raises(ServescopeError, match=r"deploy did not end in 0.5 s: waiting \["),
+        pytest.raises(ServescopeError, match=r"deploy did not exit within 0.5 s: waiting \["),
         stack(tmp_path, shell("deploy", "echo waiting; exec sleep 600", once=True, timeout_s=0.5)),
     ):
         pytest.fail("it has started")
@@ -121,4 +121,4 @@ def test_what_has_died_says_its_last_words(tmp_path):
     with stack(tmp_path, shell("mortal", "echo out of memory; sleep 0.2; exit 1")) as running:
         (process,) = [process for _, process in running._processes]
         process.process.wait(20)  # type: ignore[union-attr]
-        assert running.dead() == ["mortal has ended: out of memory"]
+        assert running.dead() == ["mortal has exited: out of memory"]

@@ -12,7 +12,7 @@ from typing import Any
 from servescope.clients.model import LogRecord, Trace
 from servescope.errors import ServescopeError
 
-FILES = "*.log*"  # the rotated ones too
+FILES = "*.log*"  # rotated files too
 # LEVEL time component id [request id] [more attributes] -- message, read as fluentbit/ray.lua reads it.
 _HEADER = re.compile(
     r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) (?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) "
