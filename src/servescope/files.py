@@ -14,8 +14,8 @@ from servescope.errors import ServescopeError
 def write_all(files: Mapping[Path, str]) -> list[Path]:
     """Write every file by replacing it atomically; nothing is replaced unless all of them could be written.
 
-    A new file gets the permissions that the umask leaves, an existing one keeps its own. Returns the paths whose content
-    changed.
+    A new file gets the permissions that the umask leaves; an existing one keeps its own. Returns the paths whose
+    content changed.
 
     Raises:
         ServescopeError: a folder cannot be made or a file cannot be written; the old files are as they were.
