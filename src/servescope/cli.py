@@ -92,6 +92,12 @@ def rules(
     _write(generate.rule_files(settings_module.load(settings), slos, time_scale), output)
 
 
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option("--header", help="NAME=@FILE or NAME=env:VARIABLE: a header of each request; repeat it for several."),
+]
+
+
 @app.command()
 def exporter(
     *,
@@ -115,15 +121,24 @@ def exporter(
     each_replica: Annotated[
         bool, typer.Option("--each-replica", help="Also export a series for each replica.")
     ] = False,
+    header: HeaderOption = None,
     once: Annotated[bool, typer.Option("--once", help="Fetch once, print the metrics, and end.")] = False,
 ) -> None:
     """Export what Serve's REST API knows and its metrics do not: limits, status, versions, resources."""
+    from servescope.clients.access import read_headers
     from servescope.clients.ray import RayApi
     from servescope.exporter import server
     from servescope.exporter.poller import Exporter
     from servescope.exporter.state import Detail
 
-    source = RayApi(url=address, token_file=token_file, ca_file=ca_file, verify=verify, timeout_s=timeout)
+    source = RayApi(
+        url=address,
+        token_file=token_file,
+        ca_file=ca_file,
+        verify=verify,
+        timeout_s=timeout,
+        headers=read_headers(header or []),
+    )
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     state = Exporter(
         source,
@@ -203,6 +218,16 @@ DashboardsOption = Annotated[
 ]
 
 
+BearerTokenOption = Annotated[
+    Path | None, typer.Option("--bearer-token-file", help="A file with the bearer token of each request.")
+]
+BasicAuthOption = Annotated[
+    Path | None, typer.Option("--basic-auth-file", help="A file with user:password for basic authentication.")
+]
+CaFileOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificates to trust, as PEM.")]
+TenantOption = Annotated[str, typer.Option("--tenant", help="The tenant: X-Scope-OrgID of each request.")]
+
+
 @app.command()
 def snapshot(
     *,
@@ -216,11 +241,15 @@ def snapshot(
         list[str] | None, typer.Option("--var", help="application=main: choose a value; repeat it for several.")
     ] = None,
     title: Annotated[str, typer.Option("--title", help="What stands on top.")] = "Ray Serve",
-    tempo: Annotated[str | None, typer.Option("--tempo", help="Tempo's address: adds the slowest traces.")] = None,
+    tempo: Annotated[
+        str | None, typer.Option("--tempo", envvar="TEMPO_URL", help="Tempo's address: adds the slowest traces.")
+    ] = None,
     traces: Annotated[
         Path | None, typer.Option("--traces", help="A folder of the Collector's trace files, where there is no Tempo.")
     ] = None,
-    loki: Annotated[str | None, typer.Option("--loki", help="Loki's address: adds the lines around the alert.")] = None,
+    loki: Annotated[
+        str | None, typer.Option("--loki", envvar="LOKI_URL", help="Loki's address: adds the lines around the alert.")
+    ] = None,
     loki_query: Annotated[str, typer.Option("--loki-query", help="Which lines, in LogQL.")] = '{job="ray"}',
     logs: Annotated[
         Path | None, typer.Option("--logs", help="A session's logs/serve folder, where there is no Loki.")
@@ -228,12 +257,28 @@ def snapshot(
     logs_around: Annotated[
         str | None, typer.Option("--logs-around", help="The moment of the log lines; else the first firing alert.")
     ] = None,
+    header: HeaderOption = None,
+    bearer_token_file: BearerTokenOption = None,
+    basic_auth_file: BasicAuthOption = None,
+    ca_file: CaFileOption = None,
+    tenant: TenantOption = "",
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds that all queries to Prometheus may take.")
+    ] = 300,
     settings: SettingsOption = None,
 ) -> None:
     """Write one HTML file with dashboards, alerts, traces and logs of a time range; it opens without a network."""
+    from servescope.clients.access import Access, read_headers
     from servescope.errors import ServescopeError
     from servescope.report import snapshot as snapshot_module
 
+    access = Access(
+        headers=read_headers(header or []),
+        bearer_token_file=bearer_token_file,
+        basic_auth_file=basic_auth_file,
+        ca_file=ca_file,
+        tenant=tenant,
+    )
     chosen = snapshot_module.read_choices(var or [])
     request = snapshot_module.SnapshotRequest(
         prometheus=prometheus,
@@ -249,6 +294,8 @@ def snapshot(
         loki_query=loki_query,
         logs=logs,
         logs_around=logs_around,
+        access=access,
+        timeout_s=timeout,
     )
     written = snapshot_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
     _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
@@ -262,12 +309,35 @@ def preview(
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
     port: Annotated[int, typer.Option(help="The port to listen on, on loopback.", min=0, max=65535)] = 9470,
     dashboards: DashboardsOption = None,
+    header: HeaderOption = None,
+    bearer_token_file: BearerTokenOption = None,
+    basic_auth_file: BasicAuthOption = None,
+    ca_file: CaFileOption = None,
+    tenant: TenantOption = "",
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds that the queries of a page or row may take.")
+    ] = 60,
     settings: SettingsOption = None,
 ) -> None:
     """Serve the dashboards as pages on loopback, refreshing, for where there is no Grafana; read only."""
+    from servescope.clients.access import Access, read_headers
     from servescope.report.preview import run
 
-    run(prometheus, port=port, folder=dashboards, settings=settings_module.load(settings))
+    access = Access(
+        headers=read_headers(header or []),
+        bearer_token_file=bearer_token_file,
+        basic_auth_file=basic_auth_file,
+        ca_file=ca_file,
+        tenant=tenant,
+    )
+    run(
+        prometheus,
+        port=port,
+        folder=dashboards,
+        settings=settings_module.load(settings),
+        access=access,
+        timeout_s=timeout,
+    )
 
 
 @app.command()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from servescope.clients.http import Unavailable
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
@@ -19,12 +20,14 @@ from servescope.grafana.templating import Interpolation, PlacedPanel, Selection
 from servescope.json_types import Json
 from servescope.pages import runbooks
 from servescope.report import views
+from servescope.report.missing import Missing
 from servescope.report.model import Board, FiredAlert, Mark, Report, Section, View
-from servescope.report.queries import Choices, Series, Window, ask, select_variables
+from servescope.report.queries import Choices, Series, TargetAnswer, Window, ask, select_variables
 from servescope.settings import Settings
 
 MOST_POINTS = 240  # on a line: as many as a panel of a third of a screen can show
 QUERIES_AT_ONCE = 4
+TIMEOUT_S = 300.0  # for all queries of a page
 
 
 def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[str] = ()) -> list[Json]:
@@ -85,13 +88,16 @@ def collect(
     chosen: Choices | None = None,
     progress: Progress = lambda done, total, what: None,
     with_panels: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> Report:
     """Ask Prometheus for everything on the dashboards. `progress` hears of panels done, of how many, and the latest.
 
-    `with_panels=False` leaves the rows empty: `collect_row` fills one.
+    `with_panels=False` leaves the rows empty: `collect_row` fills one. What a query fails for, or is not asked for
+    after `timeout_s` seconds, is left out; the report's `problems` name it.
 
     Raises:
-        ServescopeError: Prometheus does not answer, or refuses a query.
+        Unavailable: not one query got an answer.
+        ServescopeError: a variable was chosen that no dashboard has.
     """
     known = {variable["name"] for board in dashboards for variable in board["templating"]["list"]}
     for name in chosen or {}:
@@ -109,38 +115,60 @@ def collect(
         done += 1
         progress(done, max(total, done), what)
 
-    with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
-        boards = [
-            _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, panel_done=panel_done).board(
-                with_panels=with_panels
-            )
-            for dashboard in dashboards
-        ]
-    return Report(
-        window=window,
-        created=time.time(),
-        source=prometheus.url,
-        boards=boards,
-        alerts=fired_alerts(prometheus, window, settings),
-        versions=versions(prometheus, window),
-    )
+    missing = Missing()
+    with prometheus.round(timeout_s) as asked:
+        with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+            boards = [
+                _BoardQueries.begin(
+                    prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing, panel_done=panel_done
+                ).board(with_panels=with_panels)
+                for dashboard in dashboards
+            ]
+        alerts = None
+        with missing.part("alerts"):
+            alerts = fired_alerts(prometheus, window, settings, missing=missing)
+        report = Report(
+            window=window,
+            created=time.time(),
+            source=prometheus.url,
+            boards=boards,
+            alerts=alerts or [],
+            alerts_known=alerts is not None,
+            versions=versions(prometheus, window, missing=missing),
+        )
+    if missing.reason and not asked.answered:
+        raise Unavailable(missing.reason)
+    report.problems += [*missing.lines(), *(f"{prometheus.url}: partial answer: {text}" for text in asked.warnings)]
+    return report
 
 
 def collect_row(
-    prometheus: Prometheus, dashboard: Json, number: int, *, window: Window, chosen: Choices | None = None
-) -> Section:
+    prometheus: Prometheus,
+    dashboard: Json,
+    number: int,
+    *,
+    window: Window,
+    chosen: Choices | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[Section, list[str]]:
     """Ask Prometheus for one row of a dashboard, counted from 0 with each repeated row by itself.
 
+    Returns the row, and why answers may be incomplete. A panel whose query fails says so itself.
+
     Raises:
-        ServescopeError: Prometheus does not answer, refuses a query, or the dashboard has fewer rows.
+        ServescopeError: not one query got an answer, or the dashboard has fewer rows.
     """
-    with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
-        board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool)
+    missing = Missing()
+    with prometheus.round(timeout_s) as asked, ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+        board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing)
         rows = list(templating.rows(dashboard, board.selections))
         if not 0 <= number < len(rows):
             raise ServescopeError(f"{dashboard['uid']}: no row {number}; there are {len(rows)}")
         row, panels = rows[number]
-        return board.section(number, row, panels)()
+        section = board.section(number, row, panels)()
+    if missing.reason and not asked.answered:
+        raise Unavailable(missing.reason)
+    return section, [f"{prometheus.url}: partial answer: {text}" for text in asked.warnings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +180,7 @@ class _BoardQueries:
     window: Window
     selections: Mapping[str, Selection]
     pool: ThreadPoolExecutor
+    missing: Missing
     panel_done: Callable[[str], None]
 
     @staticmethod
@@ -162,6 +191,7 @@ class _BoardQueries:
         *,
         chosen: Choices | None,
         pool: ThreadPoolExecutor,
+        missing: Missing,
         panel_done: Callable[[str], None] = lambda what: None,
     ) -> _BoardQueries:
         """Ask what the dashboard's variables hold; everything else stands on that."""
@@ -169,8 +199,9 @@ class _BoardQueries:
             prometheus=prometheus,
             dashboard=dashboard,
             window=window,
-            selections=select_variables(dashboard, prometheus, window, chosen=chosen),
+            selections=select_variables(dashboard, prometheus, window, chosen=chosen, missing=missing),
             pool=pool,
+            missing=missing,
             panel_done=panel_done,
         )
 
@@ -208,8 +239,15 @@ class _BoardQueries:
     def view(self, placed: PlacedPanel, identity: str) -> View:
         """Ask for one panel."""
         scope = self.scope.narrowed(placed.chosen)
-        answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
-        view = views.view(placed.model, answers, self.window, scope=scope, identity=identity)
+        answers: list[TargetAnswer] = []
+        failure = ""
+        with self.missing.part(f"{self.dashboard['title']} / {scope.title(placed.model['title'])}"):
+            try:
+                answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
+            except ServescopeError as error:
+                failure = str(error)
+                raise
+        view = views.view(placed.model, answers, self.window, scope=scope, identity=identity, failure=failure)
         self.panel_done(f"{self.dashboard['title']} / {view.title}")
         return view
 
@@ -220,10 +258,11 @@ class _BoardQueries:
             if not annotation.get("enable") or "expr" not in annotation:
                 continue
             window = self.window
-            for series in self.prometheus.query_range(
-                self.scope.promql(annotation["expr"]), start=window.start, end=window.end, step_s=window.step_s
-            ):
-                marks += _marks_of(annotation, series, window)
+            with self.missing.part(f"annotation {annotation['name']}"):
+                for series in self.prometheus.query_range(
+                    self.scope.promql(annotation["expr"]), start=window.start, end=window.end, step_s=window.step_s
+                ):
+                    marks += _marks_of(annotation, series, window)
         return sorted(marks, key=lambda mark: (mark.start, mark.title, mark.text))
 
 
@@ -248,13 +287,19 @@ def _marks_of(annotation: Json, series: Json, window: Window) -> list[Mark]:
     ]
 
 
-def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> list[FiredAlert]:
-    """The alerts that were pending or firing in the window, those that fired first on top; the watchdog left out."""
-    rules = prometheus.alerting_rules()
+def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings, *, missing: Missing) -> list[FiredAlert]:
+    """The alerts that were pending or firing in the window, those that fired first on top; the watchdog left out.
+
+    Raises:
+        ServescopeError: Prometheus does not answer, or refuses the query. Rules that it does not list are only noted.
+    """
+    rules: dict[str, dict[str, str]] = {}
+    with missing.part("alert summaries"):
+        rules = prometheus.alerting_rules()
     pages = {path.stem: text for path, text in runbooks.pages(runbooks.all_groups(settings)).items()}
     states: dict[tuple[tuple[str, str], ...], list[tuple[int, int, str]]] = {}
     for series in prometheus.query_range("ALERTS", start=window.start, end=window.end, step_s=window.step_s):
-        labels = dict(series["metric"])
+        labels = {"alertname": "", "alertstate": "firing", **series["metric"]}
         state = labels.pop("alertstate")
         labels.pop("__name__", None)
         points = [(float(at), 1.0) for at, _ in series["values"]]
@@ -284,13 +329,16 @@ def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> 
     return sorted(result, key=lambda alert: (alert.firing_from or math.inf, alert.runs[0][0], alert.name))
 
 
-def versions(prometheus: Prometheus, window: Window) -> dict[str, str]:
-    """What ran: servescope, Prometheus, Ray."""
-    ray = {
-        series["metric"].get("Version", "")
-        for series in prometheus.query(
-            f"last_over_time(ray_serve_application_status[{window.macros()['__range']}])", window.end
-        )
-    }
-    found = {"servescope": metadata.version("servescope"), "Prometheus": prometheus.version()}
+def versions(prometheus: Prometheus, window: Window, *, missing: Missing) -> dict[str, str]:
+    """What ran: servescope, the store that answers for Prometheus, Ray."""
+    ray: set[str] = set()
+    with missing.part("Ray's version"):
+        ray = {
+            series["metric"].get("Version", "")
+            for series in prometheus.query(
+                f"last_over_time(ray_serve_application_status[{window.macros()['__range']}])", window.end
+            )
+        }
+    program, version = prometheus.program_and_version()
+    found = {"servescope": metadata.version("servescope"), program: version}
     return found | ({"Ray": ", ".join(sorted(ray - {""}))} if ray - {""} else {})
