@@ -54,9 +54,9 @@ def test_three_secrets_are_found_nowhere(tmp_path, broken):
         url = store.url.replace("//", f"//reader:{IN_URL}@")
         more = ("--ca-file", bearer) if broken == "certificates" else ()
         done = servescope(
-            *("snapshot", "-d", "slo", "-o", output, "--tempo", others.url, "--loki", others.url),
+            *("snapshot", "-d", "slo", "-o", output, "--loki", others.url),
             *("--bearer-token-file", bearer, "--header", f"X-Key=@{header}", *more),
-            env={"PROMETHEUS_URL": url},
+            env={"PROMETHEUS_URL": url, "TEMPO_URL": others.url.replace("//", f"//reader:{IN_URL}@")},
         )
     assert done.returncode == (0 if broken == "nothing" else 1), done.stderr
     page = output.read_text() if output.exists() else ""
@@ -64,10 +64,12 @@ def test_three_secrets_are_found_nowhere(tmp_path, broken):
     assert found(page, done.stdout, done.stderr) == []
     if broken != "certificates":
         assert others.sent("X-Key")[0] == IN_HEADER
-        assert others.sent("Authorization")[0] == f"Bearer {IN_FILE}"
+        assert {*others.sent("Authorization")} == {f"Bearer {IN_FILE}", f"Basic {FORMS[3]}"}
         assert done.stderr.count("\n") == (0 if broken == "nothing" else 1)
     if page:
         assert f"from {store.url}, " in page
+    if broken == "nothing":
+        assert page.count(f"from {others.url}") == 2
 
 
 def test_the_preview_names_its_store_without_the_password(tmp_path):
