@@ -171,6 +171,11 @@ class Settings:
         for name in _POSITIVE:
             if getattr(self, name) < 1:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is below 1")
+            if not getattr(self, name) < math.inf:
+                raise ServescopeError(f"{name}: {getattr(self, name)} is not a finite number")
+        for name in ("runbook_url", "grafana_url"):
+            if reason := _unsafe_link(getattr(self, name)):
+                raise ServescopeError(f"{name}: {reason}")
         for name, bounds in _BOUNDS.items():
             if getattr(self, name) not in bounds:
                 raise ServescopeError(
@@ -179,7 +184,7 @@ class Settings:
         for name, kind in _KNOWN_OR_ZERO.items():
             if not 0 <= getattr(self, name) < math.inf:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is not a {kind}; 0 means unknown")
-        if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
+        if not re.fullmatch(r"now-0*[1-9]\d*[smhd]", self.dashboard_from):
             raise ServescopeError(f"dashboard_from: expected the form now-1h, got {self.dashboard_from!r}")
         if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
             raise ServescopeError(f"dashboard_refresh: expected the form 30s or '', got {self.dashboard_refresh!r}")
@@ -219,6 +224,19 @@ class Settings:
         """The range of rates in recording rules: four scrapes, at least one minute."""
         seconds = max(60, 4 * self.scrape_interval_s)
         return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
+
+
+def _unsafe_link(address: str) -> str:
+    """Why an address may not be a link of alerts and pages: another scheme could run a script; "" where it may."""
+    if not address.isprintable() or any(character in address for character in " \\\"'<>"):
+        return "holds a character that an address must percent-encode"
+    scheme, colon, rest = address.partition(":")
+    if not colon or "/" in scheme:  # a path, of the repository or below Grafana's address
+        return "begins with //: give https:// or a path" if address.startswith("//") else ""
+    host = rest.removeprefix("//").partition("/")[0]
+    if scheme.lower() not in ("http", "https") or not rest.startswith("//") or not host:
+        return f"{scheme}: is not a link of the form https://HOST/PATH, nor a path"
+    return "holds a user or password, which everybody could read" if "@" in host else ""
 
 
 def load(path: Path | None) -> Settings:

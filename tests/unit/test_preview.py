@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -160,7 +162,7 @@ def test_rows_come_when_they_come_into_view_and_a_refresh_renews_them_in_place(
         assert "7" in page.locator(".stat b").first.inner_text()
         answers.figure = "8"
         page.clock.fast_forward(60_000)
-        page.wait_for_function("document.querySelector('.stat b').textContent.includes('8')")
+        page.locator("details.row").first.locator(".stat b", has_text="8").first.wait_for()
         assert closed.count() == count - 1
         assert answers.most <= QUERIES_OF_A_PAGE
         assert opened.complaints == []
@@ -213,6 +215,19 @@ def test_queries_of_two_pages_do_not_overlap_and_a_page_is_cached(pages: httpx.C
     assert answers.most <= QUERIES_OF_A_PAGE
     # Of the six requests two asked Prometheus: the others got what these had made.
     assert answers.paths.count("/api/v1/rules") == 2
+
+
+def test_every_answer_has_a_content_security_policy(pages: httpx.Client):
+    page = pages.get("/d/servescope-slo")
+    for answer in (page, pages.get("/plotly.js"), pages.get("/d/servescope-nothing"), pages.get("/")):
+        policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+        assert (policy["default-src"], policy["connect-src"]) == ("'none'", "'self'")
+        assert (policy["frame-ancestors"], policy["form-action"]) == ("'none'", "'self'")
+        assert "unsafe" not in policy["script-src"]
+    # The script that the page carries is the one that may run.
+    script = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)[-1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
 
 
 def test_a_foreign_name_for_loopback_gets_nothing(pages: httpx.Client):

@@ -11,18 +11,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
+from servescope.clients.access import PUBLIC, Access
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
 from servescope.json_types import Json
 from servescope.report import collect, opening
-from servescope.report.page import Live, plotly_js, render, render_row, script_json
+from servescope.report.missing import Missing
+from servescope.report.page import Live, content_security_policy, plotly_js, render, render_row, script_json
 from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 KEPT_S = 10  # Ray's data change every 10 s: a younger page is reused
 MOST_KEPT = 64
+TIMEOUT_S = 60.0  # for all queries of a page, or of a row
 
 Parameters = Mapping[str, list[str]]
 
@@ -33,10 +36,13 @@ class Pages:
     A page comes without panels; the browser requests rows when they come into view, as in Grafana.
     """
 
-    def __init__(self, prometheus: Prometheus, boards: list[Json], settings: Settings) -> None:
+    def __init__(
+        self, prometheus: Prometheus, boards: list[Json], settings: Settings, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.boards = {board["uid"]: board for board in boards}
         self._prometheus = prometheus
         self._settings = settings
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, str]] = {}
 
@@ -61,8 +67,10 @@ class Pages:
             except (KeyError, ValueError) as error:
                 raise ServescopeError("at: the time of the page is missing") from error
             window, chosen, live = self._parse(uid, query, at)
-            section = collect.collect_row(self._prometheus, self.boards[uid], number, window=window, chosen=chosen)
-            return script_json(render_row(section, uid, live))
+            section, problems = collect.collect_row(
+                self._prometheus, self.boards[uid], number, window=window, chosen=chosen, timeout_s=self._timeout_s
+            )
+            return script_json(render_row(section, uid, live, problems=problems))
 
         return self._cached(f"{uid}/{number}", query, make)
 
@@ -114,13 +122,24 @@ class Pages:
         board = self.boards[uid]
         window, chosen, live = self._parse(uid, query, int(time.time()))
         report = collect.collect(
-            self._prometheus, [board], window, settings=self._settings, chosen=chosen, with_panels=False
+            self._prometheus,
+            [board],
+            window,
+            settings=self._settings,
+            chosen=chosen,
+            with_panels=False,
+            timeout_s=self._timeout_s,
         )
+        missing = Missing()
         scope = Interpolation(report.boards[0].selections, window.macros())
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                options = variable_options(variable, self._prometheus, window=window, scope=scope)
-                report.boards[0].options[variable["name"]] = options
+        with self._prometheus.round(self._timeout_s):
+            for variable in board["templating"]["list"]:
+                if variable["type"] == "query":
+                    options = list(scope.selections[variable["name"]].values)
+                    with missing.part(f"choices of {variable['name']}"):
+                        options = variable_options(variable, self._prometheus, window=window, scope=scope)
+                    report.boards[0].options[variable["name"]] = options
+        report.problems += missing.lines()
         return render(report, board["title"], live)
 
 
@@ -163,6 +182,7 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", cache)
             self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Content-Security-Policy", content_security_policy(live=True))
             if location:
                 self.send_header("Location", location)
             self.end_headers()
@@ -174,25 +194,35 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def serve(prometheus: Prometheus, *, port: int, folder: Path | None, settings: Settings) -> ThreadingHTTPServer:
+def serve(
+    prometheus: Prometheus, *, port: int, folder: Path | None, settings: Settings, timeout_s: float = TIMEOUT_S
+) -> ThreadingHTTPServer:
     """A server on loopback, ready for `serve_forever`.
 
     Raises:
         ServescopeError: the port is in use, or the directory has no dashboards.
     """
-    pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings)
+    pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings, timeout_s=timeout_s)
     try:
         return ThreadingHTTPServer((LOOPBACK, port), handler(pages))
     except OSError as error:
         raise ServescopeError(f"port {port}: cannot listen ({error.strerror}); choose another with --port") from error
 
 
-def run(prometheus_url: str, *, port: int, folder: Path | None, settings: Settings) -> None:
+def run(
+    prometheus_url: str,
+    *,
+    port: int,
+    folder: Path | None,
+    settings: Settings,
+    access: Access = PUBLIC,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
     """Serve until Ctrl-C."""
     with (
-        Prometheus(prometheus_url) as prometheus,
-        serve(prometheus, port=port, folder=folder, settings=settings) as server,
+        Prometheus(prometheus_url, access=access) as prometheus,
+        serve(prometheus, port=port, folder=folder, settings=settings, timeout_s=timeout_s) as server,
     ):
-        print(f"preview of {prometheus_url}: http://{LOOPBACK}:{server.server_address[1]}/", flush=True)
+        print(f"preview of {prometheus.url}: http://{LOOPBACK}:{server.server_address[1]}/", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -23,9 +23,15 @@ MOST_SERIES = 60  # more are neither readable nor small; the panel says how many
 
 
 def view(
-    panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window, *, scope: Interpolation, identity: str
+    panel: Mapping[str, Any],
+    answers: Sequence[TargetAnswer],
+    window: Window,
+    *,
+    scope: Interpolation,
+    identity: str,
+    failure: str = "",
 ) -> View:
-    """Build the view of one panel."""
+    """Build what one panel shows; `failure` is why there are no answers."""
     place = panel["gridPos"]
     result = View(
         id=identity,
@@ -36,6 +42,9 @@ def view(
         height=place["h"],
         queries=[answer.expression for answer in answers],
     )
+    if failure:
+        result.empty = f"No answer: {failure}"
+        return result
     if panel["type"] == "text":
         result.markdown = scope.title(panel["options"]["content"])
         return result
