@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from servescope.cli import app
@@ -34,7 +33,7 @@ def store() -> Iterator[Store]:
         yield served
 
 
-def snapshot(store: Store, folder: Path, *arguments: str) -> tuple[Result, str]:
+def snapshot(store: Store, folder: Path, *arguments: str) -> tuple[Any, str]:
     """The command's result, and the page without the plotting library; "" where none was written."""
     output = folder / "report.html"
     command = ["snapshot", "-p", f"{store.url}{store.prefix}", "-d", "slo", "-o", str(output), *arguments]
@@ -42,7 +41,7 @@ def snapshot(store: Store, folder: Path, *arguments: str) -> tuple[Result, str]:
     return result, output.read_text().replace(plotly_js(), "") if output.exists() else ""
 
 
-def said(result: Result) -> str:
+def said(result: Any) -> str:
     assert isinstance(result.exception, ServescopeError), result.exception
     assert "\n" not in str(result.exception)
     return str(result.exception)
