@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
 from servescope.pages import dashboards as dashboards_page
 from servescope.pages import metrics as metrics_page
 from servescope.pages import names as names_page
@@ -153,7 +154,11 @@ def repository_files(settings: Settings, commands: Commands) -> dict[Path, str]:
     files |= {Path("docs/dashboards") / path: text for path, text in boards.items()}
     for name, document in (("alertmanager", alertmanager.document), ("example", alertmanager.example)):
         files[Path("alertmanager") / f"{name}.yml"] = _HEADER + _yaml(document(settings))
-    files[_ALERTS_PAGE] = on_call.insert(_ALERTS_PAGE.read_text(encoding="utf-8"), groups)
+    try:
+        page = _ALERTS_PAGE.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ServescopeError(f"{_ALERTS_PAGE}: cannot read ({error.strerror}); run this in a clone") from error
+    files[_ALERTS_PAGE] = on_call.insert(page, groups)
     files[Path("docs/metrics.md")] = metrics_page.render()
     files[Path("docs/names.md")] = names_page.render(settings, commands)
     return files

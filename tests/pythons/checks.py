@@ -100,8 +100,9 @@ def rules(place: Place) -> None:
 
 def everything(place: Place) -> None:
     """All that `make generate` takes from the package is as committed."""
-    (place.folder / SLOS).parent.mkdir(parents=True)
-    shutil.copy(ROOT / SLOS, place.folder / SLOS)
+    for path in (SLOS, Path("docs/alerts.md")):
+        (place.folder / path).parent.mkdir(parents=True)
+        shutil.copy(ROOT / path, place.folder / path)
     place.servescope("generate", "-o", "out")
     compare(place.folder / "out", ROOT)
 

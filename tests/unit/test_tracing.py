@@ -310,7 +310,7 @@ def test_shutdown_with_nobody_there_takes_five_seconds_at_most(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon", "'carrier-pigeon' is none of grpc, http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier-pigeon", "'carrier-pigeon' is not one of grpc, http/protobuf"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317", "'collector:4317' has no scheme"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon", "an OTEL_* variable is wrong"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-3", "an OTEL_* variable is wrong"),
@@ -326,7 +326,7 @@ def test_a_wrong_variable_is_one_line(monkeypatch, name, value, says):
 
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, export.EXPORTERS["grpc"], None)
-    with pytest.raises(ServescopeError, match="OTLP over grpc needs a package that is missing"):
+    with pytest.raises(ServescopeError, match="OTLP over grpc needs a missing package"):
         export.otlp_exporter()
 
 
