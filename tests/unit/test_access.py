@@ -202,7 +202,7 @@ def test_an_answer_that_drips_ends_with_the_time():
     with (
         recording_server("x" * 50, drip_s=0.1) as server,
         HttpApi(server.url, "Loki", timeout_s=0.5) as api,
-        pytest.raises(ServescopeError, match=r"Loki does not answer \(the answer takes too long\)$"),
+        pytest.raises(ServescopeError, match=r"Loki is unreachable \(the answer takes too long\)$"),
     ):
         api.get("/a", {})
 

@@ -132,4 +132,4 @@ def test_a_real_prometheus_with_a_password_below_a_path(guarded, tmp_path):
     assert not output.exists()
     done = servescope(*arguments, "-p", guarded.removesuffix("/prometheus"), "--basic-auth-file", password)
     assert done.returncode == 1
-    assert "answers, but not as Prometheus does (404)" in done.stderr
+    assert "not a response of Prometheus (404)" in done.stderr

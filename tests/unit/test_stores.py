@@ -71,12 +71,12 @@ def test_a_plain_prometheus_misses_nothing(store, tmp_path):
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        ((404, "404 page not found"), "answers, but not as Prometheus does (404)"),
-        ((404, {"status": "error", "error": "no rules here"}), "Prometheus refuses the query: no rules here"),
+        ((404, "404 page not found"), "not a response of Prometheus (404)"),
+        ((404, {"status": "error", "error": "no rules here"}), "Prometheus rejected the query: no rules here"),
         ((403, "no"), "Prometheus denies access (403: no); see "),
-        ([], "answers, but not as Prometheus does (TypeError: "),
-        ({"groups": [{"rules": [1]}]}, "answers, but not as Prometheus does (TypeError: "),
-        ({}, "answers, but not as Prometheus does (KeyError: "),
+        ([], "not a response of Prometheus (TypeError: "),
+        ({"groups": [{"rules": [1]}]}, "not a response of Prometheus (TypeError: "),
+        ({}, "not a response of Prometheus (KeyError: "),
     ],
     ids=str,
 )
@@ -87,7 +87,7 @@ def test_without_rules_the_summaries_are_missing_and_nothing_else(store, tmp_pat
     line = f"missing: alert summaries: {store.url}: {reason}"
     assert page.count("RayServeBackPressure") > 0
     assert FIGURES in page
-    assert said(result).startswith(f"{tmp_path}/report.html was written, but not all of it: {line}")
+    assert said(result).startswith(f"{tmp_path}/report.html: written, but incomplete: {line}")
     assert problem.replace("&#39;", "'").startswith(line)
     answered = shown(store)
     assert answered.status_code == 200
@@ -106,14 +106,14 @@ def test_a_store_that_lists_no_rules_has_none(store, tmp_path, answer):
 def test_panels_that_are_refused_say_so_and_the_others_are_there(store, tmp_path):
     store.fails = lambda query: "rate(" in query or query == "ALERTS"
     result, page = snapshot(store, tmp_path)
-    refused = f"{store.url}: Prometheus refuses the query: query is too expensive"
+    refused = f"{store.url}: Prometheus rejected the query: query is too expensive"
     (problem,) = problems(page)
     panels = ("Error ratio by application", "Requests by application")
     named = sorted(name.rpartition(" / ")[2] for name in problem.removeprefix("missing: ").split(": ")[0].split(", "))
     assert (named, problem.endswith(f": {refused}")) == ([*panels, "alerts"], True)
     assert refused in said(result)
     assert "Unknown: the query for alerts failed." in page
-    assert "No alert was pending or firing." not in page
+    assert "No alerts were pending or firing." not in page
     empty = re.findall(r'<p class="empty">No answer: (.*?)</p>', page)
     assert empty
     assert set(empty) == {refused}
@@ -128,12 +128,12 @@ def test_panels_that_are_refused_say_so_and_the_others_are_there(store, tmp_path
 def test_figures_of_another_shape_are_missing_one_by_one(store, tmp_path, answer):
     store.answers["/api/v1/query_range"] = answer
     result, page = snapshot(store, tmp_path)
-    assert "answers, but not as Prometheus does" in said(result)
+    assert "not a response of Prometheus" in said(result)
     assert FIGURES in page
     assert shown(store).status_code == 200
     row = shown(store, "/d/servescope-overview/1?at=1760000000")
     assert row.status_code in (200, 502)
-    assert "answers, but not as Prometheus does" in row.text
+    assert "not a response of Prometheus" in row.text
 
 
 def test_a_series_of_native_histograms_has_no_figures(store, tmp_path):

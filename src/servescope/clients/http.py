@@ -128,7 +128,7 @@ class HttpApi:
         except httpx.HTTPError as error:
             kind = Unavailable if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) else ServescopeError
             reason = self.redacted(str(error)) or type(error).__name__
-            raise kind(f"{self.url}: {self.program} does not answer ({reason})") from None
+            raise kind(f"{self.url}: {self.program} is unreachable ({reason})") from None
         if answer.status_code in (401, 403):
             raise Unavailable(
                 f"{self.url}: {self.program} denies access ({answer.status_code}{self._reason(answer)}); see "

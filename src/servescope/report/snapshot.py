@@ -129,7 +129,7 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
 
 
 def _without_figures(window: Window, source: str, reason: str) -> Report:
-    """The report where the store of figures does not answer: traces and logs may tell what happened."""
+    """The report where the store of figures does not answer: traces and logs may show what happened."""
     return Report(
         window=window,
         created=time.time(),
