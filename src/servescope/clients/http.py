@@ -87,7 +87,8 @@ class HttpApi:
     def _send(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
             return self._client.request(method, f"{self.url}{path}", **content)
-        except httpx.HTTPError as error:
+        # The last three are about the URL: its port or its host cannot be.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
             raise ServescopeError(
                 f"{self.url}: {self.program} is unreachable ({error or type(error).__name__})"
             ) from error

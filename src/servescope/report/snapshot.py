@@ -83,7 +83,10 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
     window = window_of(start, end, scrape_interval_s=settings.scrape_interval_s)
     boards = load_dashboards(settings, request.folder, request.dashboards)
     columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
-    with Prometheus(request.prometheus) as prometheus, Progress(*columns, console=console, transient=True) as bar:
+    with (
+        Prometheus(request.prometheus) as prometheus,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task("panels", total=None, what="querying Prometheus")
 
         def progress(done: int, total: int, what: str) -> None:
