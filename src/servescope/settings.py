@@ -190,9 +190,11 @@ class Settings:
 
     def _check_teams(self) -> None:
         for application in self.teams:
-            if not isinstance(application, str) or not application.strip() or not application.isprintable():
+            if not isinstance(application, str) or not application.strip():
+                raise ServescopeError(f"teams: {application!r} is not an application's name (a text, not empty)")
+            if not application.isprintable():
                 raise ServescopeError(
-                    f"teams: {application!r} is not an application's name (a text, not empty, in one line)"
+                    f"teams: application {application!r} contains a line break or a control character"
                 )
         if (self.teams or self.platform_team) and not self.default_team:
             raise ServescopeError("default_team: empty; set it beside teams or platform_team, for every other alert")

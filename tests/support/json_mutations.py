@@ -31,7 +31,7 @@ def mutated(draw: st.DrawFn, document: Any) -> Any:
         above: Any = None
         key: Any = None
         here: Any = result
-        while isinstance(here, (dict, list)) and here and (above is None or draw(st.integers(0, 7))):
+        while isinstance(here, (dict, list)) and here and (above is None or draw(st.integers(0, 4))):
             above = here
             key = draw(st.sampled_from(sorted(here) if isinstance(here, dict) else range(len(here))))
             here = here[key]
