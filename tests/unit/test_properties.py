@@ -436,8 +436,7 @@ BOARDS = [json.loads(json.dumps(one.to_json())) for one in all_dashboards(Settin
 
 
 # What is read of a dashboard, so that changes hit that; the rest would only be carried along.
-READ = frozenset(
-    """
+READ_NAMES = """
     uid title description refresh time from to panels templating list annotations name type query allValue current
     value multi includeAll expr titleFormat textFormat iconColor enable gridPos x y w h options content legend
     sortBy sortDesc displayName desc yAxis cellValues unit graphMode fieldConfig defaults overrides matcher id
@@ -445,8 +444,8 @@ READ = frozenset(
     max noValue thresholds steps color fixedColor mappings text result links url transformations include names
     excludeByName indexByName renameByName targets datasource refId legendFormat instant repeat repeatDirection
     maxPerRow collapsed
-    """.split()
-)
+"""
+READ = frozenset(READ_NAMES.split())
 
 
 def read_part(of: Any) -> Any:
