@@ -22,6 +22,10 @@ from servescope import settings as settings_module
 
 app = typer.Typer(
     help="Observability for Ray Serve: dashboards, rules, logs and traces.",
+    epilog=(
+        "Exit codes: 0 success; 1 an error that you can fix, or findings; 2 wrong usage; 70 internal error, a bug; "
+        "130 interrupted. Every error is one line on stderr."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -48,6 +52,12 @@ def _options(
             callback=_print_version,
             is_eager=True,
             help="Print the versions of servescope, Python and Ray.",
+        ),
+    ] = False,
+    debug: Annotated[  # read by __main__, which takes it in any place
+        bool,
+        typer.Option(
+            "--debug", help="Print the traceback of an internal error; in any place, or as SERVESCOPE_DEBUG=1."
         ),
     ] = False,
 ) -> None:

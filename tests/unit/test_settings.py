@@ -53,6 +53,17 @@ def test_prices_may_be_whole_numbers(tmp_path):
         ("platform_team: ray", "default_team: empty; set it beside teams or platform_team"),
         ("teams: {7: nlp}", "teams: 7 is not an application's name (a text, not empty)"),
         ("teams: {'': nlp}", "teams: '' is not an application's name"),
+        ('teams: {"a\\nb": nlp}', "teams: application 'a\\nb' contains a line break or a control character"),
+        ("hung_minutes: 100001", "hung_minutes: 100001 is not between 1 and 100000"),
+        ("replicas_above_usual: .inf", "replicas_above_usual: inf is not between 1 and 100000"),
+        ("replicas_above_usual: .nan", "replicas_above_usual: nan is not between 1 and 100000"),
+        ("price_per_gpu_hour: 1.0e+300", "price_per_gpu_hour: 1e+300 is not a price; 0 means unknown"),
+        ("dashboard_from: now-0h", "dashboard_from: expected the form now-1h, got 'now-0h'"),
+        (
+            "runbook_url: 'https://x.example/{{ a }}'",
+            "runbook_url: 'https://x.example/{{ a }}' contains a control character",
+        ),
+        ("a: 2026-99-99", "not YAML (month must be in 1..12)"),
         (
             "default_team: ml\nteams: {chat: 7}",
             "teams: application 'chat': 7 is not a team's name (letters, digits, _ . -)",

@@ -125,7 +125,8 @@ class HttpApi:
                 method, f"{self.url}{path}", headers=headers, timeout=timeout, **content
             ) as response:
                 answer = _read(response, until)
-        except httpx.HTTPError as error:
+        # The last three are about the URL: its port or its host cannot be.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
             kind = Unavailable if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)) else ServescopeError
             reason = self.redacted(str(error)) or type(error).__name__
             raise kind(f"{self.url}: {self.program} is unreachable ({reason})") from None

@@ -38,7 +38,7 @@ class RayApi:
     def __post_init__(self) -> None:
         try:
             parts = httpx.URL(self.url)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             raise ServescopeError("address: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.host:
             raise ServescopeError("address: not of the form http://host:8265")
@@ -113,7 +113,8 @@ class Fetcher:
             return self._body(url, headers)
         except httpx.TimeoutException:
             raise FetchError("timeout", f"{url}: no response within {self._source.timeout_s:g} s") from None
-        except httpx.HTTPError as error:
+        # The last two are about the URL: its host or its port cannot be.
+        except (httpx.HTTPError, UnicodeError, OverflowError) as error:
             raise FetchError("unreachable", f"{url}: {error or type(error).__name__}") from None
 
     def nodes(self) -> bytes:

@@ -16,7 +16,7 @@ from servescope.clients.http import Unavailable
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.grafana import colors, templating
+from servescope.grafana import colors, dashboard_json, templating
 from servescope.grafana.templating import Interpolation, PlacedPanel, Selection
 from servescope.json_types import Json
 from servescope.pages import runbooks
@@ -29,6 +29,10 @@ from servescope.settings import Settings
 MOST_POINTS = 240  # per line: as many as a panel a third of a screen wide can show
 QUERIES_AT_ONCE = 4
 TIMEOUT_S = 300.0  # for all queries of a page
+
+
+class RequestError(ServescopeError):
+    """A request for a time range or a row that cannot be: the reader's mistake, not the server's."""
 
 
 def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[str] = ()) -> list[Json]:
@@ -44,9 +48,13 @@ def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[st
         for path in sorted(folder.glob("*.json")):
             try:
                 document = json.loads(path.read_text(encoding="utf-8"))
-                found.append({key: document[key] for key in ("uid", "title", "panels", "templating")} | document)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                # NaN, infinity and halves of surrogate pairs, which the page could not hold.
+                json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+                found.append(dashboard_json.checked(document))
+            except (OSError, ValueError, RecursionError) as error:
                 raise ServescopeError(f"{path}: not a Grafana dashboard ({type(error).__name__}: {error})") from error
+            except ServescopeError as error:
+                raise ServescopeError(f"{path}: not a Grafana dashboard ({error})") from error
         if not found:
             raise ServescopeError(f"{folder}: no dashboards (*.json) found")
     if not wanted:
@@ -64,10 +72,10 @@ def window_of(start: float, end: float, *, scrape_interval_s: int, most_points: 
     """The range on Grafana's steps: whole seconds that do not move between two refreshes.
 
     Raises:
-        ServescopeError: the end is not after the start.
+        RequestError: the end is not after the start.
     """
     if not start < end:
-        raise ServescopeError("--from is not before --to: the time range is empty")
+        raise RequestError("--from is not before --to: the time range is empty")
     step = max(1, round(templating.interval(end - start, most_points, scrape_interval_s)))
     first = math.floor(start / step) * step
     return Window(
@@ -156,14 +164,15 @@ def collect_row(
     Returns the row, and why answers may be incomplete. A panel whose query fails says so itself.
 
     Raises:
-        ServescopeError: no query was answered, or the dashboard has fewer rows.
+        RequestError: the dashboard has fewer rows.
+        ServescopeError: no query was answered.
     """
     missing = Missing()
     with prometheus.round(timeout_s) as asked, ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
         board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing)
         rows = list(templating.rows(dashboard, board.selections))
         if not 0 <= number < len(rows):
-            raise ServescopeError(f"{dashboard['uid']}: no row {number}; it has {len(rows)}")
+            raise RequestError(f"{dashboard['uid']}: no row {number}; it has {len(rows)}")
         row, panels = rows[number]
         section = board.section(number, row, panels)()
     if missing.reason and not asked.answered:

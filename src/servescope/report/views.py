@@ -217,7 +217,7 @@ def _timeseries(result: View, data: PanelData) -> None:
         result.legend.sort(key=lambda entry: entry["highest"], reverse=bool(sorting.get("sortDesc")))
     lines = []
     if defaults.get("custom.thresholdsStyle", {}).get("mode", "off") != "off":
-        steps = defaults["thresholds"]["steps"]
+        steps = defaults.get("thresholds", {}).get("steps", [])
         lines = [
             {"y": step["value"], "color": colors.css(step["color"])} for step in steps if step["value"] is not None
         ]
