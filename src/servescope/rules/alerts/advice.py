@@ -33,7 +33,7 @@ def target_near_limit(exprs: Expressions) -> Alert:
         for_="15m",
         labels=DEPLOYMENT,
         expr=f"{wanted} / {each} > {capacity.TARGET_NEAR_LIMIT:g}",
-        summary="target_ongoing_requests is close to max_ongoing_requests.",
+        summary="The autoscaling target is close to max_ongoing_requests.",
         description=(
             "target_ongoing_requests of {{ $labels.application }}/{{ $labels.deployment }} is {{ $value "
             "| humanizePercentage }} of max_ongoing_requests."
