@@ -178,11 +178,17 @@ def test_only_what_changed_is_written(tmp_path):
     assert write_all({tmp_path / "a": "1", tmp_path / "b": "3"}) == [tmp_path / "b"]
 
 
+NO_ADDRESS = (
+    "is not of the form http://HOST:PORT/PREFIX "
+    "(characters such as / ? # @ in a user or password must be percent-encoded)"
+)
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["-p", "http://localhost:port"], "http://localhost:port: Prometheus is unreachable (Invalid port: 'port')"),
-        (["-p", "http://[::1"], "http://[::1: Prometheus is unreachable (Invalid port: ':1')"),
+        (["-p", "http://localhost:port"], f"Prometheus: the address 'http://localhost:port' {NO_ADDRESS}"),
+        (["-p", "http://[::1"], f"Prometheus: the address 'http://[::1' {NO_ADDRESS}"),
         (["--from", "now-3000y"], "--from: 'now-3000y' is not between the years 1 and 9999"),
         (["--to", "now-99999999999d"], "--to: 'now-99999999999d' is not between the years 1 and 9999"),
         (["--title", "\udcff"], "argument '\\udcff': not valid UTF-8"),
