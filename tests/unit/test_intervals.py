@@ -43,8 +43,8 @@ def test_it_is_shown_with_its_interval():
 @pytest.mark.parametrize(
     ("cost", "said"),
     [
-        (Median(-0.1, -0.2, 0.0), "kept"),
-        (Median(0.1, 0.001, 0.2), "not kept"),
+        (Median(-0.1, -0.2, 0.0), "met"),
+        (Median(0.1, 0.001, 0.2), "not met"),
         (Median(0.01, -0.05, 0.08), "no difference found, +1.0% (-5.0% to +8.0%)"),
     ],
 )

@@ -223,7 +223,7 @@ def test_one_line_says_what_is_left_out(monkeypatch, tmp_path):
         waits = Joining(Stack(run, []), later, job="b", progress=lambda: ("", 0), made=lambda: False, say=print)
         return local.left_out(run, waits, state)
 
-    no_loki = "no logs but the events counted from them: loki is not installed, see docs/logs.md"
+    no_loki = "no log lines, only the events counted from them: loki is not installed; see docs/logs.md"
     in_the_background = "is built in the background, at the lowest priority, and joins when it is there"
     assert lines([local.collector], run, "to build") == [f"no traces yet: the Collector {in_the_background}", no_loki]
     assert lines([local.collector, local.log_collector], run, "to build")[0] == (
@@ -287,7 +287,7 @@ def test_without_go_one_line_says_what_is_left_out(checkout: Path, go: str):
     old.write_text(GO.replace("go1.22.1", "go1.19.8"))
     line = "the Collector is not built, for want of Go 1.21 or later (https://go.dev/dl)"
     assert setup(checkout, "collector-state", path=go) == f"{line}\n"
-    assert setup(checkout, "collector", path=go) == f"setup: {line}: traces and what is made from them are left out\n"
+    assert setup(checkout, "collector", path=go) == f"setup: {line}: traces and span metrics are skipped\n"
 
 
 def test_the_build_says_how_much_there_is_to_do_and_comes_last(checkout: Path, go: str, tmp_path: Path, monkeypatch):
@@ -309,5 +309,5 @@ def test_the_build_says_how_much_there_is_to_do_and_comes_last(checkout: Path, g
 def test_a_compiler_that_fails_says_so_in_one_line(checkout: Path, go: str):
     (checkout / ".tools/fail").write_text("")
     said = setup(checkout, "collector", path=go).splitlines()[1:]
-    assert said == ["setup: the Collector was not built: no space left: traces and what is made from them are left out"]
+    assert said == ["setup: the Collector was not built: no space left: traces and span metrics are skipped"]
     assert setup(checkout, "collector-state", path=go) == "to build\n"
