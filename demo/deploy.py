@@ -21,6 +21,8 @@ import httpx
 
 from demo.stack.ports import DEFAULT_PORTS, LOOPBACK
 from demo.stack.serve_config import path_from_environment, read_serve_config
+from servescope.clients.http import open_client
+from servescope.clients.prometheus import Prometheus
 from servescope.clients.ray import RayApi
 from servescope.errors import ServescopeError
 
@@ -53,9 +55,11 @@ class Head:
     """
 
     def __init__(self, address: str, token_file: Path | None = None) -> None:
-        token = RayApi(url=address, token_file=token_file).token()
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = httpx.Client(base_url=address.rstrip("/"), timeout=10, headers=headers)
+        headers = RayApi(url=address, token_file=token_file).request_headers()
+        # No proxy that the environment names: over plain HTTP it would read the token.
+        self._client = open_client(10, trust_env=False)
+        self._client.base_url = httpx.URL(address.rstrip("/"))
+        self._client.headers.update(headers)
 
     def states(self) -> dict[str, str]:
         """The state of each application, by name; empty if Serve does not run yet.
@@ -92,12 +96,11 @@ def scraped(prometheus: str) -> bool:
 
     No panel counts replicas that start before the first scrape (see `servescope.promql.increase`).
     """
-    parameters = {"query": 'min(up{job="ray"}) == 1'}
     try:
-        response = httpx.get(f"{prometheus}/api/v1/query", params=parameters, timeout=2)
-        return response.is_success and bool(response.json()["data"]["result"])
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError):
-        return False  # no Prometheus there
+        with Prometheus(prometheus, 2) as client:
+            return bool(client.query('min(up{job="ray"}) == 1'))
+    except ServescopeError:
+        return False  # none is there, or something else is
 
 
 def keep_deployed(

@@ -22,6 +22,10 @@ from servescope import settings as settings_module
 
 app = typer.Typer(
     help="Observability for Ray Serve: dashboards, rules, logs and traces.",
+    epilog=(
+        "Exit codes: 0 success; 1 an error that you can fix, or findings; 2 wrong usage; 70 internal error, a bug; "
+        "130 interrupted. Every error is one line on stderr."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -48,6 +52,12 @@ def _options(
             callback=_print_version,
             is_eager=True,
             help="Print the versions of servescope, Python and Ray.",
+        ),
+    ] = False,
+    debug: Annotated[  # read by __main__, which takes it in any place
+        bool,
+        typer.Option(
+            "--debug", help="Print the traceback of an internal error; in any place, or as SERVESCOPE_DEBUG=1."
         ),
     ] = False,
 ) -> None:
@@ -136,6 +146,12 @@ def rules(
     _report_stale(generate.stale_rules(output, files, loaded), output, prune=prune)
 
 
+HeaderOption = Annotated[
+    list[str] | None,
+    typer.Option("--header", help="NAME=@FILE or NAME=env:VARIABLE: a header of each request; repeat it for several."),
+]
+
+
 @app.command()
 def exporter(
     *,
@@ -161,15 +177,24 @@ def exporter(
         bool, typer.Option("--all-states", help="Also export inactive states, with the value 0.")
     ] = False,
     each_replica: Annotated[bool, typer.Option("--each-replica", help="Also export one series per replica.")] = False,
+    header: HeaderOption = None,
     once: Annotated[bool, typer.Option("--once", help="Poll once, print the metrics and exit.")] = False,
 ) -> None:
     """Export Serve's configured limits, status, versions and resources, read from its REST API, as metrics."""
+    from servescope.clients.access import read_headers
     from servescope.clients.ray import RayApi
     from servescope.exporter import server
     from servescope.exporter.poller import Exporter
     from servescope.exporter.state import Detail
 
-    source = RayApi(url=address, token_file=token_file, ca_file=ca_file, verify=verify, timeout_s=timeout)
+    source = RayApi(
+        url=address,
+        token_file=token_file,
+        ca_file=ca_file,
+        verify=verify,
+        timeout_s=timeout,
+        headers=read_headers(header or []),
+    )
     errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
     state = Exporter(
         source,
@@ -253,6 +278,16 @@ DashboardsOption = Annotated[
 ]
 
 
+BearerTokenOption = Annotated[
+    Path | None, typer.Option("--bearer-token-file", help="A file with the bearer token of each request.")
+]
+BasicAuthOption = Annotated[
+    Path | None, typer.Option("--basic-auth-file", help="A file with user:password for basic authentication.")
+]
+CaFileOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificates to trust, as PEM.")]
+TenantOption = Annotated[str, typer.Option("--tenant", help="The tenant: X-Scope-OrgID of each request.")]
+
+
 @app.command()
 def snapshot(
     *,
@@ -269,13 +304,14 @@ def snapshot(
     ] = None,
     title: Annotated[str, typer.Option("--title", help="Report title.")] = "Ray Serve",
     tempo: Annotated[
-        str | None, typer.Option("--tempo", help="URL of Tempo: adds the slowest and the failed traces.")
+        str | None,
+        typer.Option("--tempo", envvar="TEMPO_URL", help="URL of Tempo: adds the slowest and the failed traces."),
     ] = None,
     traces: Annotated[
         Path | None, typer.Option("--traces", help="Directory of the Collector's trace files, instead of Tempo.")
     ] = None,
     loki: Annotated[
-        str | None, typer.Option("--loki", help="URL of Loki: adds the log lines around the alert.")
+        str | None, typer.Option("--loki", envvar="LOKI_URL", help="URL of Loki: adds the log lines around the alert.")
     ] = None,
     loki_query: Annotated[
         str, typer.Option("--loki-query", help="LogQL query that selects the log lines.")
@@ -286,12 +322,28 @@ def snapshot(
     logs_around: Annotated[
         str | None, typer.Option("--logs-around", help="Time of the log lines; default: the first firing alert.")
     ] = None,
+    header: HeaderOption = None,
+    bearer_token_file: BearerTokenOption = None,
+    basic_auth_file: BasicAuthOption = None,
+    ca_file: CaFileOption = None,
+    tenant: TenantOption = "",
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds that all queries to Prometheus may take.")
+    ] = 300,
     settings: SettingsOption = None,
 ) -> None:
     """Write dashboards, alerts, traces and logs of a time range into one HTML file that opens offline."""
+    from servescope.clients.access import Access, read_headers
     from servescope.errors import ServescopeError
     from servescope.report import snapshot as snapshot_module
 
+    access = Access(
+        headers=read_headers(header or []),
+        bearer_token_file=bearer_token_file,
+        basic_auth_file=basic_auth_file,
+        ca_file=ca_file,
+        tenant=tenant,
+    )
     chosen = snapshot_module.read_choices(var or [])
     request = snapshot_module.SnapshotRequest(
         prometheus=prometheus,
@@ -307,6 +359,8 @@ def snapshot(
         loki_query=loki_query,
         logs=logs,
         logs_around=logs_around,
+        access=access,
+        timeout_s=timeout,
     )
     written = snapshot_module.write(request, settings_module.load(settings), output, console=Console(stderr=True))
     _out.print(f"{output}: {written.size / 1e6:.1f} MB in {written.seconds:.1f} s")
@@ -320,12 +374,35 @@ def preview(
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
     port: Annotated[int, typer.Option(help="Port to listen on, on loopback.", min=0, max=65535)] = 9470,
     dashboards: DashboardsOption = None,
+    header: HeaderOption = None,
+    bearer_token_file: BearerTokenOption = None,
+    basic_auth_file: BasicAuthOption = None,
+    ca_file: CaFileOption = None,
+    tenant: TenantOption = "",
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds that the queries of a page or row may take.")
+    ] = 60,
     settings: SettingsOption = None,
 ) -> None:
     """Serve the dashboards as read-only, refreshing pages on loopback, without Grafana."""
+    from servescope.clients.access import Access, read_headers
     from servescope.report.preview import run
 
-    run(prometheus, port=port, folder=dashboards, settings=settings_module.load(settings))
+    access = Access(
+        headers=read_headers(header or []),
+        bearer_token_file=bearer_token_file,
+        basic_auth_file=basic_auth_file,
+        ca_file=ca_file,
+        tenant=tenant,
+    )
+    run(
+        prometheus,
+        port=port,
+        folder=dashboards,
+        settings=settings_module.load(settings),
+        access=access,
+        timeout_s=timeout,
+    )
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -41,6 +40,8 @@ _KNOWN_OR_ZERO = {
     **dict.fromkeys(("price_per_gpu_hour", "price_per_cpu_hour"), "price"),
     **dict.fromkeys(("reachable_cpus", "reachable_gpus"), "amount"),
 }
+_MOST = 100_000  # minutes, degrees, events, times the usual: more is a mistake
+_MOST_KNOWN = 1e15
 _BOUNDS = {
     "latency_ms": LATENCY_BUCKETS_MS,
     "router_wait_ms": LATENCY_BUCKETS_MS,
@@ -162,32 +163,42 @@ class Settings:
         if not self.backpressure_codes:
             raise ServescopeError("backpressure_codes: empty; name at least one status code, such as 503")
         for code in self.backpressure_codes:
-            if not re.fullmatch(r"[45]\d\d", code):
+            if not re.fullmatch(r"[45][0-9][0-9]", code):
                 raise ServescopeError(f"backpressure_codes: {code!r} is not an HTTP status code from 400 to 599")
         self._check_teams()
         for name in _SHARES:
             if not 0 < getattr(self, name) < 1:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is not a share between 0 and 1")
         for name in _POSITIVE:
-            if getattr(self, name) < 1:
-                raise ServescopeError(f"{name}: {getattr(self, name)} is below 1")
+            if not 1 <= getattr(self, name) <= _MOST:
+                raise ServescopeError(f"{name}: {getattr(self, name)} is not between 1 and {_MOST}")
+        for name in ("runbook_url", "grafana_url"):
+            if reason := _unsafe_link(getattr(self, name)):
+                raise ServescopeError(f"{name}: {reason}")
         for name, bounds in _BOUNDS.items():
             if getattr(self, name) not in bounds:
                 raise ServescopeError(
                     f"{name}: {getattr(self, name)} is not a bucket bound; choose one of {', '.join(map(str, bounds))}"
                 )
         for name, kind in _KNOWN_OR_ZERO.items():
-            if not 0 <= getattr(self, name) < math.inf:
+            if not 0 <= getattr(self, name) < _MOST_KNOWN:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is not a {kind}; 0 means unknown")
-        if not re.fullmatch(r"now-\d+[smhd]", self.dashboard_from):
+        for name in ("runbook_url", "grafana_url", "grafana_datasource_uid"):
+            if not getattr(self, name).isprintable() or "{{" in getattr(self, name):
+                raise ServescopeError(f"{name}: {getattr(self, name)!r} contains a control character or '{{{{'")
+        if not re.fullmatch(r"now-[1-9][0-9]{0,5}[smhd]", self.dashboard_from):
             raise ServescopeError(f"dashboard_from: expected the form now-1h, got {self.dashboard_from!r}")
-        if self.dashboard_refresh and not re.fullmatch(r"\d+[smh]", self.dashboard_refresh):
+        if self.dashboard_refresh and not re.fullmatch(r"[0-9]{1,6}[smh]", self.dashboard_refresh):
             raise ServescopeError(f"dashboard_refresh: expected the form 30s or '', got {self.dashboard_refresh!r}")
 
     def _check_teams(self) -> None:
         for application in self.teams:
             if not isinstance(application, str) or not application.strip():
                 raise ServescopeError(f"teams: {application!r} is not an application's name (a text, not empty)")
+            if not application.isprintable():
+                raise ServescopeError(
+                    f"teams: application {application!r} contains a line break or a control character"
+                )
         if (self.teams or self.platform_team) and not self.default_team:
             raise ServescopeError("default_team: empty; set it beside teams or platform_team, for every other alert")
         named = {f"teams: application {application!r}": team for application, team in self.teams.items()}
@@ -221,6 +232,19 @@ class Settings:
         return f"{seconds // 60}m" if seconds % 60 == 0 else f"{seconds}s"
 
 
+def _unsafe_link(address: str) -> str:
+    """Why an address may not be a link of alerts and pages: another scheme could run a script; "" where it may."""
+    if not address.isprintable() or any(character in address for character in " \\\"'<>"):
+        return "holds a character that an address must percent-encode"
+    scheme, colon, rest = address.partition(":")
+    if not colon or "/" in scheme:  # a path, of the repository or below Grafana's address
+        return "begins with //: give https:// or a path" if address.startswith("//") else ""
+    host = rest.removeprefix("//").partition("/")[0]
+    if scheme.lower() not in ("http", "https") or not rest.startswith("//") or not host:
+        return f"{scheme}: is not a link of the form https://HOST/PATH, nor a path"
+    return "holds a user or password, which everybody could read" if "@" in host else ""
+
+
 def load(path: Path | None) -> Settings:
     """Read settings from a YAML file of `name: value` lines; None gives the defaults.
 
@@ -237,7 +261,8 @@ def load(path: Path | None) -> Settings:
         raise ServescopeError(
             f"{path}: cannot read the settings ({getattr(error, 'strerror', None) or error})"
         ) from error
-    except yaml.YAMLError as error:
+    # PyYAML lets pass what Python says of a date or a number that is none, and of too many levels.
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         raise ServescopeError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     try:
         return from_mapping(document or {})

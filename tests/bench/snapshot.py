@@ -221,7 +221,7 @@ def measure(backfilled: BackfilledPrometheus, folder: Path) -> list[str]:
     with backfilled.server() as url:
         with Prometheus(url) as prometheus:
             (counted,) = prometheus.query('count({__name__=~".+"})', END - SCRAPE_S)
-            version = prometheus.version()
+            _, version = prometheus.program_and_version()
         made = reports(url, folder)
         asked = pages(url)
     series = int(float(counted["value"][1]))

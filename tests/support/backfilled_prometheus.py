@@ -44,8 +44,8 @@ class BackfilledPrometheus:
             block.rename(self._data / block.name)
 
     @contextmanager
-    def server(self, *flags: str) -> Iterator[str]:
-        """The server, once it is ready; yields its address."""
+    def server(self, *flags: str, ready: str = "/-/ready", ready_status: int = 200) -> Iterator[str]:
+        """The server, once `ready` answers with `ready_status`; yields its address."""
         address = f"{LOOPBACK}:{free_port()}"
         command = [
             "prometheus",
@@ -56,5 +56,5 @@ class BackfilledPrometheus:
             f"--web.listen-address={address}",
             *flags,
         ]
-        with HTTPExecutor(command, url=f"http://{address}/-/ready", status=200, timeout=60):
+        with HTTPExecutor(command, url=f"http://{address}{ready}", status=ready_status, timeout=60):
             yield f"http://{address}"

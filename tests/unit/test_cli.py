@@ -12,6 +12,7 @@ import pytest
 from servescope.files import write_all
 from servescope.generate import dashboard_files, rule_test_files
 from servescope.settings import Settings
+from tests.support import in_process
 
 
 def servescope(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -175,3 +176,31 @@ def test_files_are_replaced_together_or_not_at_all(tmp_path):
 def test_only_what_changed_is_written(tmp_path):
     assert write_all({tmp_path / "a": "1", tmp_path / "b": "2"}) == [tmp_path / "a", tmp_path / "b"]
     assert write_all({tmp_path / "a": "1", tmp_path / "b": "3"}) == [tmp_path / "b"]
+
+
+NO_ADDRESS = (
+    "is not of the form http://HOST:PORT/PREFIX "
+    "(characters such as / ? # @ in a user or password must be percent-encoded)"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["-p", "http://localhost:port"], f"Prometheus: the address 'http://localhost:port' {NO_ADDRESS}"),
+        (["-p", "http://[::1"], f"Prometheus: the address 'http://[::1' {NO_ADDRESS}"),
+        (["--from", "now-3000y"], "--from: 'now-3000y' is not between the years 1 and 9999"),
+        (["--to", "now-99999999999d"], "--to: 'now-99999999999d' is not between the years 1 and 9999"),
+        (["--title", "\udcff"], "argument '\\udcff': not valid UTF-8"),
+    ],
+)
+def test_a_mistake_in_an_option_is_one_line(tmp_path, arguments, line):
+    ended = in_process.servescope("snapshot", *arguments, "-o", tmp_path / "snapshot.html")
+    assert ended == in_process.Ended(1, "", f"servescope: {line}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    command = f"{sys.executable} -m servescope --help | true"
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert result.stderr == ""

@@ -22,6 +22,7 @@ from demo import ROOT
 from demo.deploy import Head, configuration, missing, scraped
 from servescope.errors import ServescopeError
 from tests.support.backfilled_prometheus import BackfilledPrometheus
+from tests.support.recording_server import recording_server
 from tests.support.servers import free_port, running
 
 CONFIG = ROOT / "demo/serve_config.yaml"
@@ -230,6 +231,19 @@ def test_a_token_is_sent_where_there_is_one(api, tmp_path):
     (tmp_path / "token").write_text("only-for-this-test\n")
     Head(api.address, tmp_path / "token").states()
     assert api.tokens == {None, "Bearer only-for-this-test"}
+
+
+def test_no_proxy_of_the_environment_sees_the_token(api, tmp_path, monkeypatch):
+    (tmp_path / "token").write_text("only-for-this-test\n")
+    with recording_server() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        Head(api.address, tmp_path / "token").states()
+        assert not scraped(api.address)
+    assert proxy.headers == []
+    assert api.tokens == {"Bearer only-for-this-test"}
 
 
 def test_a_refused_config_is_one_line(api):

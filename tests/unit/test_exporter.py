@@ -17,6 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from servescope.clients import ray
+from servescope.clients.access import read_headers
 from servescope.clients.ray import RayApi
 from servescope.errors import ServescopeError
 from servescope.exporter.poller import REASONS, Exporter
@@ -25,6 +26,7 @@ from servescope.exporter.state import Detail
 from tests.bench.exporter import Measured, broken
 from tests.support import promtool
 from tests.support.ray_rest_api import generated, rest_server, sample
+from tests.support.recording_server import recording_server
 from tests.support.servers import running
 
 SECRET = "s3cr3t-t0ken"
@@ -299,6 +301,25 @@ def test_bad_addresses_are_rejected_without_showing_a_password(url, message):
     with pytest.raises(ServescopeError, match=message) as caught:
         RayApi(url=url)
     assert SECRET not in str(caught.value)
+
+
+def test_headers_from_files_and_variables_are_read_for_each_fetch(tmp_path, monkeypatch):
+    (tmp_path / "key").write_text(SECRET)
+    monkeypatch.setenv("THEIR_KEY", "first")
+    headers = read_headers([f"X-Key=@{tmp_path}/key", "X-Other=env:THEIR_KEY"])
+    said: list[str] = []
+    with recording_server(status=404) as server:
+        fetching = exporter(server.url, said, headers=headers)
+        fetching.poll()
+        monkeypatch.setenv("THEIR_KEY", "second")
+        fetching.poll()
+        assert server.sent("X-Key") == [SECRET, SECRET]
+        assert server.sent("X-Other") == ["first", "second"]
+        (tmp_path / "key").unlink()
+        fetching.poll()
+        assert len(server.headers) == 2
+    assert any("cannot read the credential" in line for line in said)
+    assert SECRET not in "".join(said)
 
 
 def test_an_untrusted_certificate_is_rejected(tmp_path, monkeypatch):

@@ -19,10 +19,12 @@ def test_a_path_is_put_below_the_address():
 def test_a_redirect_is_not_followed():
     with (
         stub_server({}) as (other, asked_there),
-        stub_server("", 302, location=other) as (url, _),
+        stub_server("", 302, location=f"{other}/login?state=only-theirs") as (url, _),
         HttpApi(url, "Loki") as api,
+        pytest.raises(ServescopeError, match=rf"^{url}: redirects \(302\) to {other} and is not followed, ") as raised,
     ):
-        assert api.get("/query", {}).status_code == 302
+        api.get("/query", {})
+    assert "only-theirs" not in str(raised.value)
     assert asked_there == []
 
 

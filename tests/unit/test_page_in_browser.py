@@ -13,6 +13,7 @@ from servescope.report import page as report_page
 from servescope.report.model import Section
 from tests.support.canned_report import HOSTILE, alerting_report, answer, hostile_report, panel
 from tests.support.printed_page import after_print, before_print, theme
+from tests.support.recording_server import recording_server
 
 pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
 
@@ -64,6 +65,22 @@ def test_hostile_text_is_text_in_the_page_and_in_plots(address, chrome):
         page.locator(".hoverlayer text").first.wait_for()
         assert any(HOSTILE in text for text in page.locator(".hoverlayer text").all_text_contents())
         assert (dialogs, opened.complaints) == ([], [])
+
+
+PLANTED = """(elsewhere) => {
+    document.body.insertAdjacentHTML("beforeend", "<img src=x onerror='window.planted = 1'>");
+    document.body.append(Object.assign(document.createElement("script"), { textContent: "window.planted = 2" }));
+    document.body.append(Object.assign(document.createElement("img"), { src: elsewhere }));
+    return new Promise((done) => setTimeout(() => done(window.planted ?? "nothing"), 300));
+}"""
+
+
+def test_what_is_planted_into_the_page_neither_runs_nor_asks_the_network(address, chrome):
+    with recording_server() as server, screenshots.open_page(chrome, address) as opened:
+        assert opened.page.evaluate(PLANTED, server.url) == "nothing"
+        assert server.headers == []
+        refused = [line for line in opened.complaints if "Content Security Policy" in line]
+        assert len(refused) >= 3
 
 
 def test_print_has_what_nobody_has_scrolled_to_and_gives_back_what_was_shown(address, chrome):

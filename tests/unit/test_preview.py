@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -132,11 +134,17 @@ def test_a_page_asks_for_no_panel_and_its_rows_ask_for_all_of_them_over_one_time
         ("servescope-slo/0", "at: the time of the page is missing"),
         ("servescope-slo/0?at=noon", "at: the time of the page is missing"),
         ("servescope-slo/0?at=nan", "at: the time of the page is missing"),
+        ("servescope-slo/0?at=99999999999999999999", "at: the time of the page is missing"),
+        (f"servescope-slo/{'9' * 5000}?at=1760000000", "servescope-slo: expected the number of a row"),
+        ("servescope-slo/one?at=1760000000", "servescope-slo: expected the number of a row"),
+        ("servescope-slo?from=now-3000y", "from: 'now-3000y' is not between the years 1 and 9999"),
+        ("servescope-slo?to=now-99999999999d", "to: 'now-99999999999d' is not between the years 1 and 9999"),
+        ("servescope-slo?from=now&to=now-1h", "--from is not before --to: the time range is empty"),
     ],
 )
 def test_a_row_that_cannot_be_is_one_line(pages: httpx.Client, address: str, line: str):
     answer = pages.get(f"/d/{address}")
-    assert (answer.status_code, answer.text.count("\n")) == (502, 1)
+    assert (answer.status_code, answer.text.count("\n")) == (400, 1)
     assert answer.text.startswith(line)
 
 
@@ -160,7 +168,7 @@ def test_rows_come_when_they_come_into_view_and_a_refresh_renews_them_in_place(
         assert "7" in page.locator(".stat b").first.inner_text()
         answers.figure = "8"
         page.clock.fast_forward(60_000)
-        page.wait_for_function("document.querySelector('.stat b').textContent.includes('8')")
+        page.locator("details.row").first.locator(".stat b", has_text="8").first.wait_for()
         assert closed.count() == count - 1
         assert answers.most <= QUERIES_OF_A_PAGE
         assert opened.complaints == []
@@ -215,6 +223,19 @@ def test_queries_of_two_pages_do_not_overlap_and_a_page_is_cached(pages: httpx.C
     assert answers.paths.count("/api/v1/rules") == 2
 
 
+def test_every_answer_has_a_content_security_policy(pages: httpx.Client):
+    page = pages.get("/d/servescope-slo")
+    for answer in (page, pages.get("/plotly.js"), pages.get("/d/servescope-nothing"), pages.get("/")):
+        policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+        assert (policy["default-src"], policy["connect-src"]) == ("'none'", "'self'")
+        assert (policy["frame-ancestors"], policy["form-action"]) == ("'none'", "'self'")
+        assert "unsafe" not in policy["script-src"]
+    # The script that the page carries is the one that may run.
+    script = re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL)[-1]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+
+
 def test_a_foreign_name_for_loopback_gets_nothing(pages: httpx.Client):
     assert pages.get("/d/servescope-slo", headers={"Host": "evil.example:80"}).status_code == 403
 
@@ -226,9 +247,38 @@ def test_other_addresses_are_not_found(pages: httpx.Client, path: str):
 
 def test_a_bad_range_is_one_line(pages: httpx.Client):
     answer = pages.get("/d/servescope-slo?from=yesterday")
-    assert answer.status_code == 502
+    assert answer.status_code == 400
     assert answer.text.count("\n") == 1
     assert "yesterday" in answer.text
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a]b"])
+def test_a_host_that_cannot_be_is_one_line(pages: httpx.Client, host: str, capfd: pytest.CaptureFixture[str]):
+    answer = pages.get("/", headers={"Host": host})
+    line = "the address or the header Host is not a URL\n"
+    assert (answer.status_code, answer.text) == (400, line)
+    assert capfd.readouterr().err == f"servescope: /: 400: {line}"
+
+
+def test_a_bug_is_an_answer_and_a_line_and_other_pages_stay(
+    pages: httpx.Client, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    def planted(*args: object) -> str:
+        raise KeyError("planted\nhere")
+
+    monkeypatch.setattr(opening, "opening_start", planted)
+    answer = pages.get("/d/servescope-slo")
+    line = "internal error: KeyError: 'planted\\nhere'\n"
+    assert (answer.status_code, answer.text) == (500, line)
+    assert capfd.readouterr().err == f"servescope: /d/servescope-slo: 500: {line}"
+    assert pages.get("/d/servescope-slo?from=now-1h").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("refresh", "seconds"), [("1d", 86400), ("5m", 300), ("", 0), ("often", 0), ("m", 0), ("9" * 5000 + "s", 0)]
+)
+def test_a_refresh_that_is_no_duration_is_never(refresh: str, seconds: int):
+    assert preview._seconds(refresh) == seconds
 
 
 def test_an_unreachable_prometheus_is_one_line(answers: Answers):

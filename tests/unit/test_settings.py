@@ -53,6 +53,17 @@ def test_prices_may_be_whole_numbers(tmp_path):
         ("platform_team: ray", "default_team: empty; set it beside teams or platform_team"),
         ("teams: {7: nlp}", "teams: 7 is not an application's name (a text, not empty)"),
         ("teams: {'': nlp}", "teams: '' is not an application's name"),
+        ('teams: {"a\\nb": nlp}', "teams: application 'a\\nb' contains a line break or a control character"),
+        ("hung_minutes: 100001", "hung_minutes: 100001 is not between 1 and 100000"),
+        ("replicas_above_usual: .inf", "replicas_above_usual: inf is not between 1 and 100000"),
+        ("replicas_above_usual: .nan", "replicas_above_usual: nan is not between 1 and 100000"),
+        ("price_per_gpu_hour: 1.0e+300", "price_per_gpu_hour: 1e+300 is not a price; 0 means unknown"),
+        ("dashboard_from: now-0h", "dashboard_from: expected the form now-1h, got 'now-0h'"),
+        (
+            "runbook_url: 'https://x.example/{{ a }}'",
+            "runbook_url: holds a character that an address must percent-encode",
+        ),
+        ("a: 2026-99-99", "not YAML (month must be in 1..12)"),
         (
             "default_team: ml\nteams: {chat: 7}",
             "teams: application 'chat': 7 is not a team's name (letters, digits, _ . -)",
@@ -62,6 +73,20 @@ def test_prices_may_be_whole_numbers(tmp_path):
         ("default_team: ml\nteams: {chat: ''}", "teams: application 'chat': '' is not a team's name"),
         ("default_team: the team", "default_team: 'the team' is not a team's name"),
         ("platform_team: 7", "platform_team: expected a string, got 7"),
+        ("traffic_above_usual: .nan", "traffic_above_usual: nan is not between 1 and 100000"),
+        ("runbook_url: javascript:alert(1)", "runbook_url: javascript: is not a link"),
+        ("runbook_url: JavaScript://x/%0aalert(1)", "runbook_url: JavaScript: is not a link"),
+        ('runbook_url: "java\\tscript:alert(1)"', "runbook_url: holds a character"),
+        ('runbook_url: "\\x01javascript:alert(1)"', "runbook_url: holds a character"),
+        ("runbook_url: ' javascript:alert(1)'", "runbook_url: holds a character"),
+        ("runbook_url: data:text/html,x", "runbook_url: data: is not a link"),
+        ("runbook_url: vbscript:x", "runbook_url: vbscript: is not a link"),
+        ("runbook_url: file:///etc/passwd", "runbook_url: file: is not a link"),
+        ("runbook_url: //elsewhere.example/x", "runbook_url: begins with //"),
+        ("runbook_url: https:docs", "runbook_url: https: is not a link"),
+        ("grafana_url: javascript:alert(1)", "grafana_url: javascript: is not a link"),
+        ("grafana_url: https://admin:pw@grafana.example.com", "grafana_url: holds a user or password"),
+        ("dashboard_from: now-00m", "dashboard_from: expected the form now-1h, got 'now-00m'"),
         ("colour: red", "unknown setting 'colour'; known: "),
         ("- a list", "settings must be a mapping"),
         ("a: [", "not YAML"),
@@ -75,6 +100,23 @@ def test_bad_settings_are_refused_in_one_line(tmp_path, text, message):
     assert str(caught.value).startswith(str(path))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "docs/runbooks",
+        "../docs/runbooks",
+        "/runbooks/{alert}.html",
+        "https://docs.example.com/runbooks/{alert}.html",
+        "http://wiki:8080/a:b/{alert}",
+        "https://[2001:db8::1]:3000/grafana?orgId=1",
+        "",
+    ],
+)
+def test_addresses_and_paths_are_taken_as_links(address):
+    settings = Settings(runbook_url=address, grafana_url=address)
+    assert (settings.runbook_url, settings.grafana_url) == (address, address)
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servescope.clients.access import PUBLIC, Access
 from servescope.clients.http import HttpApi, json_or_refused
 from servescope.clients.model import LogRecord
 
@@ -9,7 +10,7 @@ TIMEOUT_S = 15.0
 LIMIT = 5000  # per response: Loki's own limit
 
 
-def records_around(url: str, query: str, *, at: float, seconds: float) -> list[LogRecord]:
+def records_around(url: str, query: str, *, at: float, seconds: float, access: Access = PUBLIC) -> list[LogRecord]:
     """Loki's records around a time (unix seconds), stream by stream.
 
     Raises:
@@ -23,7 +24,7 @@ def records_around(url: str, query: str, *, at: float, seconds: float) -> list[L
         "direction": "forward",
     }
     records = []
-    with HttpApi(url, "Loki", timeout_s=TIMEOUT_S) as api:
+    with HttpApi(url, "Loki", timeout_s=TIMEOUT_S, access=access) as api:
         body = json_or_refused(api, api.get("/loki/api/v1/query_range", parameters))
         with api.reading():
             for stream in body["data"]["result"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from servescope.clients.access import HeaderSource
 from servescope.clients.http import certificates, open_client
 from servescope.errors import ServescopeError
 
@@ -23,7 +24,8 @@ class RayApi:
     """Where Serve's REST API is and how to authenticate.
 
     `url` is the address of Ray's dashboard. The token is read for each fetch, so that it can be rotated: from
-    `token_file`, or else from RAY_AUTH_TOKEN. `verify` is False only if the user turned verification off.
+    `token_file`, or else from RAY_AUTH_TOKEN. `headers` are for a
+    proxy in front of Ray. `verify` is False only if the user turned verification off.
     """
 
     url: str
@@ -31,16 +33,27 @@ class RayApi:
     ca_file: Path | None = None
     verify: bool = True
     timeout_s: float = 10
+    headers: tuple[HeaderSource, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             parts = httpx.URL(self.url)
-        except httpx.InvalidURL:
+        except (httpx.InvalidURL, UnicodeError):
             raise ServescopeError("address: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.host:
             raise ServescopeError("address: not of the form http://host:8265")
         if parts.userinfo:
             raise ServescopeError("address: must not contain a user or password; put Ray's token into a file")
+
+    def request_headers(self) -> dict[str, str]:
+        """What each request carries, read now.
+
+        Raises:
+            ServescopeError: the token or a header cannot be read, or cannot be sent; never says what it holds.
+        """
+        headers = {header.name: header.value() for header in self.headers}
+        token = self.token()
+        return {**headers, "Authorization": f"Bearer {token}"} if token else headers
 
     def token(self) -> str | None:
         """The bearer token; None if none is set.
@@ -92,15 +105,16 @@ class Fetcher:
             FetchError: it failed; the text names the server and the fix.
         """
         try:
-            token = self._source.token()
+            headers = self._source.request_headers()
         except ServescopeError as error:
             raise FetchError("configuration", str(error)) from None
         url = self._url + path
         try:
-            return self._body(url, {"Authorization": f"Bearer {token}"} if token else {})
+            return self._body(url, headers)
         except httpx.TimeoutException:
             raise FetchError("timeout", f"{url}: no response within {self._source.timeout_s:g} s") from None
-        except httpx.HTTPError as error:
+        # The last two are about the URL: its host or its port cannot be.
+        except (httpx.HTTPError, UnicodeError, OverflowError) as error:
             raise FetchError("unreachable", f"{url}: {error or type(error).__name__}") from None
 
     def nodes(self) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servescope.clients.access import PUBLIC, Access
 from servescope.clients.http import HttpApi, json_or_refused
 from servescope.clients.model import TraceSummary
 
@@ -11,14 +12,14 @@ FAILED_TRACES = "{ status = error }"
 SLOW_TRACES = ("{ duration > 10s }", "{ duration > 1s }", "{ duration > 100ms }", "{}")
 
 
-def search(url: str, start: float, end: float, *, enough: int) -> list[TraceSummary]:
+def search(url: str, start: float, end: float, *, enough: int, access: Access = PUBLIC) -> list[TraceSummary]:
     """Failed and slow traces of a time range (unix seconds), in any order; up to `enough` slow ones.
 
     Raises:
         ServescopeError: Tempo is unreachable, rejects the search, or returns an invalid response.
     """
     found: dict[str, TraceSummary] = {}
-    with HttpApi(url, "Tempo", timeout_s=TIMEOUT_S) as api:
+    with HttpApi(url, "Tempo", timeout_s=TIMEOUT_S, access=access) as api:
         for query in (FAILED_TRACES, *SLOW_TRACES):
             if sum(not trace.failed for trace in found.values()) >= enough:
                 break

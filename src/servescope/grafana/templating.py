@@ -221,8 +221,19 @@ def parse_time(text: str, now: float, *, end: bool = False, what: str = "time") 
     Returns unix seconds.
 
     Raises:
-        ServescopeError: none of these.
+        ServescopeError: none of these, or a time outside of the years 1 to 9999.
     """
+    try:
+        return _parsed_time(text, now, end=end, what=what)
+    except (ValueError, OverflowError):
+        raise ServescopeError(f"{what}: {_shortened(text)} is not between the years 1 and 9999") from None
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:60]}...")
+
+
+def _parsed_time(text: str, now: float, *, end: bool, what: str) -> float:
     stripped = text.strip()
     relative = _RELATIVE.fullmatch(stripped if stripped.startswith("now") else f"now{stripped}")
     if relative and (stripped.startswith("now") or stripped[:1] in ("-", "+")):
@@ -241,7 +252,7 @@ def parse_time(text: str, now: float, *, end: bool = False, what: str = "time") 
         moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", stripped))
     except ValueError:
         raise ServescopeError(
-            f"{what}: {text!r} is neither relative (now-1h, now-1d/d) nor ISO 8601 (2026-01-31T12:00:00Z) "
+            f"{what}: {_shortened(text)} is neither relative (now-1h, now-1d/d) nor ISO 8601 (2026-01-31T12:00:00Z) "
             "nor unix seconds"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -12,20 +12,27 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from servescope.clients.http import Unavailable
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
-from servescope.grafana import colors, templating
+from servescope.grafana import colors, dashboard_json, templating
 from servescope.grafana.templating import Interpolation, PlacedPanel, Selection
 from servescope.json_types import Json
 from servescope.pages import runbooks
 from servescope.report import views
+from servescope.report.missing import Missing
 from servescope.report.model import Board, FiredAlert, Mark, Report, Section, View
-from servescope.report.queries import Choices, Series, Window, ask, select_variables
+from servescope.report.queries import Choices, Series, TargetAnswer, Window, ask, select_variables
 from servescope.settings import Settings
 
 MOST_POINTS = 240  # per line: as many as a panel a third of a screen wide can show
 QUERIES_AT_ONCE = 4
+TIMEOUT_S = 300.0  # for all queries of a page
+
+
+class RequestError(ServescopeError):
+    """A request for a time range or a row that cannot be: the reader's mistake, not the server's."""
 
 
 def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[str] = ()) -> list[Json]:
@@ -41,9 +48,13 @@ def load_dashboards(settings: Settings, folder: Path | None, wanted: Sequence[st
         for path in sorted(folder.glob("*.json")):
             try:
                 document = json.loads(path.read_text(encoding="utf-8"))
-                found.append({key: document[key] for key in ("uid", "title", "panels", "templating")} | document)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                # NaN, infinity and halves of surrogate pairs, which the page could not hold.
+                json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+                found.append(dashboard_json.checked(document))
+            except (OSError, ValueError, RecursionError) as error:
                 raise ServescopeError(f"{path}: not a Grafana dashboard ({type(error).__name__}: {error})") from error
+            except ServescopeError as error:
+                raise ServescopeError(f"{path}: not a Grafana dashboard ({error})") from error
         if not found:
             raise ServescopeError(f"{folder}: no dashboards (*.json) found")
     if not wanted:
@@ -61,10 +72,10 @@ def window_of(start: float, end: float, *, scrape_interval_s: int, most_points: 
     """The range on Grafana's steps: whole seconds that do not move between two refreshes.
 
     Raises:
-        ServescopeError: the end is not after the start.
+        RequestError: the end is not after the start.
     """
     if not start < end:
-        raise ServescopeError("--from is not before --to: the time range is empty")
+        raise RequestError("--from is not before --to: the time range is empty")
     step = max(1, round(templating.interval(end - start, most_points, scrape_interval_s)))
     first = math.floor(start / step) * step
     return Window(
@@ -84,13 +95,17 @@ def collect(
     chosen: Choices | None = None,
     progress: Progress = lambda done, total, what: None,
     with_panels: bool = True,
+    timeout_s: float = TIMEOUT_S,
 ) -> Report:
     """Query Prometheus for everything on the dashboards. `progress` gets the panels done, their total, and the latest.
 
-    `with_panels=False` leaves the rows empty; `collect_row` fills one.
+    `with_panels=False` leaves the rows empty; `collect_row` fills one. The results of failed queries, and of those that
+    are not sent within `timeout_s` seconds, are left out; the report's `problems` name them.
 
     Raises:
-        ServescopeError: Prometheus is unreachable or rejects a query.
+        Unavailable: no query was answered.
+        ServescopeError: a chosen variable is on no dashboard.
+
     """
     known = {variable["name"] for board in dashboards for variable in board["templating"]["list"]}
     for name in chosen or {}:
@@ -108,38 +123,61 @@ def collect(
         done += 1
         progress(done, max(total, done), what)
 
-    with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
-        boards = [
-            _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, panel_done=panel_done).board(
-                with_panels=with_panels
-            )
-            for dashboard in dashboards
-        ]
-    return Report(
-        window=window,
-        created=time.time(),
-        source=prometheus.url,
-        boards=boards,
-        alerts=fired_alerts(prometheus, window, settings),
-        versions=versions(prometheus, window),
-    )
+    missing = Missing()
+    with prometheus.round(timeout_s) as asked:
+        with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+            boards = [
+                _BoardQueries.begin(
+                    prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing, panel_done=panel_done
+                ).board(with_panels=with_panels)
+                for dashboard in dashboards
+            ]
+        alerts = None
+        with missing.part("alerts"):
+            alerts = fired_alerts(prometheus, window, settings, missing=missing)
+        report = Report(
+            window=window,
+            created=time.time(),
+            source=prometheus.url,
+            boards=boards,
+            alerts=alerts or [],
+            alerts_known=alerts is not None,
+            versions=versions(prometheus, window, missing=missing),
+        )
+    if missing.reason and not asked.answered:
+        raise Unavailable(missing.reason)
+    report.problems += [*missing.lines(), *(f"{prometheus.url}: partial answer: {text}" for text in asked.warnings)]
+    return report
 
 
 def collect_row(
-    prometheus: Prometheus, dashboard: Json, number: int, *, window: Window, chosen: Choices | None = None
-) -> Section:
+    prometheus: Prometheus,
+    dashboard: Json,
+    number: int,
+    *,
+    window: Window,
+    chosen: Choices | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[Section, list[str]]:
     """Query Prometheus for one row of a dashboard, counted from 0; each repetition of a row counts.
 
+    Returns the row, and why answers may be incomplete. A panel whose query fails says so itself.
+
     Raises:
-        ServescopeError: Prometheus is unreachable, rejects a query, or the dashboard has fewer rows.
+        RequestError: the dashboard has fewer rows.
+        ServescopeError: no query was answered.
     """
-    with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
-        board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool)
+    missing = Missing()
+    with prometheus.round(timeout_s) as asked, ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
+        board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing)
         rows = list(templating.rows(dashboard, board.selections))
         if not 0 <= number < len(rows):
-            raise ServescopeError(f"{dashboard['uid']}: no row {number}; it has {len(rows)}")
+            raise RequestError(f"{dashboard['uid']}: no row {number}; it has {len(rows)}")
         row, panels = rows[number]
-        return board.section(number, row, panels)()
+        section = board.section(number, row, panels)()
+    if missing.reason and not asked.answered:
+        raise Unavailable(missing.reason)
+    return section, [f"{prometheus.url}: partial answer: {text}" for text in asked.warnings]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +189,7 @@ class _BoardQueries:
     window: Window
     selections: Mapping[str, Selection]
     pool: ThreadPoolExecutor
+    missing: Missing
     panel_done: Callable[[str], None]
 
     @staticmethod
@@ -161,6 +200,7 @@ class _BoardQueries:
         *,
         chosen: Choices | None,
         pool: ThreadPoolExecutor,
+        missing: Missing,
         panel_done: Callable[[str], None] = lambda what: None,
     ) -> _BoardQueries:
         """Query the values of the dashboard's variables; everything else depends on them."""
@@ -168,8 +208,9 @@ class _BoardQueries:
             prometheus=prometheus,
             dashboard=dashboard,
             window=window,
-            selections=select_variables(dashboard, prometheus, window, chosen=chosen),
+            selections=select_variables(dashboard, prometheus, window, chosen=chosen, missing=missing),
             pool=pool,
+            missing=missing,
             panel_done=panel_done,
         )
 
@@ -207,8 +248,15 @@ class _BoardQueries:
     def view(self, placed: PlacedPanel, identity: str) -> View:
         """Query one panel."""
         scope = self.scope.narrowed(placed.chosen)
-        answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
-        view = views.view(placed.model, answers, self.window, scope=scope, identity=identity)
+        answers: list[TargetAnswer] = []
+        failure = ""
+        with self.missing.part(f"{self.dashboard['title']} / {scope.title(placed.model['title'])}"):
+            try:
+                answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
+            except ServescopeError as error:
+                failure = str(error)
+                raise
+        view = views.view(placed.model, answers, self.window, scope=scope, identity=identity, failure=failure)
         self.panel_done(f"{self.dashboard['title']} / {view.title}")
         return view
 
@@ -219,10 +267,11 @@ class _BoardQueries:
             if not annotation.get("enable") or "expr" not in annotation:
                 continue
             window = self.window
-            for series in self.prometheus.query_range(
-                self.scope.promql(annotation["expr"]), start=window.start, end=window.end, step_s=window.step_s
-            ):
-                marks += _marks_of(annotation, series, window)
+            with self.missing.part(f"annotation {annotation['name']}"):
+                for series in self.prometheus.query_range(
+                    self.scope.promql(annotation["expr"]), start=window.start, end=window.end, step_s=window.step_s
+                ):
+                    marks += _marks_of(annotation, series, window)
         return sorted(marks, key=lambda mark: (mark.start, mark.title, mark.text))
 
 
@@ -247,13 +296,19 @@ def _marks_of(annotation: Json, series: Json, window: Window) -> list[Mark]:
     ]
 
 
-def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings) -> list[FiredAlert]:
-    """The alerts that were pending or firing in the window, first fired first, without the watchdog."""
-    rules = prometheus.alerting_rules()
+def fired_alerts(prometheus: Prometheus, window: Window, settings: Settings, *, missing: Missing) -> list[FiredAlert]:
+    """The alerts that were pending or firing in the window, first fired first, without the watchdog.
+
+    Raises:
+        ServescopeError: Prometheus is unreachable or rejects the query; missing rules are only noted.
+    """
+    rules: dict[str, dict[str, str]] = {}
+    with missing.part("alert summaries"):
+        rules = prometheus.alerting_rules()
     pages = {path.stem: text for path, text in runbooks.pages(runbooks.all_groups(settings)).items()}
     states: dict[tuple[tuple[str, str], ...], list[tuple[int, int, str]]] = {}
     for series in prometheus.query_range("ALERTS", start=window.start, end=window.end, step_s=window.step_s):
-        labels = dict(series["metric"])
+        labels = {"alertname": "", "alertstate": "firing", **series["metric"]}
         state = labels.pop("alertstate")
         labels.pop("__name__", None)
         points = [(float(at), 1.0) for at, _ in series["values"]]
@@ -300,13 +355,16 @@ def expanded(annotation: str, labels: Mapping[str, str]) -> str:
     return _TEMPLATE.sub(of_alert, annotation)
 
 
-def versions(prometheus: Prometheus, window: Window) -> dict[str, str]:
-    """The versions of servescope, Prometheus and Ray."""
-    ray = {
-        series["metric"].get("Version", "")
-        for series in prometheus.query(
-            f"last_over_time(ray_serve_application_status[{window.macros()['__range']}])", window.end
-        )
-    }
-    found = {"servescope": metadata.version("servescope"), "Prometheus": prometheus.version()}
+def versions(prometheus: Prometheus, window: Window, *, missing: Missing) -> dict[str, str]:
+    """The versions of servescope, of the store that answers for Prometheus, and of Ray."""
+    ray: set[str] = set()
+    with missing.part("Ray's version"):
+        ray = {
+            series["metric"].get("Version", "")
+            for series in prometheus.query(
+                f"last_over_time(ray_serve_application_status[{window.macros()['__range']}])", window.end
+            )
+        }
+    program, version = prometheus.program_and_version()
+    found = {"servescope": metadata.version("servescope"), program: version}
     return found | ({"Ray": ", ".join(sorted(ray - {""}))} if ray - {""} else {})

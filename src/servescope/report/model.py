@@ -121,6 +121,7 @@ class Report:
     boards: list[Board]
     alerts: list[FiredAlert]
     versions: dict[str, str]
+    alerts_known: bool = True  # False where the store did not say which alerts there were
     traces: Traces | None = None
     logs: Logs | None = None
     problems: list[str] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -87,6 +88,28 @@ def _since(alert: FiredAlert, window: Window) -> str:
     return f"{state} since {before}{begin} ({_minutes(end - start)})"
 
 
+def content_security_policy(*, live: bool) -> str:
+    """What a page may load and run: its own scripts by their hashes, nothing from another server.
+
+    The preview's pages may ask the preview; plots set styles of their own. Plotly's heatmaps are images in the page.
+    """
+    own = "'self'" if live else _script_hash(plotly_js())
+    rules = {
+        "default-src": "'none'",
+        "script-src": f"{own} {_script_hash(asset('report.js'))}",
+        "style-src": "'unsafe-inline'",
+        "img-src": "data: blob:",
+        "base-uri": "'none'",
+        "form-action": "'self'" if live else "'none'",
+    } | ({"connect-src": "'self'", "frame-ancestors": "'none'"} if live else {})
+    return "; ".join(f"{name} {sources}" for name, sources in rules.items())
+
+
+@cache
+def _script_hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Live:
     """Fields of the preview's pages only: links, and the refresh interval (seconds, 0 for none)."""
@@ -115,6 +138,7 @@ def render(report: Report, title: str, live: Live | None = None) -> str:
             css=_markup(asset("report.css")),
             js=_markup(asset("report.js")),
             plotly=_markup(plotly_js()) if live is None else "",
+            policy=content_security_policy(live=False) if live is None else "",
             plots=plots,
             marks={board.uid: [vars(mark) for mark in board.marks] for board in report.boards},
             link=partial(_link, uids={board.uid for board in report.boards}, live=live),
@@ -124,10 +148,14 @@ def render(report: Report, title: str, live: Live | None = None) -> str:
     return text
 
 
-def render_row(section: Section, uid: str, live: Live) -> Json:
-    """A row of a preview page: the `html` of its panels, and the `plots` that the page's script draws in them."""
+def render_row(section: Section, uid: str, live: Live, *, problems: Sequence[str] = ()) -> Json:
+    """A row for a page of the preview: `html` of its panels, and what the page's script draws in them (`plots`).
+
+    `problems` are shown above the panels, a line each.
+    """
     template = _environment().get_template("panels.html.j2")
-    html = template.render(section=section, uid=uid, link=partial(_link, uids=(), live=live))
+    link = partial(_link, uids=(), live=live)
+    html = template.render(section=section, uid=uid, link=link, problems=problems)
     return {"html": html, "plots": _plots([section])}
 
 

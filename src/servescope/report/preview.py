@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from servescope.clients.access import PUBLIC, Access
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
 from servescope.json_types import Json
 from servescope.report import collect, opening
-from servescope.report.page import Live, plotly_js, render, render_row, script_json
+from servescope.report.missing import Missing
+from servescope.report.page import Live, content_security_policy, plotly_js, render, render_row, script_json
 from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 KEPT_S = 10  # Ray's data change every 10 s: a younger page is reused
 MOST_KEPT = 64
+TIMEOUT_S = 60.0  # for all queries of a page, or of a row
 
 Parameters = Mapping[str, list[str]]
 
@@ -33,10 +41,13 @@ class Pages:
     A page comes without panels; the browser requests rows when they come into view, as in Grafana.
     """
 
-    def __init__(self, prometheus: Prometheus, boards: list[Json], settings: Settings) -> None:
+    def __init__(
+        self, prometheus: Prometheus, boards: list[Json], settings: Settings, *, timeout_s: float = TIMEOUT_S
+    ) -> None:
         self.boards = {board["uid"]: board for board in boards}
         self._prometheus = prometheus
         self._settings = settings
+        self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._kept: dict[str, tuple[float, str]] = {}
 
@@ -56,13 +67,14 @@ class Pages:
         """
 
         def make() -> str:
-            try:
-                at = int(query["at"][0])
-            except (KeyError, ValueError) as error:
-                raise ServescopeError("at: the time of the page is missing") from error
-            window, chosen, live = self._parse(uid, query, at)
-            section = collect.collect_row(self._prometheus, self.boards[uid], number, window=window, chosen=chosen)
-            return script_json(render_row(section, uid, live))
+            at = query.get("at", [""])[0]
+            if not re.fullmatch("[0-9]{1,10}", at):
+                raise collect.RequestError("at: the time of the page is missing")
+            window, chosen, live = self._parse(uid, query, int(at))
+            section, problems = collect.collect_row(
+                self._prometheus, self.boards[uid], number, window=window, chosen=chosen, timeout_s=self._timeout_s
+            )
+            return script_json(render_row(section, uid, live, problems=problems))
 
         return self._cached(f"{uid}/{number}", query, make)
 
@@ -86,23 +98,22 @@ class Pages:
         if not asked and end == "now":
             # A row has the range of its page, which was chosen at another moment.
             start = query["opened"][0] if "opened" in query else opening.opening_start(self._prometheus, start, now)
-        window = collect.window_of(
-            parse_time(start, now, what="from"),
-            parse_time(end, now, end=True, what="to"),
-            scrape_interval_s=self._settings.scrape_interval_s,
-        )
+        try:
+            first, last = parse_time(start, now, what="from"), parse_time(end, now, end=True, what="to")
+        except ServescopeError as error:
+            raise collect.RequestError(str(error)) from error
+        window = collect.window_of(first, last, scrape_interval_s=self._settings.scrape_interval_s)
         names = {variable["name"] for variable in board["templating"]["list"]}
         chosen = {
             name.removeprefix("var-"): [value for value in values if value]
             for name, values in query.items()
             if name.startswith("var-") and name.removeprefix("var-") in names and any(values)
         }
-        refresh = board.get("refresh") or "0s"
         live = Live(
             start=start,
             end=end,
             boards=[(name, other["title"]) for name, other in self.boards.items()],
-            refresh_s=int(refresh[:-1]) * {"s": 1, "m": 60, "h": 3600}[refresh[-1]],
+            refresh_s=_seconds(board.get("refresh", "")),
             asked=asked,
             all_there_is=opening.words(start) if not asked and start != board["time"]["from"] else "",
             query=f"from={quote(start)}&to={quote(end)}" if asked else "",
@@ -114,14 +125,46 @@ class Pages:
         board = self.boards[uid]
         window, chosen, live = self._parse(uid, query, int(time.time()))
         report = collect.collect(
-            self._prometheus, [board], window, settings=self._settings, chosen=chosen, with_panels=False
+            self._prometheus,
+            [board],
+            window,
+            settings=self._settings,
+            chosen=chosen,
+            with_panels=False,
+            timeout_s=self._timeout_s,
         )
+        missing = Missing()
         scope = Interpolation(report.boards[0].selections, window.macros())
-        for variable in board["templating"]["list"]:
-            if variable["type"] == "query":
-                options = variable_options(variable, self._prometheus, window=window, scope=scope)
-                report.boards[0].options[variable["name"]] = options
+        with self._prometheus.round(self._timeout_s):
+            for variable in board["templating"]["list"]:
+                if variable["type"] == "query":
+                    options = list(scope.selections[variable["name"]].values)
+                    with missing.part(f"choices of {variable['name']}"):
+                        options = variable_options(variable, self._prometheus, window=window, scope=scope)
+                    report.boards[0].options[variable["name"]] = options
+        report.problems += missing.lines()
         return render(report, board["title"], live)
+
+
+def _seconds(refresh: str) -> int:
+    """A dashboard's refresh interval in seconds; 0, which means never, where it is no duration."""
+    match = re.fullmatch("([0-9]{1,6})([smhdw])", refresh)
+    return int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]] if match else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """A response. Those with a status of 400 or more are one line of plain text."""
+
+    status: HTTPStatus
+    text: str
+    kind: str = "text/plain"
+    cache: str = "no-store"
+    location: str = ""
+
+
+def _error(status: HTTPStatus, line: str) -> _Answer:
+    return _Answer(status=status, text=f"{' '.join(line.splitlines())}\n")
 
 
 def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
@@ -133,38 +176,56 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            # Against DNS rebinding: a host name that resolves to loopback must not let a web site read the pages.
-            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in (LOOPBACK, "localhost"):
-                return self._answer(HTTPStatus.FORBIDDEN, "this address only: 127.0.0.1\n", kind="text/plain")
-            parts = urlsplit(self.path)
-            if parts.path == "/-/ready":
-                return self._answer(HTTPStatus.OK, "ready\n", kind="text/plain")
-            if parts.path == "/plotly.js":
-                return self._answer(HTTPStatus.OK, plotly_js(), kind="text/javascript", cache="max-age=86400")
-            if parts.path == "/":
-                return self._answer(HTTPStatus.FOUND, "", kind="text/plain", location=f"/d/{next(iter(pages.boards))}")
-            uid, _, number = parts.path.removeprefix("/d/").partition("/")
-            if not parts.path.startswith("/d/") or uid not in pages.boards or not (number or "0").isdecimal():
-                return self._answer(HTTPStatus.NOT_FOUND, "no such page\n", kind="text/plain")
-            query = parse_qs(parts.query)
             try:
-                if number:
-                    return self._answer(HTTPStatus.OK, pages.row(uid, int(number), query), kind="application/json")
-                return self._answer(HTTPStatus.OK, pages.page(uid, query), kind="text/html")
+                answer = self._answer()
+            except collect.RequestError as error:
+                answer = _error(HTTPStatus.BAD_REQUEST, str(error))
             except ServescopeError as error:
-                return self._answer(HTTPStatus.BAD_GATEWAY, f"{error}\n", kind="text/plain")
+                answer = _error(HTTPStatus.BAD_GATEWAY, str(error))
+            except Exception as error:  # a bug in one page: the reader gets a line, and the other pages stay
+                answer = _error(HTTPStatus.INTERNAL_SERVER_ERROR, f"internal error: {type(error).__name__}: {error}")
+                if os.environ.get("SERVESCOPE_DEBUG", "") not in ("", "0"):
+                    sys.excepthook(*sys.exc_info())
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                line = f"servescope: {self.path[:200]}: {answer.status.value}: {answer.text}"
+                printable = "".join(c if c.isprintable() else " " for c in line)
+                print(printable.rstrip(), file=sys.stderr, flush=True)
+            self._send(answer)
 
-        def _answer(
-            self, status: HTTPStatus, text: str, *, kind: str, cache: str = "no-store", location: str = ""
-        ) -> None:
-            body = text.encode()
-            self.send_response(status)
-            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        def _answer(self) -> _Answer:
+            try:
+                host, parts = urlsplit(f"//{self.headers.get('Host', '')}").hostname, urlsplit(self.path)
+            except ValueError:
+                return _error(HTTPStatus.BAD_REQUEST, "the address or the header Host is not a URL")
+            # Against DNS rebinding: a host name that resolves to loopback must not let a web site read the pages.
+            if host not in (LOOPBACK, "localhost"):
+                return _error(HTTPStatus.FORBIDDEN, "this address only: 127.0.0.1")
+            if parts.path == "/-/ready":
+                return _Answer(status=HTTPStatus.OK, text="ready\n")
+            if parts.path == "/plotly.js":
+                return _Answer(status=HTTPStatus.OK, text=plotly_js(), kind="text/javascript", cache="max-age=86400")
+            if parts.path == "/":
+                return _Answer(status=HTTPStatus.FOUND, text="", location=f"/d/{quote(next(iter(pages.boards)))}")
+            uid, _, number = unquote(parts.path).removeprefix("/d/").partition("/")
+            if not parts.path.startswith("/d/") or uid not in pages.boards:
+                return _error(HTTPStatus.NOT_FOUND, "no such page")
+            query = parse_qs(parts.query)
+            if not number:
+                return _Answer(status=HTTPStatus.OK, text=pages.page(uid, query), kind="text/html")
+            if not re.fullmatch("[0-9]{1,9}", number):
+                raise collect.RequestError(f"{uid}: expected the number of a row")
+            return _Answer(status=HTTPStatus.OK, text=pages.row(uid, int(number), query), kind="application/json")
+
+        def _send(self, answer: _Answer) -> None:
+            body = answer.text.encode(errors="replace")
+            self.send_response(answer.status)
+            self.send_header("Content-Type", f"{answer.kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", cache)
+            self.send_header("Cache-Control", answer.cache)
             self.send_header("X-Content-Type-Options", "nosniff")
-            if location:
-                self.send_header("Location", location)
+            self.send_header("Content-Security-Policy", content_security_policy(live=True))
+            if answer.location:
+                self.send_header("Location", answer.location)
             self.end_headers()
             self.wfile.write(body)
 
@@ -174,25 +235,42 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def serve(prometheus: Prometheus, *, port: int, folder: Path | None, settings: Settings) -> ThreadingHTTPServer:
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that disconnects is not an error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def serve(
+    prometheus: Prometheus, *, port: int, folder: Path | None, settings: Settings, timeout_s: float = TIMEOUT_S
+) -> ThreadingHTTPServer:
     """A server on loopback, ready for `serve_forever`.
 
     Raises:
         ServescopeError: the port is in use, or the directory has no dashboards.
     """
-    pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings)
+    pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings, timeout_s=timeout_s)
     try:
-        return ThreadingHTTPServer((LOOPBACK, port), handler(pages))
+        return _Server((LOOPBACK, port), handler(pages))
     except OSError as error:
         raise ServescopeError(f"port {port}: cannot listen ({error.strerror}); choose another with --port") from error
 
 
-def run(prometheus_url: str, *, port: int, folder: Path | None, settings: Settings) -> None:
+def run(
+    prometheus_url: str,
+    *,
+    port: int,
+    folder: Path | None,
+    settings: Settings,
+    access: Access = PUBLIC,
+    timeout_s: float = TIMEOUT_S,
+) -> None:
     """Serve until Ctrl-C."""
     with (
-        Prometheus(prometheus_url) as prometheus,
-        serve(prometheus, port=port, folder=folder, settings=settings) as server,
+        Prometheus(prometheus_url, access=access) as prometheus,
+        serve(prometheus, port=port, folder=folder, settings=settings, timeout_s=timeout_s) as server,
     ):
-        print(f"preview of {prometheus_url}: http://{LOOPBACK}:{server.server_address[1]}/", flush=True)
+        print(f"preview of {prometheus.url}: http://{LOOPBACK}:{server.server_address[1]}/", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

@@ -9,12 +9,14 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, Selection, rate_interval
+from servescope.report.missing import Missing
 
 # The chosen values of each variable of a dashboard, by its name.
 Choices = Mapping[str, Sequence[str]]
@@ -59,15 +61,18 @@ def select_variables(
     window: Window,
     *,
     chosen: Choices | None = None,
+    missing: Missing | None = None,
 ) -> dict[str, Selection]:
     """The initial value of each variable of a dashboard: All, or the first value; without the data source.
 
-    `chosen` maps a variable's name to values that override it.
+    `chosen` maps a variable's name to the chosen values and overrides that. Where `missing` is given, a variable whose
+    values cannot be had holds all values, as far as a query can say so, and is noted there.
 
     Raises:
         ServescopeError: Prometheus is unreachable, or a variable's query is not `label_values`.
     """
     selections: dict[str, Selection] = {}
+    options: tuple[str, ...]
     for variable in dashboard["templating"]["list"]:
         name = variable["name"]
         if variable["type"] == "datasource":
@@ -78,7 +83,14 @@ def select_variables(
             continue
         if variable["type"] == "query":
             scope = Interpolation(selections, window.macros())
-            options = tuple(variable_options(variable, prometheus, window=window, scope=scope))
+            options = ()
+            known = False
+            with missing.part(f"values of {name}") if missing else nullcontext():
+                options = tuple(variable_options(variable, prometheus, window=window, scope=scope))
+                known = True
+            if not known:
+                selections[name] = Selection(values=(), multi=multi, everything=True, all_value=".*")
+                continue
         else:
             options = (str(variable.get("current", {}).get("value", "")),)
         if variable.get("includeAll"):

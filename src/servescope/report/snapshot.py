@@ -11,13 +11,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from servescope import __version__
 from servescope.clients import loki, otlp_files, serve_logs, tempo
+from servescope.clients.access import PUBLIC, Access, redacted_url
+from servescope.clients.http import Unavailable
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
 from servescope.files import write_all
 from servescope.grafana.templating import parse_time
 from servescope.report import evidence
-from servescope.report.collect import collect, load_dashboards, window_of
+from servescope.report.collect import TIMEOUT_S, collect, load_dashboards, window_of
 from servescope.report.model import Logs, Report, Traces
 from servescope.report.page import render
 from servescope.report.queries import Choices, Window
@@ -43,6 +46,8 @@ class SnapshotRequest:
     loki_query: str
     logs: Path | None
     logs_around: str | None
+    access: Access = PUBLIC
+    timeout_s: float = TIMEOUT_S
 
 
 def read_choices(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -70,10 +75,11 @@ class SnapshotResult:
 
 
 def write(request: SnapshotRequest, settings: Settings, output: Path, *, console: Console) -> SnapshotResult:
-    """Build the report and write it. Unavailable traces or logs are omitted: the page and the result say so.
+    """Make the report and write it. What cannot be had is left out: the page says so, and so does the answer.
 
     Raises:
-        ServescopeError: a bad time or variable, an unreachable Prometheus, a file that cannot be written.
+        ServescopeError: a bad time or variable, a file that cannot be written, or a Prometheus without any answer where
+            there are neither traces nor logs to write.
     """
     begun = time.monotonic()
     now = time.time()
@@ -83,22 +89,57 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
     window = window_of(start, end, scrape_interval_s=settings.scrape_interval_s)
     boards = load_dashboards(settings, request.folder, request.dashboards)
     columns = (TextColumn("{task.fields[what]}", style="dim"), BarColumn(), MofNCompleteColumn())
-    with Prometheus(request.prometheus) as prometheus, Progress(*columns, console=console, transient=True) as bar:
+    for url in (request.tempo, request.loki):
+        if url:
+            redacted_url(url)  # a bad address is found before anything is asked
+    with (
+        Prometheus(request.prometheus, access=request.access) as prometheus,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task("panels", total=None, what="querying Prometheus")
 
         def progress(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, what=what[:50].ljust(50))
 
-        report = collect(prometheus, boards, window, settings=settings, chosen=request.chosen, progress=progress)
+        unavailable = None
+        try:
+            report = collect(
+                prometheus,
+                boards,
+                window,
+                settings=settings,
+                chosen=request.chosen,
+                progress=progress,
+                timeout_s=request.timeout_s,
+            )
+        except Unavailable as error:
+            unavailable = error
+            report = _without_figures(window, prometheus.url, str(error))
         bar.update(task, what="traces and logs")
         with _or_a_problem(report):
             report.traces = _traces(request, window)
         with _or_a_problem(report):
             report.logs = _logs(request, _moment(report) if around is None else around)
+        if unavailable is not None and report.traces is None and report.logs is None:
+            raise unavailable
         bar.update(task, what="writing")
         page = render(report, request.title)
     write_all({output: page})
     return SnapshotResult(len(page.encode()), time.monotonic() - begun, report.problems)
+
+
+def _without_figures(window: Window, source: str, reason: str) -> Report:
+    """The report where the store of figures does not answer: traces and logs may show what happened."""
+    return Report(
+        window=window,
+        created=time.time(),
+        source=source,
+        boards=[],
+        alerts=[],
+        alerts_known=False,
+        versions={"servescope": __version__},
+        problems=[f"missing: dashboards and alerts: {reason}"],
+    )
 
 
 @contextmanager
@@ -112,8 +153,10 @@ def _or_a_problem(report: Report) -> Iterator[None]:
 
 def _traces(request: SnapshotRequest, window: Window) -> Traces | None:
     if request.tempo:
-        found = tempo.search(request.tempo, window.start, window.end, enough=evidence.MOST_TRACES)
-        return evidence.slowest_and_failing(request.tempo, found)
+        found = tempo.search(
+            request.tempo, window.start, window.end, enough=evidence.MOST_TRACES, access=request.access
+        )
+        return evidence.slowest_and_failing(redacted_url(request.tempo), found)
     if request.traces:
         found = otlp_files.summaries(request.traces, window.start, window.end)
         return evidence.slowest_and_failing(str(request.traces), found)
@@ -128,8 +171,10 @@ def _moment(report: Report) -> float:
 
 def _logs(request: SnapshotRequest, at: float) -> Logs | None:
     if request.loki:
-        records = loki.records_around(request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S)
-        return evidence.nearest(request.loki, records, at)
+        records = loki.records_around(
+            request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S, access=request.access
+        )
+        return evidence.nearest(redacted_url(request.loki), records, at)
     if request.logs:
         return evidence.nearest(str(request.logs), serve_logs.records_around(request.logs, at, LOGS_AROUND_S), at)
     return None

@@ -23,9 +23,15 @@ MOST_SERIES = 60  # more are neither readable nor small; the panel says how many
 
 
 def view(
-    panel: Mapping[str, Any], answers: Sequence[TargetAnswer], window: Window, *, scope: Interpolation, identity: str
+    panel: Mapping[str, Any],
+    answers: Sequence[TargetAnswer],
+    window: Window,
+    *,
+    scope: Interpolation,
+    identity: str,
+    failure: str = "",
 ) -> View:
-    """Build the view of one panel."""
+    """Build what one panel shows; `failure` is why there are no answers."""
     place = panel["gridPos"]
     result = View(
         id=identity,
@@ -36,6 +42,9 @@ def view(
         height=place["h"],
         queries=[answer.expression for answer in answers],
     )
+    if failure:
+        result.empty = f"No answer: {failure}"
+        return result
     if panel["type"] == "text":
         result.markdown = scope.title(panel["options"]["content"])
         return result
@@ -208,7 +217,7 @@ def _timeseries(result: View, data: PanelData) -> None:
         result.legend.sort(key=lambda entry: entry["highest"], reverse=bool(sorting.get("sortDesc")))
     lines = []
     if defaults.get("custom.thresholdsStyle", {}).get("mode", "off") != "off":
-        steps = defaults["thresholds"]["steps"]
+        steps = defaults.get("thresholds", {}).get("steps", [])
         lines = [
             {"y": step["value"], "color": colors.css(step["color"])} for step in steps if step["value"] is not None
         ]

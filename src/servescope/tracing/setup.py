@@ -45,7 +45,7 @@ def _turn_off(reason: str) -> None:
         from servescope.tracing import ray_patches
 
         ray_patches.record_nothing()
-    except Exception as error:
+    except Exception as error:  # Ray's own code may be of any version; the application goes on
         log.warning("servescope: spans are still created, and discarded: %s", error)
 
 
@@ -72,6 +72,6 @@ def _instrumented_stack(app: FastAPI, exclude: str) -> Any:
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
         FastAPIInstrumentor.instrument_app(app, excluded_urls=exclude, exclude_spans=["send", "receive"])
-    except Exception as error:
+    except Exception as error:  # no tracing error may break the application
         log.warning("servescope: the FastAPI application is not instrumented: %s", error)
     return app.build_middleware_stack()
