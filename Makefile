@@ -67,7 +67,7 @@ lint-workflows: ## run actionlint on .github/workflows; builds it with Go
 	@.tools/bin/actionlint
 
 # The other live tests (whole demo, log agents, Chromium) take as long again: `make test-live` runs all of them.
-LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py tracing.py truth.py without_head.py)
+LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py slow_scrapes.py tracing.py truth.py without_head.py)
 
 test: setup lint test-unit ## run what CI runs: lint, unit tests, and the live tests of metrics, traces and exporter
 	$(RUN)/python -m pytest $(LIVE_CORE) -q

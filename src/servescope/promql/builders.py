@@ -173,7 +173,9 @@ def replica_gap(wanted: str, healthy: str) -> str:
     return f"clamp_min(({wanted}) - (({healthy}) or 0 * ({wanted})), 0)"
 
 
-def increase(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_interval", **extra: str) -> str:
+def increase(
+    scope: Scope, counter: str, window: str, *, hold: str = "$__rate_interval", ended: str = "", **extra: str
+) -> str:
     """increase() that also counts a series' first sample: Ray's counter series first appear with a non-zero value.
 
     PromQL's own needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
@@ -184,16 +186,31 @@ def increase(scope: Scope, counter: str, window: str, *, hold: str = "$__rate_in
     Both ends read the last sample within `hold`, at least four scrapes, so that a failed scrape at either end loses
     nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
     very scrapes that write the counter, a series that was there before is found wherever `up` is.
+
+    With `ended`, in seconds ("15s"), the window ended that long ago. Counts that are recorded and then summed need one
+    scrape interval: a sample is stored at the end of its scrape with the time of its start, so that an evaluation in
+    between does not see it, while the next one takes it for a sample that the one before has counted.
     """
     series = scope.select(counter, **extra)
-    now, before = f"last_over_time({series}[{hold}])", f"last_over_time({series}[{hold}] offset {window})"
-    scraped = f"max_over_time(up[{hold}] offset {window})"
+    start = f"{window}{ended}"
+    now = f"last_over_time({series}[{hold}]{f' offset {ended}' if ended else ''})"
+    before = f"last_over_time({series}[{hold}] offset {start})"
+    scraped = f"max_over_time(up[{hold}] offset {start})"
     return f"({now} - {before} >= 0) or (({now} unless {before}) and on (instance) ({scraped} == 1))"
 
 
-def events(scope: Scope, counter: str, by: Labels, *, window: str, hold: str = "$__rate_interval", **extra: str) -> str:
+def events(
+    scope: Scope,
+    counter: str,
+    by: Labels,
+    *,
+    window: str,
+    hold: str = "$__rate_interval",
+    ended: str = "",
+    **extra: str,
+) -> str:
     """How many events a counter saw in a window, first ones counted; see `increase`."""
-    return total(increase(scope, counter, window, hold=hold, **extra), by)
+    return total(increase(scope, counter, window, hold=hold, ended=ended, **extra), by)
 
 
 def over_range(events_in_a_step: str) -> str:

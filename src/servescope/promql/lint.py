@@ -229,13 +229,12 @@ def _counter_reading(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
 
 
 def _inside_events(path: Path) -> bool:
-    """Whether an aggregation above the selector also has the same counter at an offset, as `promql.events` does."""
+    """Whether an aggregation above the selector has the same counter at two times, as `promql.events` does."""
     name = path[-1].name
     for node in path[:-1]:
-        if isinstance(node, parser.AggregateExpr):
-            offsets = [p[-1].offset for p in _selectors(node, ()) if p[-1].name == name]
-            if None in offsets and any(offset is not None for offset in offsets):
-                return True
+        offsets = {str(p[-1].offset) for p in _selectors(node, ()) if p[-1].name == name}
+        if isinstance(node, parser.AggregateExpr) and len(offsets) > 1:
+            return True
     return False
 
 

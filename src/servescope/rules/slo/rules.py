@@ -88,59 +88,50 @@ def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> l
 
 
 def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
-    """Bad requests of one minute, absent where there are none, and all requests, by cluster."""
+    """Bad requests of one minute, absent where there are none, and all requests, by cluster.
+
+    The minute ended one scrape ago: these counts are summed, so each event has to be in exactly one of them.
+    """
     who = {"application": f'="{slo.application}"'}
+
+    def counted(*counters: str, **extra: str) -> str:
+        minutes = (
+            promql.increase(
+                exprs.scope,
+                counter,
+                EVALUATION,
+                hold=exprs.hold,
+                ended=f"{exprs.settings.scrape_interval_s}s",
+                **who,
+                **extra,
+            )
+            for counter in counters
+        )
+        return promql.total(" or ".join(minutes), exprs.by())
+
     if slo.deployment:
         who["deployment"] = f'="{slo.deployment}"'
-        calls = exprs.events("ray_serve_deployment_processing_latency_ms_count", EVALUATION, **who)
+        calls = counted("ray_serve_deployment_processing_latency_ms_count")
         if sli == "latency":
-            fast = exprs.events(
-                "ray_serve_deployment_processing_latency_ms_bucket", EVALUATION, le=bound(slo.latency_ms), **who
-            )
+            fast = counted("ray_serve_deployment_processing_latency_ms_bucket", le=bound(slo.latency_ms))
             return f"({calls} - {fast})", calls
         # A caller that disconnects or times out cancels the call; that is not the deployment's error.
-        failed = exprs.events(
-            "ray_serve_deployment_error_counter_total", EVALUATION, exception_type='!~".*CancelledError.*"', **who
-        )
-        return failed, calls
+        return counted("ray_serve_deployment_error_counter_total", exception_type='!~".*CancelledError.*"'), calls
     if slo.route:
         who["route"] = f'="{slo.route}"'
-    protocols = ("http", "grpc")
     if sli == "latency":
-
-        def counted(suffix: str, **extra: str) -> str:
-            parts = (
-                promql.increase(
-                    exprs.scope,
-                    f"ray_serve_{p}_request_latency_ms_{suffix}",
-                    EVALUATION,
-                    hold=exprs.hold,
-                    **who,
-                    **extra,
-                )
-                for p in protocols
-            )
-            return promql.total(" or ".join(parts), exprs.by())
-
-        return f"({counted('count')} - {counted('bucket', le=bound(slo.latency_ms))})", counted("count")
-
-    def requests(codes: str = "") -> str:
-        extra = {"status_code": codes} if codes else {}
-        parts = (
-            promql.increase(
-                exprs.scope, f"ray_serve_num_{p}_requests_total", EVALUATION, hold=exprs.hold, **who, **extra
-            )
-            for p in protocols
-        )
-        return promql.total(" or ".join(parts), exprs.by())
-
+        latencies = [f"ray_serve_{protocol}_request_latency_ms" for protocol in ("http", "grpc")]
+        every = counted(*(f"{family}_count" for family in latencies))
+        fast = counted(*(f"{family}_bucket" for family in latencies), le=bound(slo.latency_ms))
+        return f"({every} - {fast})", every
+    requests = [f"ray_serve_num_{protocol}_requests_total" for protocol in ("http", "grpc")]
     shed = "|".join((*exprs.settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
     codes = (
         f'=~"{promql.ERROR_CODES}|{shed}"'
         if slo.count_backpressure
         else (f'=~"{promql.ERROR_CODES}", status_code!~"{shed}"')
     )
-    return requests(codes), requests()
+    return counted(*requests, status_code=codes), counted(*requests)
 
 
 def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
