@@ -372,7 +372,8 @@ def snapshot(
 def preview(
     *,
     prometheus: PrometheusOption = "http://127.0.0.1:9090",
-    port: Annotated[int, typer.Option(help="Port to listen on, on loopback.", min=0, max=65535)] = 9470,
+    host: Annotated[str, typer.Option(help="Loopback address to listen on: 127.0.0.1 or ::1.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9470,
     dashboards: DashboardsOption = None,
     header: HeaderOption = None,
     bearer_token_file: BearerTokenOption = None,
@@ -397,6 +398,7 @@ def preview(
     )
     run(
         prometheus,
+        host=host,
         port=port,
         folder=dashboards,
         settings=settings_module.load(settings),

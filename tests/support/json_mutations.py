@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import strategies as st
@@ -45,3 +46,34 @@ def mutated(draw: st.DrawFn, document: Any) -> Any:
         else:
             above[key] = draw(VALUES)
     return result
+
+
+OTHER_TYPES: tuple[Any, ...] = (None, True, -1, 10**400, "x", [1], {"a": 1})
+
+
+def each_replaced(document: Any, with_: tuple[Any, ...] = OTHER_TYPES) -> Iterator[tuple[str, Any]]:
+    """The document with one member replaced by a value of another type: its place, and the whole.
+
+    Members of a list count as one place: the first that has a path stands for the others.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    for path in _paths(document, ()):
+        place = tuple("*" if isinstance(key, int) else key for key in path)
+        if place in seen:
+            continue
+        seen.add(place)
+        for value in with_:
+            result = copy.deepcopy(document)
+            above = result
+            for key in path[:-1]:
+                above = above[key]
+            above[path[-1]] = value
+            yield f"{'.'.join(place)} = {str(value)[:20]!r}", result
+
+
+def _paths(document: Any, above: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+    members = document.items() if isinstance(document, dict) else enumerate(document)
+    for key, held in members:
+        yield (*above, key)
+        if isinstance(held, (dict, list)):
+            yield from _paths(held, (*above, key))

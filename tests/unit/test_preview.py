@@ -174,6 +174,21 @@ def test_rows_come_when_they_come_into_view_and_a_refresh_renews_them_in_place(
         assert opened.complaints == []
 
 
+def test_it_listens_on_ipv6_loopback_and_on_no_address_of_the_network(answers: Answers):
+    with Prometheus(answers.url) as prometheus:
+        with (
+            preview.serve(prometheus, host="::1", port=0, folder=None, settings=Settings()) as server,
+            running(server) as address,
+        ):
+            url = f"http://[::1]:{address.rpartition(':')[2]}/-/ready"
+            assert httpx.get(url, trust_env=False).text == "ready\n"
+            refused = httpx.get(url, trust_env=False, headers={"Host": "prometheus.example"})
+            assert (refused.status_code, refused.text) == (403, "only by these names: 127.0.0.1, ::1, localhost\n")
+        for host in ("0.0.0.0", "::", "192.0.2.1"):
+            with pytest.raises(ServescopeError, match=f"^--host {host}: the preview listens on loopback only"):
+                preview.serve(prometheus, host=host, port=0, folder=None, settings=Settings())
+
+
 def test_it_listens_on_loopback_only(pages: httpx.Client):
     port = pages.base_url.port
     own = [c for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import shutil
 import socket
 import ssl
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Any
 
 import pytest
@@ -27,14 +31,14 @@ from servescope.clients.ray import APPLICATIONS, Fetcher
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
 from servescope.exporter import worker
-from servescope.exporter.state import Detail
-from servescope.grafana import templating
+from servescope.exporter.state import Detail, families
+from servescope.grafana import dashboard_json, templating
 from servescope.pages import runbooks
 from servescope.report import collect, page, preview
 from servescope.settings import Settings
 from tests.support import promtool
 from tests.support.in_process import Ended, assert_known, servescope
-from tests.support.json_mutations import SCALARS, VALUES, mutated
+from tests.support.json_mutations import SCALARS, VALUES, each_replaced, mutated
 from tests.support.ray_rest_api import nodes, sample
 from tests.support.trace_files import A, document
 
@@ -503,6 +507,37 @@ def test_dashboards_of_other_teams(tmp_path: Path, prometheus: None):
     check()
 
 
+def boards_with_one_field_changed() -> Iterator[tuple[str, Any]]:
+    """Each field that is read of any of our dashboards, with a value of each other type: its place, and the board."""
+    empty, seen = {**read_part(BOARDS[0]), "panels": []}, set()
+    for board in BOARDS:
+        for row in read_part(board)["panels"]:
+            for panel in (row, *row.get("panels", ())):
+                one = [panel | {"panels": []}]
+                for place, panels in each_replaced(one, with_=(None, 10**400, "x", {"a": 1})):
+                    if (panel["type"], place) not in seen:
+                        seen.add((panel["type"], place))
+                        yield f"{panel['type']} {place}", {**empty, "panels": panels}
+    yield from each_replaced({**empty, "panels": [{"type": "text", "title": "T", "options": {"content": "x"}}]})
+
+
+def test_each_field_of_a_dashboard_may_be_of_another_type(prometheus: None):
+    """Refused in one line, or shown: a random change hits a field that only one panel has too rarely."""
+    failed, shown, refused = [], 0, 0
+    for place, held in boards_with_one_field_changed():
+        with Prometheus("http://127.0.0.1:9") as client:
+            try:
+                board = dashboard_json.checked(held)
+                json.loads(preview.Pages(client, [board], Settings()).row(board["uid"], 0, {"at": ["1760403600"]}))
+                shown += 1
+            except ServescopeError:
+                refused += 1
+            except Exception as error:
+                failed.append(f"{place}: {error!r}")
+    assert failed == [], "\n".join(failed)
+    assert min(shown, refused) > 300
+
+
 @pytest.mark.parametrize("details", [[], ["--all-states", "--each-replica"]])
 def test_rest_documents(monkeypatch: pytest.MonkeyPatch, details: list[str]):
     bodies = {"applications": b"", "nodes": b""}
@@ -525,3 +560,78 @@ def test_rest_documents(monkeypatch: pytest.MonkeyPatch, details: list[str]):
         assert "invalid response (" not in ended.err
 
     check()
+
+
+@pytest.mark.parametrize("details", [[], ["--each-replica"]])
+def test_each_field_of_the_document_of_ray_may_be_of_another_type(details: list[str]):
+    detail, failed = Detail(*[bool(details)] * 2), []
+    for place, held in each_replaced(sample()):
+        try:
+            families(held, detail, None)
+        except ServescopeError:
+            pass
+        except Exception as error:
+            failed.append(f"{place}: {error!r}")
+    assert failed == []
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A bug anywhere
+
+
+class PlantedError(Exception):
+    """A bug: no code expects it."""
+
+
+def calls_of(run: Callable[[], object], act: Callable[[CodeType, int], None]) -> None:
+    """Run something, and `act` on each call of a function of ours in this thread, with its number."""
+    numbers = itertools.count()
+
+    def watch(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(OURS) and not frame.f_code.co_name.startswith("<"):
+            act(frame.f_code, next(numbers))
+
+    sys.setprofile(watch)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+
+
+OURS = str(Path(generate.__file__).parent)
+OWN_RUNNER = str(Path(OURS, "__main__.py"))  # it makes the line
+COMMANDS = {
+    "dashboards": ["dashboards", "-o", "{folder}/out"],
+    "rules": ["rules", "--slo", "{folder}/slo.yaml", "-o", "{folder}/out"],
+    "trace": ["trace", A, "--traces", "{folder}", "--logs", "{folder}"],
+    "lint": ["lint", "{folder}/rules.yml"],
+    "settings": ["rules", "--settings", "{folder}/settings.yaml", "-o", "{folder}/out"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_bug_in_any_function_ends_as_an_internal_error(tmp_path: Path, command: str):
+    """Each function raises once what no code expects. A blanket `except` on the way up would hide it."""
+    (tmp_path / "slo.yaml").write_text(yaml.safe_dump(SLO))
+    (tmp_path / "settings.yaml").write_text("scrape_interval_s: 30\n")
+    (tmp_path / "traces.json").write_text(document(A, "a1", request_id="r-a") + "\n")
+    rule = {"alert": "A", "expr": "rate(ray_serve_num_http_requests_total[5m]) > 1"}
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}))
+    arguments = [argument.format(folder=tmp_path) for argument in COMMANDS[command]]
+    assert servescope(*arguments).code == 0
+    first: dict[CodeType, int] = {}
+    calls_of(lambda: servescope(*arguments), lambda code, number: first.setdefault(code, number))
+    inner = [(code, number) for code, number in first.items() if code.co_filename != OWN_RUNNER]
+    hidden = []
+    for code, number in inner[:: max(1, len(inner) // (40 if IN_CI else 10))]:
+        ended: list[Ended] = []
+
+        def plant(called: CodeType, at: int, number: int = number) -> None:
+            if at == number:
+                raise PlantedError(called.co_qualname if sys.version_info >= (3, 11) else called.co_name)
+
+        calls_of(lambda ended=ended: ended.append(servescope(*arguments)), plant)
+        if ended[0].code != 70 or "internal error: PlantedError" not in ended[0].err:
+            hidden.append(f"{code.co_filename}:{code.co_firstlineno} {code.co_name}: {ended[0]}")
+    assert len(inner) > 20
+    assert hidden == [], "\n".join(hidden)

@@ -25,6 +25,7 @@ from servescope.settings import Settings
 from tests.support.backfilled_prometheus import BackfilledPrometheus
 from tests.support.promtool import requires_promtool
 from tests.support.stub_server import stub_server
+from tests.support.trace_files import write_traces
 
 pytestmark = requires_promtool
 
@@ -225,3 +226,14 @@ def test_the_bar_counts_panels_to_the_last(prometheus, tmp_path):
     assert "writing" in shown.getvalue()
     assert written.problems == []
     assert written.size == (tmp_path / "r.html").stat().st_size
+
+
+def test_skipped_lines_of_a_trace_file_are_said_in_the_page_and_on_the_console(prometheus, tmp_path):
+    folder = write_traces(tmp_path / "data")
+    with (folder / "traces-2026-01-01T00-00-00.000.json").open("a") as file:
+        file.write("not JSON\n")
+    output = tmp_path / "report.html"
+    result = CliRunner().invoke(app, command(prometheus, output, "--traces", str(folder)))
+    said = f"{folder / 'traces-2026-01-01T00-00-00.000.json'}: skipped lines that hold no OTLP traces: 1"
+    assert str(result.exception) == f"{output}: written, but incomplete: {said}"
+    assert re.findall(r'<p class="problem">(.*?)</p>', output.read_text()) == [said]

@@ -55,13 +55,17 @@ def _oldest_first(folder: Path) -> list[Path]:
     return sorted(written, key=lambda file: written[file])
 
 
-def summaries(folder: Path, start: float, end: float) -> list[TraceSummary]:
-    """Summaries of the traces that began in a time range (unix seconds).
+def summaries(
+    folder: Path, start: float, end: float, *, report: Callable[[str], None] = lambda line: None
+) -> list[TraceSummary]:
+    """Summaries of the traces that began in a time range (unix seconds); `report` as in `read_traces`.
 
     Raises:
         ServescopeError: there is no trace file, or it cannot be read.
     """
-    return [trace.summary() for trace in read_traces(folder).values() if start <= trace.start_ns / 1e9 <= end]
+    return [
+        trace.summary() for trace in read_traces(folder, report=report).values() if start <= trace.start_ns / 1e9 <= end
+    ]
 
 
 def find(traces: dict[str, Trace], wanted: str) -> list[Trace]:

@@ -6,7 +6,6 @@ the present one. Fields that the package does not read stay as they are and are 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,7 +56,7 @@ def _flag(value: Any, place: str) -> bool:
 
 
 def _number(value: Any, place: str) -> float:
-    if not isinstance(value, (int, float)) or not math.isfinite(value) or abs(value) > _MOST:
+    if not isinstance(value, (int, float)) or not -_MOST <= value <= _MOST:  # also no NaN
         raise _refused(place, "a number", value)
     return value
 

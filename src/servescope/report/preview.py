@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from servescope.report.queries import Window, variable_options
 from servescope.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+LOOPBACK_ADDRESSES = (LOOPBACK, "::1")
 KEPT_S = 10  # Ray's data change every 10 s: a younger page is reused
 MOST_KEPT = 64
 TIMEOUT_S = 60.0  # for all queries of a page, or of a row
@@ -198,8 +200,8 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
             except ValueError:
                 return _error(HTTPStatus.BAD_REQUEST, "the address or the header Host is not a URL")
             # Against DNS rebinding: a host name that resolves to loopback must not let a web site read the pages.
-            if host not in (LOOPBACK, "localhost"):
-                return _error(HTTPStatus.FORBIDDEN, "this address only: 127.0.0.1")
+            if host not in (*LOOPBACK_ADDRESSES, "localhost"):
+                return _error(HTTPStatus.FORBIDDEN, f"only by these names: {', '.join(LOOPBACK_ADDRESSES)}, localhost")
             if parts.path == "/-/ready":
                 return _Answer(status=HTTPStatus.OK, text="ready\n")
             if parts.path == "/plotly.js":
@@ -236,6 +238,10 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
 
 
 class _Server(ThreadingHTTPServer):
+    def __init__(self, host: str, port: int, pages: Pages) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), handler(pages))
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that disconnects is not an error."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -243,16 +249,27 @@ class _Server(ThreadingHTTPServer):
 
 
 def serve(
-    prometheus: Prometheus, *, port: int, folder: Path | None, settings: Settings, timeout_s: float = TIMEOUT_S
+    prometheus: Prometheus,
+    *,
+    port: int,
+    folder: Path | None,
+    settings: Settings,
+    host: str = LOOPBACK,
+    timeout_s: float = TIMEOUT_S,
 ) -> ThreadingHTTPServer:
     """A server on loopback, ready for `serve_forever`.
 
     Raises:
-        ServescopeError: the port is in use, or the directory has no dashboards.
+        ServescopeError: the host is not a loopback address, the port is in use, or the directory has no dashboards.
     """
+    if host not in LOOPBACK_ADDRESSES:
+        raise ServescopeError(
+            f"--host {host}: the preview listens on loopback only ({' or '.join(LOOPBACK_ADDRESSES)}), because it asks "
+            "nobody for a password"
+        )
     pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings, timeout_s=timeout_s)
     try:
-        return _Server((LOOPBACK, port), handler(pages))
+        return _Server(host, port, pages)
     except OSError as error:
         raise ServescopeError(f"port {port}: cannot listen ({error.strerror}); choose another with --port") from error
 
@@ -263,14 +280,16 @@ def run(
     port: int,
     folder: Path | None,
     settings: Settings,
+    host: str = LOOPBACK,
     access: Access = PUBLIC,
     timeout_s: float = TIMEOUT_S,
 ) -> None:
     """Serve until Ctrl-C."""
     with (
         Prometheus(prometheus_url, access=access) as prometheus,
-        serve(prometheus, port=port, folder=folder, settings=settings, timeout_s=timeout_s) as server,
+        serve(prometheus, host=host, port=port, folder=folder, settings=settings, timeout_s=timeout_s) as server,
     ):
-        print(f"preview of {prometheus.url}: http://{LOOPBACK}:{server.server_address[1]}/", flush=True)
+        where = f"[{host}]" if ":" in host else host
+        print(f"preview of {prometheus.url}: http://{where}:{server.server_address[1]}/", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()

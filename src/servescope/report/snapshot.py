@@ -117,7 +117,7 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
             report = _without_figures(window, prometheus.url, str(error))
         bar.update(task, what="traces and logs")
         with _or_a_problem(report):
-            report.traces = _traces(request, window)
+            report.traces = _traces(request, window, report)
         with _or_a_problem(report):
             report.logs = _logs(request, _moment(report) if around is None else around)
         if unavailable is not None and report.traces is None and report.logs is None:
@@ -151,14 +151,14 @@ def _or_a_problem(report: Report) -> Iterator[None]:
         report.problems.append(str(error))
 
 
-def _traces(request: SnapshotRequest, window: Window) -> Traces | None:
+def _traces(request: SnapshotRequest, window: Window, report: Report) -> Traces | None:
     if request.tempo:
         found = tempo.search(
             request.tempo, window.start, window.end, enough=evidence.MOST_TRACES, access=request.access
         )
         return evidence.slowest_and_failing(redacted_url(request.tempo), found)
     if request.traces:
-        found = otlp_files.summaries(request.traces, window.start, window.end)
+        found = otlp_files.summaries(request.traces, window.start, window.end, report=report.problems.append)
         return evidence.slowest_and_failing(str(request.traces), found)
     return None
 
