@@ -73,7 +73,7 @@ test: setup lint test-unit ## run what CI runs: lint, unit tests, and the live t
 	$(RUN)/python -m pytest $(LIVE_CORE) -q
 
 # promtool takes half of the time, so the two halves run in parallel; its half does not need the Collector, built meanwhile.
-PROMTOOL_TESTS := $(addprefix tests/unit/test_,alerts.py promql.py recorded.py slo.py)
+PROMTOOL_TESTS := $(addprefix tests/unit/test_,alerts.py promql.py recorded.py slo.py) tests/worlds
 
 test-unit: setup ## run the tests that do not need Ray
 	@scripts/setup.sh tools compose browser

@@ -57,6 +57,20 @@ class Settings:
     # KubeRay's PodMonitor writes ray_io_cluster. A Prometheus without the label works with any value.
     cluster_label: str = "ray_io_cluster"
 
+    # Change it to labels that distinguish clusters of the same name: ["namespace"] where several namespaces of one
+    # Kubernetes have a raycluster-kuberay, as KubeRay's Helm chart calls it. Every target of a cluster, the state
+    # exporter's too, must carry the same value.
+    extra_cluster_labels: tuple[str, ...] = ()
+
+    # Change it to a target label that names the service and outlives its clusters: KubeRay creates a RayCluster with a
+    # new name for each upgrade of a RayService. Error budgets, usual levels and what users see are then kept by this
+    # label, not by the cluster (docs/alerts.md). Every cluster that serves must carry it.
+    service_label: str = ""
+
+    # Change it when your scrape jobs have other names: a regular expression of the jobs (label `job`) of Ray, the state
+    # exporter and the log agents. Only their `up` is read, not that of every target in Prometheus; "" reads all.
+    scrape_jobs: str = "(?i).*(ray|servescope|logs|fluent|otel|collector|kubernetes-pods).*"
+
     # Change it when your Prometheus scrapes Ray at another interval: recording rules use windows of four scrapes,
     # the shortest that still contains two samples when one scrape fails.
     scrape_interval_s: int = 15
@@ -148,15 +162,7 @@ class Settings:
     traffic_above_usual: float = 5.0
 
     def __post_init__(self) -> None:
-        if not _LABEL.fullmatch(self.cluster_label) or self.cluster_label.startswith("__"):
-            raise ServescopeError(
-                f"cluster_label: {self.cluster_label!r} is not a Prometheus label name (letters, digits and _, "
-                "not starting with a digit or with __)"
-            )
-        if self.cluster_label in _TAKEN_LABELS:
-            raise ServescopeError(
-                f"cluster_label: {self.cluster_label!r} is a label of Ray's metrics; choose another one"
-            )
+        self._check_identity()
         for name in ("scrape_interval_s", "evaluation_interval_s"):
             if not 1 <= getattr(self, name) <= 60:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is not between 1 and 60 seconds")
@@ -191,6 +197,29 @@ class Settings:
         if self.dashboard_refresh and not re.fullmatch(r"[0-9]{1,6}[smh]", self.dashboard_refresh):
             raise ServescopeError(f"dashboard_refresh: expected the form 30s or '', got {self.dashboard_refresh!r}")
 
+    def _check_identity(self) -> None:
+        named = [("cluster_label", self.cluster_label)]
+        named += [("extra_cluster_labels", label) for label in self.extra_cluster_labels]
+        named += [("service_label", self.service_label)] if self.service_label else []
+        for setting, label in named:
+            if not _LABEL.fullmatch(label) or label.startswith("__"):
+                raise ServescopeError(
+                    f"{setting}: {label!r} is not a Prometheus label name (letters, digits and _, "
+                    "not starting with a digit or with __)"
+                )
+            if label in _TAKEN_LABELS:
+                raise ServescopeError(f"{setting}: {label!r} is a label of Ray's metrics; choose another one")
+            if [other for _, other in named].count(label) > 1:
+                raise ServescopeError(f"{setting}: {label!r} is named twice among the labels of clusters and services")
+        try:
+            re.compile(self.scrape_jobs)
+        except re.error as error:
+            raise ServescopeError(f"scrape_jobs: {self.scrape_jobs!r} is not a regular expression ({error})") from error
+        if '"' in self.scrape_jobs or "\\" in self.scrape_jobs or not self.scrape_jobs.isprintable():
+            raise ServescopeError(
+                f"scrape_jobs: {self.scrape_jobs!r} contains a quote, a backslash or a control character"
+            )
+
     def _check_teams(self) -> None:
         for application in self.teams:
             if not isinstance(application, str) or not application.strip():
@@ -208,6 +237,16 @@ class Settings:
         for name, team in named.items():
             if not isinstance(team, str) or not _TEAM.fullmatch(team):
                 raise ServescopeError(f"{name}: {team!r} is not a team's name (letters, digits, _ . -)")
+
+    @property
+    def cluster_key(self) -> tuple[str, ...]:
+        """The labels that identify a cluster, the cluster label first: what every join over clusters keeps."""
+        return (self.cluster_label, *self.extra_cluster_labels, *((self.service_label,) if self.service_label else ()))
+
+    @property
+    def service_key(self) -> tuple[str, ...]:
+        """The labels of what outlives a cluster: the service label where it is set, else those of the cluster."""
+        return (self.service_label,) if self.service_label else self.cluster_key
 
     @property
     def all_teams(self) -> tuple[str, ...]:

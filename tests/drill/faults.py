@@ -447,7 +447,8 @@ FAULTS = (
         may=SLOW,
         apps=app("flood", replicas=1),
         phase=5,
-        arrives=4,
+        arrives=2,
+        before_s=scaled(70 * 60) + 15,  # what is usual is known after that
     ),
     Fault(
         name="stop-exporter",

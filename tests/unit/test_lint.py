@@ -40,6 +40,15 @@ BROKEN = [
         "histogram_quantile(0.9, sum by (application) (rate(ray_serve_http_request_latency_ms_bucket[1m])))",
         "",
     ),
+    ("join", "up and on (instance) ray_node_cpu_utilization", ""),
+    ("join", "ray_serve_application_status unless on (application) ray_serve_deployment_status", ""),
+    ("join", "up * ignoring (job, ray_io_cluster) up", ""),
+    (
+        "join",
+        "max by (application) (ray_serve_autoscaling_target_replicas)"
+        " - sum by (application) (ray_serve_deployment_replica_healthy)",
+        "",
+    ),
     ("legend", "sum by (application) (ray_serve_application_status)", "{{application}} {{deployment}}"),
     (
         "legend",
@@ -66,6 +75,17 @@ RIGHT = [
     ),
     ('label_replace(up, "node", "$1", "instance", "(.*):.*")', "{{node}}"),
     ("up{ray_io_cluster='c'}", "{{ray_io_cluster}}"),
+    ("up and on (ray_io_cluster, instance) ray_node_cpu_utilization", ""),
+    (
+        "max by (ray_io_cluster, application) (ray_serve_autoscaling_target_replicas)"
+        " - sum by (ray_io_cluster, application) (ray_serve_deployment_replica_healthy)",
+        "",
+    ),
+    (
+        "sum by (application) (ray_serve_replica_processing_queries)"
+        " / on (application) sum by (application) (ray_serve_deployment_replica_healthy)",
+        "",
+    ),
     ("topk(3, serve_deployment:queued_requests:sum)", "{{deployment}}"),
 ]
 

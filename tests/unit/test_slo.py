@@ -199,7 +199,7 @@ def run_promtool(folder: Path, slo: Slo, series: dict[str, str], expected: dict,
         }
         for (expr, at), samples in expected.items()
     ]
-    series = {'up{ray_io_cluster="a",instance="n"}': "1x6000", **series}
+    series = {'up{ray_io_cluster="a",instance="n",job="ray"}': "1x6000", **series}
     tests = [
         {
             "interval": interval,

@@ -85,7 +85,7 @@ def reader(settings: Settings, recorded: bool, *labels: str) -> Reader:
     """A reader for a dashboard with a cluster variable and one variable for each of `labels`."""
     names = {settings.cluster_label: "cluster"} | {label: label for label in labels}
     matchers = {label: f'=~"${variable}"' for label, variable in names.items()}
-    return Reader(settings, Scope(settings.cluster_label, matchers), recorded=recorded)
+    return Reader(settings, Scope.of(settings, matchers), recorded=recorded)
 
 
 def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
@@ -104,11 +104,11 @@ def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
         variables.label_variable(
             "cluster",
             "Cluster",
-            f"label_values({Scope(cluster).select('ray_node_cpu_utilization')}, {cluster})",
+            f"label_values({Scope.of(settings).select('ray_node_cpu_utilization')}, {cluster})",
             all_value=".*",
         ),
     ]
-    scope = Scope(cluster, {cluster: '=~"$cluster"'})
+    scope = Scope.of(settings, {cluster: '=~"$cluster"'})
     for label in labels:
         title, metric, everything = known[label]
         result.append(
@@ -122,7 +122,7 @@ def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
 
 def rollout_marks(settings: Settings) -> list[Annotation]:
     """On every dashboard: what was deployed (from the state exporter), and how long a deployment was UPDATING."""
-    scope = Scope(settings.cluster_label, {settings.cluster_label: '=~"$cluster"'})
+    scope = Scope.of(settings, {settings.cluster_label: '=~"$cluster"'})
     updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
     return [
         Annotation(
@@ -194,6 +194,18 @@ def to_slo() -> Link:
 
 SERIES_TO_DEPLOYMENT = to_deployment(deployment="${__field.labels.deployment}")
 ROW_TO_DEPLOYMENT = to_deployment("${__data.fields.Application}", "${__data.fields.Deployment}")
+
+
+def by_deployment(expression: str, op: str) -> str:
+    """One series for each deployment of a figure by cluster and deployment: the clusters' `op`."""
+    return promql.total(expression, DEPLOYMENT, op)
+
+
+def cluster_columns(settings: Settings) -> list[Column]:
+    """The columns that say of which cluster a row is; without the labels in Prometheus they do not appear."""
+    titles = {settings.cluster_label: "Cluster", settings.service_label: "Service"}
+    return [Column(label, titles.get(label, label.capitalize())) for label in settings.cluster_key]
+
 
 APPLICATION_COLUMN = Column("application", "Application")
 DEPLOYMENT_COLUMN = Column("deployment", "Deployment")

@@ -49,15 +49,12 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
 
 def _in_trouble(reader: Reader, status: str, by: promql.Labels) -> str:
     """How many applications or deployments are UNKNOWN, DEPLOY_FAILED or UNHEALTHY; 0 when Serve reports none."""
-    worst = promql.total(reader.select(status), (reader.settings.cluster_label, *by), "min")
+    worst = promql.total(reader.select(status), (*reader.settings.cluster_key, *by), "min")
     return f"count({worst} <= {common.TROUBLE_CODE}) or 0 * count({worst})"
 
 
-def _missing_replicas(reader: Reader, by: promql.Labels) -> str:
-    return promql.replica_gap(reader.read(TARGET_REPLICAS, by), reader.read(REPLICAS, by))
-
-
 def _health(reader: Reader) -> list[Panel]:
+    each = (*reader.settings.cluster_key, *APPLICATION)
     return [
         panels.stat(
             "Unhealthy applications",
@@ -148,7 +145,7 @@ def _health(reader: Reader) -> list[Panel]:
                 "a minute after a scale-up."
             ),
             unit="none",
-            queries=[panels.query(promql.total(_missing_replicas(reader, DEPLOYMENT)))],
+            queries=[panels.query(promql.total(capacity.missing_replicas(reader)))],
             width=6,
             height=3,
             thresholds=common.ANY_IS_RISKY,
@@ -171,16 +168,17 @@ def _health(reader: Reader) -> list[Panel]:
         ),
         panels.table(
             "Applications",
-            description="Current state of each application, one row each. Click a name to open its deployments.",
+            description="Current state of each application, by cluster. Click a name to open its deployments.",
             queries=[
-                panels.query(reader.read(REQUESTS, APPLICATION)),
-                panels.query(common.error_ratio(reader, APPLICATION)),
-                panels.query(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION)),
-                panels.query(reader.read(REPLICAS, APPLICATION)),
-                panels.query(promql.total(_missing_replicas(reader, DEPLOYMENT), APPLICATION)),
-                panels.query(reader.read(QUEUED, APPLICATION)),
+                panels.query(reader.read(REQUESTS, each)),
+                panels.query(common.error_ratio(reader, each)),
+                panels.query(reader.quantile(0.95, REQUEST_LATENCY, each)),
+                panels.query(reader.read(REPLICAS, each)),
+                panels.query(promql.total(capacity.missing_replicas(reader), each)),
+                panels.query(reader.read(QUEUED, each)),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 Column("application", "Application", links=(common.to_deployment("${__value.text}"),)),
                 Column("Value #A", "Requests", unit="reqps", decimals=1),
                 Column("Value #B", "Error ratio", unit="percentunit", thresholds=common.ERROR_RATIO),
@@ -198,7 +196,7 @@ def _health(reader: Reader) -> list[Panel]:
 
 def _alerts(reader: Reader) -> Panel:
     """Alerts of nodes and clusters have no application label, so the application variable does not filter them."""
-    by = ("severity", "alertname", "application", "deployment")
+    by = ("severity", "alertname", *reader.settings.cluster_key, "application", "deployment")
     runbook = reader.settings.runbook("${__value.text}")
     to_runbook = (Link("Open the runbook", runbook),) if "://" in runbook else ()
     return panels.table(
@@ -212,6 +210,7 @@ def _alerts(reader: Reader) -> Panel:
         columns=[
             Column("severity", "Severity"),
             Column("alertname", "Alert", links=to_runbook),
+            *common.cluster_columns(reader.settings),
             Column("application", "Application"),
             Column("deployment", "Deployment"),
             Column("Value #A", "Instances", unit="none"),
@@ -399,7 +398,9 @@ def _deployments(reader: Reader) -> list[Panel]:
                 "max_ongoing_requests). At 100 % new requests queue. What to change is on the capacity dashboard."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.in_flight_share(reader), common.DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), common.DEPLOYMENT_LEGEND)
+            ],
             width=10,
             min=0,
             thresholds=common.UTILIZATION,
@@ -408,7 +409,9 @@ def _deployments(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Autoscaling state",
             description=common.WHY,
-            queries=[panels.query(capacity.autoscaling_state(reader), common.DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), common.DEPLOYMENT_LEGEND)
+            ],
             states=common.WHY_STATES,
             width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),
@@ -451,7 +454,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[
                 panels.query(reader.read(REPLICAS), "healthy"),
-                panels.query(promql.total(reader.read(TARGET_REPLICAS, DEPLOYMENT)), "target"),
+                panels.query(reader.read(TARGET_REPLICAS), "target"),
             ],
             min=0,
             dashed=("target",),

@@ -1,4 +1,4 @@
-"""The table at the top of docs/alerts.md: each alert, its severity, who acts, and what they do first."""
+"""The table at the top of docs/alerts.md: each alert, who acts, what they do first, and by what it is judged."""
 
 from __future__ import annotations
 
@@ -27,8 +27,14 @@ def insert(page: str, groups: Iterable[Group]) -> str:
 
 def _rows(groups: Iterable[Group]) -> list[str]:
     rows = [
-        (f"[{alert.name}](runbooks/{alert.name}.md)", alert.severity, OWNERS[alert.owner], alert.mitigation[0])
+        (
+            f"[{alert.name}](runbooks/{alert.name}.md)",
+            alert.severity,
+            OWNERS[alert.owner],
+            alert.mitigation[0],
+            ": ".join(alert.judged_by),
+        )
         for group in groups
         for alert in group.alerts
     ]
-    return table(("alert", "severity", "who acts", "first action"), rows)
+    return table(("alert", "severity", "who acts", "first action", "judged by, and why"), rows)

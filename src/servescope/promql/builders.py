@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from servescope import catalog
 from servescope.errors import ServescopeError
+from servescope.settings import Settings
 
 Labels = tuple[str, ...]
 
@@ -29,11 +30,25 @@ class Scope:
     """The series that a query may see: matchers that go into every selector whose metric carries the label.
 
     Shape: `matchers` maps a label to operator and quoted value, for instance `{"application": '=~"$application"'}`.
-    The cluster label goes everywhere, since Prometheus or KubeRay adds it to every series.
+    The cluster label and `extra_labels`, which identify a cluster with it, go everywhere, since Prometheus or KubeRay
+    adds them to every series. `jobs` is a regular expression of the scrape jobs whose `up` counts; "" is every job.
     """
 
     cluster_label: str
     matchers: Mapping[str, str] = field(default_factory=dict)
+    extra_labels: Labels = ()
+    jobs: str = ""
+
+    @staticmethod
+    def of(settings: Settings, matchers: Mapping[str, str] | None = None) -> Scope:
+        """The scope of these settings: every series of every cluster, or those that the matchers select."""
+        key = settings.cluster_key
+        return Scope(key[0], matchers or {}, extra_labels=key[1:], jobs=settings.scrape_jobs)
+
+    @property
+    def key(self) -> Labels:
+        """The labels that identify a cluster."""
+        return (self.cluster_label, *self.extra_labels)
 
     def select(self, sample: str, **extra: str) -> str:
         """The selector of one sample name (`x_bucket` and `x_count` for histograms), with more matchers by label.
@@ -42,7 +57,7 @@ class Scope:
             ServescopeError: the name is not in the catalogue, or `extra` names a label that the metric does not carry.
         """
         metric = catalog.metric_of_sample(sample)
-        carried = catalog.allowed_labels(metric) | {self.cluster_label}
+        carried = catalog.allowed_labels(metric) | set(self.key)
         matchers = {label: text for label, text in self.matchers.items() if label in carried}
         for label, text in extra.items():
             if label not in carried:
@@ -53,7 +68,11 @@ class Scope:
 
     def narrowed(self, **matchers: str) -> Scope:
         """The same scope with more matchers, or other ones for the same labels."""
-        return Scope(self.cluster_label, {**self.matchers, **matchers})
+        return replace(self, matchers={**self.matchers, **matchers})
+
+    def up(self) -> str:
+        """The selector of `up` of our own scrape jobs; a Prometheus holds that of every other target too."""
+        return self.select("up", **({"job": f'=~"{self.jobs}"'} if self.jobs else {}))
 
     def rate(self, sample: str, window: str, **extra: str) -> str:
         """Per-second rate of a counter or of a histogram's `_bucket` or `_count`, one series each as stored."""
@@ -180,8 +199,11 @@ def increase(
 
     PromQL's own needs two samples, so it misses the first event of every series; `increase(sum(...)[w:s])` invents
     events when a node leaves or a scrape fails, because the sum drops and comes back. Here a series that was not there
-    at the start of the window counts with its full value, but only where its target was being scraped then: a
-    Prometheus that has just started does not count all of the past as new. A counter that restarted counts nothing.
+    at the start of the window starts at 0, but only where its target was being scraped then: a Prometheus that has
+    just started does not count all of the past as new. A counter that restarted counts nothing.
+
+    A series is known by the labels of the catalogue (`identifying_labels`), not by all that it carries: one that goes
+    on under another relabelling, or whose `le` Prometheus 3 writes differently, is no news.
 
     Both ends read the last sample within `hold`, at least four scrapes, so that a failed scrape at either end loses
     nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
@@ -192,11 +214,27 @@ def increase(
     between does not see it, while the next one takes it for a sample that the one before has counted.
     """
     series = scope.select(counter, **extra)
-    start = f"{window}{ended}"
-    now = f"last_over_time({series}[{hold}]{f' offset {ended}' if ended else ''})"
-    before = f"last_over_time({series}[{hold}] offset {start})"
-    scraped = f"max_over_time(up[{hold}] offset {start})"
-    return f"({now} - {before} >= 0) or (({now} unless {before}) and on (instance) ({scraped} == 1))"
+    labels = identifying_labels(scope, counter, one_bound="le" in extra)
+    end, start = f" offset {ended}" if ended else "", f" offset {window}{ended}"
+    now = total(f"last_over_time({series}[{hold}]{end})", labels, "max")
+    before = total(f"last_over_time({series}[{hold}]{start})", labels, "max")
+    target = ", ".join((*scope.key, "instance"))
+    scraped = f"max_over_time({scope.up()}[{hold}]{start}) == 1"
+    return f"{now} - ({before} or 0 * {now} and on ({target}) ({scraped})) >= 0"
+
+
+def identifying_labels(scope: Scope, sample: str, *, one_bound: bool = False) -> Labels:
+    """The labels by which series of one name differ: cluster, target, and those of the catalogue.
+
+    Shape: each label once, in a fixed order. Labels that the scrape adds, and those that say nothing of what is
+    measured (`Version`, `otel_scope_name`), are not among them. With `one_bound` the buckets are those of one bound,
+    in whichever notation.
+    """
+    metric = catalog.metric_of_sample(sample)
+    own = [*metric.labels, *metric.older_labels, *(label for label in metric.origin.labels if label != "Version")]
+    if sample.endswith("_bucket") and not one_bound:
+        own.append("le")
+    return tuple(dict.fromkeys((*scope.key, "instance", *own)))
 
 
 def events(

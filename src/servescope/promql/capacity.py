@@ -1,12 +1,12 @@
 """Figures that compare Ray's metrics with the configured limits, which only the state exporter exports.
 
-They are read directly, never recorded: a limit is one series for each deployment, and cheap.
+They are read directly, never recorded: a limit is one series for each deployment, and cheap. All are by cluster and
+deployment (`Reader.each`): a full cluster must not hide behind an empty one.
 """
 
 from __future__ import annotations
 
 from servescope import promql
-from servescope.promql import DEPLOYMENT, Labels
 from servescope.promql.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
 
 # target_ongoing_requests should be about half of max_ongoing_requests; outside of these the dashboard gives advice.
@@ -16,9 +16,14 @@ TARGET_FAR_BELOW_LIMIT, TARGET_NEAR_LIMIT = 0.3, 0.7
 STEADY, STARTING, DELAYED, CAPPED, FAILING, UNSCHEDULABLE = range(6)
 
 
-def limit(reader: Reader, name: str, by: Labels = DEPLOYMENT) -> str:
+def limit(reader: Reader, name: str) -> str:
     """A configured figure of each deployment: `servescope_deployment_<name>`."""
-    return promql.total(reader.select(f"servescope_deployment_{name}"), by, "max")
+    return promql.total(reader.select(f"servescope_deployment_{name}"), reader.each, "max")
+
+
+def missing_replicas(reader: Reader) -> str:
+    """Target replicas that are not healthy."""
+    return promql.replica_gap(reader.read(TARGET_REPLICAS, reader.each), reader.read(REPLICAS, reader.each))
 
 
 def queue_limit(reader: Reader) -> str:
@@ -33,20 +38,20 @@ def most_replicas(reader: Reader) -> str:
 
 def reserved_replicas(reader: Reader) -> str:
     """Replicas that hold their resources: from STARTING until they are gone, STOPPING among them."""
-    return promql.total(reader.select("servescope_deployment_replicas"), DEPLOYMENT)
+    return promql.total(reader.select("servescope_deployment_replicas"), reader.each)
 
 
 def fullest_caller(reader: Reader) -> str:
     """Requests waiting at the caller that has most: max_queued_requests holds for each proxy and each handle."""
     each = promql.total(
-        reader.select("ray_serve_deployment_queued_queries"), (*DEPLOYMENT, "handle", "actor_id"), "sum"
+        reader.select("ray_serve_deployment_queued_queries"), (*reader.each, "handle", "actor_id"), "sum"
     )
-    return promql.total(each, DEPLOYMENT, "max")
+    return promql.total(each, reader.each, "max")
 
 
 def in_flight_share(reader: Reader) -> str:
     """Requests in progress against what the healthy replicas take at once, 0 to 1."""
-    running, replicas = reader.read(RUNNING, DEPLOYMENT), reader.read(REPLICAS, DEPLOYMENT)
+    running, replicas = reader.read(RUNNING, reader.each), reader.read(REPLICAS, reader.each)
     return f"{running} / (({replicas} > 0) * {limit(reader, 'max_ongoing_requests')})"
 
 
@@ -61,8 +66,8 @@ def demand(reader: Reader) -> str:
     Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s; at max_replicas it looks steady.
     The goal is the exporter's figure, which every Ray has, or Ray's own (since 2.60) where there is no exporter.
     """
-    seen = promql.total(reader.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
-    own = promql.total(reader.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max")
+    seen = promql.total(reader.select("ray_serve_autoscaling_total_requests"), reader.each, "max")
+    own = promql.total(reader.select("ray_serve_autoscaling_target_ongoing_requests"), reader.each, "max")
     return f"({seen} / ({limit(reader, 'target_ongoing_requests')} or {own}))"
 
 
@@ -79,13 +84,13 @@ def capped(reader: Reader) -> str:
 
 def autoscaling_state(reader: Reader) -> str:
     """For each deployment one of the codes above, the worst that applies."""
-    target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
-    gap = promql.replica_gap(target, reader.read(REPLICAS, DEPLOYMENT))
+    target = reader.read(TARGET_REPLICAS, reader.each)
+    gap = missing_replicas(reader)
     existed = f"last_over_time(({target})[1m:15s] offset 2m)"
     # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
     short = f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"
     # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
-    unplaced = promql.total(reader.select("servescope_deployment_unplaced_replicas"), DEPLOYMENT, "max")
+    unplaced = promql.total(reader.select("servescope_deployment_unplaced_replicas"), reader.each, "max")
     causes = (
         (UNSCHEDULABLE, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
         (FAILING, short),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from servescope import promql
-from servescope.promql import DEPLOYMENT
 from servescope.promql.capacity import demand, limit, most_replicas, reserved_replicas
 from servescope.promql.signals import Reader
 from servescope.settings import Settings
@@ -36,8 +35,8 @@ def mean_idle_seconds(reader: Reader) -> str:
 
 def spot_share(reader: Reader) -> str:
     """Share of each deployment's replicas on spot nodes, 0 to 1, among those on nodes with a known market type."""
-    known = promql.total(reader.select("servescope_deployment_market_replicas", market_type='!="unknown"'), DEPLOYMENT)
-    spot = promql.total(reader.select("servescope_deployment_market_replicas", market_type='="spot"'), DEPLOYMENT)
+    known = promql.total(reader.select("servescope_deployment_market_replicas", market_type='!="unknown"'), reader.each)
+    spot = promql.total(reader.select("servescope_deployment_market_replicas", market_type='="spot"'), reader.each)
     return promql.ratio(spot, known)
 
 

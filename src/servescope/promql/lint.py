@@ -49,13 +49,14 @@ class Vocabulary:
 
     cluster_label: str
     recorded: Mapping[str, frozenset[str]]
+    extra_labels: frozenset[str] = frozenset()
 
     @staticmethod
     def of(settings: Settings) -> Vocabulary:
         """The vocabulary of the bundle with these settings."""
         recorded = {signal.name(settings): frozenset(signal.labels) for signal in SIGNALS}
         recorded |= dict.fromkeys(slo_series.RECORDED, frozenset(slo_series.LABELS))
-        return Vocabulary(settings.cluster_label, recorded)
+        return Vocabulary(settings.cluster_label, recorded, frozenset(settings.cluster_key[1:]))
 
     def labels(self, sample: str) -> frozenset[str]:
         """The labels that series of this name may carry; "" is a selector without a name.
@@ -69,7 +70,7 @@ class Vocabulary:
             own = self.recorded[sample]
         else:
             own = frozenset(catalog.allowed_labels(catalog.metric_of_sample(sample)))
-        return own | {self.cluster_label}
+        return own | {self.cluster_label} | self.extra_labels
 
     def metric(self, sample: str | None) -> model.Metric | None:
         """The catalogue's entry for a sample name; None for recorded series, unknown names and no name."""
@@ -287,23 +288,54 @@ def _names_outcome(node: Any) -> bool:
 
 
 def _check_tree(tree: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
+    # Inside, `promql.increase` tells processes apart; what a query shows must not.
+    shown = labels_of(tree, vocabulary)
     for node in _nodes(tree):
         if isinstance(node, parser.AggregateExpr) and node.modifier is not None:
             grouped = frozenset(node.modifier.labels)
-            for label in sorted(grouped & {"WorkerId", "SessionName"}):
+            for label in sorted(grouped & shown & {"WorkerId", "SessionName"}):
                 yield Finding("grouping", f"{label} changes with every restart; never group by it")
             if node.modifier.type == parser.AggModifierType.By:
                 for label in sorted(grouped - labels_of(node.expr, vocabulary)):
                     yield Finding("label", f"grouping by {label!r}, which the series inside do not have")
-        elif isinstance(node, parser.BinaryExpr) and node.modifier is not None and node.modifier.matching:
-            present = labels_of(node.lhs, vocabulary) | labels_of(node.rhs, vocabulary)
-            for label in sorted(frozenset(node.modifier.matching.labels) - present):
-                yield Finding("label", f"matching on {label!r}, which neither side has")
+        elif isinstance(node, parser.BinaryExpr):
+            yield from _check_join(node, vocabulary)
         elif isinstance(node, parser.Call) and node.func.name == "histogram_quantile":
             if "le" not in labels_of(node.args[1], vocabulary):
                 yield Finding("quantile", "histogram_quantile over series without le")
             if isinstance(_bare(node.args[1]), parser.VectorSelector):
                 yield Finding("quantile", "histogram_quantile over cumulative buckets; apply rate() first")
+
+
+def _check_join(node: Any, vocabulary: Vocabulary) -> Iterator[Finding]:
+    """Two sides of an operator: matched on labels that exist, and cluster by cluster."""
+    left, right = labels_of(node.lhs, vocabulary), labels_of(node.rhs, vocabulary)
+    matching = node.modifier.matching if node.modifier is not None else None
+    cluster = vocabulary.cluster_label
+    if matching is not None:
+        named = frozenset(matching.labels)
+        for label in sorted(named - left - right):
+            yield Finding("label", f"matching on {label!r}, which neither side has")
+        kept = cluster in named if matching.type == parser.LabelModifierType.Include else cluster not in named
+        # The labels of a metric that is not ours are unknown: they hold any, "" among them.
+        if not kept and cluster in left & right and "" not in left | right:
+            yield Finding("join", f"matches series of different clusters; keep {cluster} among the labels matched on")
+    elif (
+        str(node.op) not in ("and", "or", "unless")
+        and cluster not in left | right
+        and _totals(node.lhs) ^ _totals(node.rhs) == {"max", "sum"}
+    ):
+        yield Finding("join", f"a sum and a maximum over all clusters; keep {cluster} inside, and total outside")
+
+
+def _totals(node: Any) -> frozenset[str]:
+    """Which of `sum` and `max` an expression was brought down with, outermost only."""
+    if isinstance(node, parser.AggregateExpr):
+        return frozenset({str(node.op)}) & {"max", "sum"}
+    found: frozenset[str] = frozenset()
+    for child in _children(node):
+        found |= _totals(child)
+    return found
 
 
 def labels_of(node: Any, vocabulary: Vocabulary) -> frozenset[str]:

@@ -126,6 +126,7 @@ def lint(paths: Sequence[Path], settings: Settings, *, own: Sequence[str] = (), 
     vocabulary = ReadersVocabulary(
         cluster_label=base.cluster_label,
         recorded=base.recorded,
+        extra_labels=base.extra_labels,
         own=tuple(own),
         known=frozenset(name for contents in found.values() for name in contents.recorded),
         target_labels=frozenset((*TARGET_LABELS, *labels)),

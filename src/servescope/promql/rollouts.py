@@ -21,26 +21,31 @@ def changed(scope: Scope, window: str, by: Labels, *, hold: str = "") -> str:
         return f"last_over_time({scope.select(metric)}[{hold}]{offset})" if hold else f"{scope.select(metric)}{offset}"
 
     info, then = "servescope_deployment_config_info", f" offset {window}"
-    new = f"({at(info)} unless {at(info, then)})"
-    return promql.total(f"{new} and on (instance) ({at('servescope_exporter_data_age_seconds', then)})", by, "group")
+    known = ", ".join(promql.identifying_labels(scope, info))
+    new = f"({at(info)} unless on ({known}) {at(info, then)})"
+    exporter = ", ".join((*scope.key, "instance"))
+    return promql.total(f"{new} and on ({exporter}) ({at('servescope_exporter_data_age_seconds', then)})", by, "group")
 
 
-_ON = f"on ({', '.join(DEPLOYMENT)})"
+def _each(scope: Scope) -> Labels:
+    return (*scope.key, *DEPLOYMENT)
 
 
 def last_change(scope: Scope) -> str:
-    """Unix time of each deployment's last change in the graph's range."""
-    return f"max_over_time((time() * ({changed(scope, '$__interval', DEPLOYMENT)})){STEPS})"
+    """Unix time of each deployment's last change in the graph's range, by cluster."""
+    return f"max_over_time((time() * ({changed(scope, '$__interval', _each(scope))})){STEPS})"
 
 
 def before_last_change(scope: Scope, figure: str) -> str:
-    """A figure by deployment as it was when the deployment last changed, looking back."""
-    return f"last_over_time((({figure}) and {_ON} {changed(scope, '$__interval', DEPLOYMENT)}){STEPS})"
+    """A figure by cluster and deployment as it was when the deployment last changed, looking back."""
+    on = f"on ({', '.join(_each(scope))})"
+    return f"last_over_time((({figure}) and {on} {changed(scope, '$__interval', _each(scope))}){STEPS})"
 
 
 def after_last_change(scope: Scope, figure: str, window: str) -> str:
     """The same figure a window after that change; nothing before the window is over, nor after an older change."""
-    now = changed(scope, "$__interval", DEPLOYMENT)
+    on = f"on ({', '.join(_each(scope))})"
+    now = changed(scope, "$__interval", _each(scope))
     then = f"last_over_time(({now})[$__interval:$__interval] offset {window})"
-    figure_then = f"last_over_time((({figure}) and {_ON} {then}){STEPS})"
-    return f"{figure_then} unless {_ON} count_over_time(({now})[{window}:$__interval])"
+    figure_then = f"last_over_time((({figure}) and {on} {then}){STEPS})"
+    return f"{figure_then} unless {on} count_over_time(({now})[{window}:$__interval])"

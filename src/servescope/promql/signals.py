@@ -20,7 +20,8 @@ class Signal:
     """A figure that a recording rule records: how it is computed from Ray's series, and the name of the recorded one.
 
     `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
-    `labels`. A panel may ask for fewer labels, never for more. `SIGNALS` holds all of them, in the rule file's order.
+    `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
+    not: two clusters that want two replicas each want four. `SIGNALS` holds all of them, in the rule file's order.
     """
 
     record: str
@@ -29,6 +30,7 @@ class Signal:
     help: str
     inner: Callable[[Scope, str], str]
     op: str = "sum"
+    over_clusters: str = ""
 
     def name(self, settings: Settings) -> str:
         """The name of the recorded series; that of a rate contains its window: `serve_route:requests:rate1m`."""
@@ -51,17 +53,25 @@ class Reader:
         Raises:
             ServescopeError: a label in `by` or `extra` is not one that the signal keeps.
         """
-        kept = {*signal.labels, self.settings.cluster_label}
+        kept = {*signal.labels, *self.settings.cluster_key}
         for label in (*by, *extra):
             if label not in kept:
                 raise ServescopeError(f"{signal.record} keeps no label {label!r}; it keeps {', '.join(sorted(kept))}")
         scope = self.scope.narrowed(**extra)
         if self.recorded:
             inside = ", ".join(f"{label}{text}" for label, text in scope.matchers.items() if label in kept)
-            return promql.total(
-                f"avg_over_time({signal.name(self.settings)}{{{inside}}}[{self.window}])", by, signal.op
-            )
-        return promql.total(signal.inner(scope, self.window), by, signal.op)
+            inner = f"avg_over_time({signal.name(self.settings)}{{{inside}}}[{self.window}])"
+        else:
+            inner = signal.inner(scope, self.window)
+        if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
+            each = promql.total(inner, (*self.settings.cluster_key, *signal.labels), signal.op)
+            return promql.total(each, by, signal.over_clusters)
+        return promql.total(inner, by, signal.op)
+
+    @property
+    def each(self) -> Labels:
+        """The labels of one deployment of one cluster: what figures that are compared or multiplied must share."""
+        return (*self.settings.cluster_key, *DEPLOYMENT)
 
     def quantile(self, level: float, buckets: Signal, by: Labels = (), **extra: str) -> str:
         """A quantile of a bucket signal, in the signal's unit; level 0.95 is the p95."""
@@ -150,6 +160,7 @@ TARGET_REPLICAS = Signal(
     help="Target replicas: how many the controller wants, fixed or autoscaled.",
     inner=_gauge("ray_serve_autoscaling_target_replicas"),
     op="max",
+    over_clusters="sum",
 )
 REPLICA_CPU = Signal(
     record="serve_deployment:cpu_cores:sum",

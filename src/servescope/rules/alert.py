@@ -16,6 +16,19 @@ SEVERITIES = ("critical", "warning", "info")
 # Who acts on an alert. Where one team does all of it, the words still say what the alert is about.
 OWNERS = {"application": "application owner", "platform": "platform team", "monitoring": "monitoring team"}
 
+# By what an alert is judged, where the setting service_label names what outlives a cluster, and why.
+JUDGED = {
+    "process": ("cluster", "a process, a node or a target is part of one cluster"),
+    "deployment": ("cluster", "replicas, queues, limits and status belong to one cluster"),
+    "start": ("cluster", "and silent while it starts beside a running cluster of the same service: nobody uses it yet"),
+    "gone": ("cluster", "and silent while another cluster of the same service runs; one that never served may end"),
+    "users": ("service", "users see the service, whichever of its clusters answers"),
+    "usual": ("service", "what is usual outlives a cluster"),
+    "budget": ("service", "an error budget outlives a cluster"),
+    "pipeline": ("neither", "it is about Prometheus itself"),
+}
+_JUDGED_OF_OWNER = {"application": "deployment", "platform": "process", "monitoring": "process"}
+
 InputSeries = Mapping[str, str]
 
 
@@ -47,7 +60,7 @@ class Alert:
     that answers it (may be ""), `mitigation` holds what to do, one step each, the first action first; `panel` is the
     dashboard's uid and the panel's title. `drill` names the fault that tests it (tests/drill/faults.py); `no_drill`
     says why there can be none on a plain machine. `needs` names what besides Ray's own metrics the rule reads: without
-    it the alert does not fire, and is never a false positive.
+    it the alert does not fire, and is never a false positive. `judged` is a key of JUDGED; "" is that of its owner.
     """
 
     name: str
@@ -67,12 +80,25 @@ class Alert:
     drill: str = ""
     no_drill: str = ""
     needs: str = ""
+    judged: str = ""
+
+    @property
+    def judged_by(self) -> tuple[str, str]:
+        """By what it is judged ("cluster", "service", "neither"), and why."""
+        return JUDGED[self.judged or _JUDGED_OF_OWNER[self.owner]]
+
+    def key(self, settings: Settings) -> Labels:
+        """The labels of a cluster or of a service that its expression keeps."""
+        by = {"cluster": settings.cluster_key, "service": settings.service_key, "neither": ()}
+        return by[self.judged_by[0]] if self.case.cluster else ()
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
             raise ServescopeError(f"{self.name}: severity {self.severity!r} is none of {', '.join(SEVERITIES)}")
         if self.owner not in OWNERS:
             raise ServescopeError(f"{self.name}: owner {self.owner!r} is none of {', '.join(OWNERS)}")
+        if self.judged and self.judged not in JUDGED:
+            raise ServescopeError(f"{self.name}: judged {self.judged!r} is none of {', '.join(JUDGED)}")
         if bool(self.drill) == bool(self.no_drill):
             raise ServescopeError(f"{self.name}: name a drill, or the reason why there is none")
 
@@ -117,7 +143,7 @@ def dashboard_url(alert: Alert, settings: Settings, panel_ids: Mapping[tuple[str
     uid = alert.panel[0]
     chosen = [f"viewPanel={panel_ids[alert.panel]}"]
     variables = {label: label for label in alert.labels if label in _VARIABLES.get(uid, ())}
-    if alert.case.cluster:
+    if settings.cluster_label in alert.key(settings):
         variables = {"cluster": settings.cluster_label, **variables}
     for variable, label in variables.items():
         chosen.append(f"var-{variable}={{{{ $labels.{label} | urlquery }}}}")

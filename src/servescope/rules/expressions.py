@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from servescope import promql
+from servescope.catalog.values import APPLICATION_STATUS
 from servescope.promql import DEPLOYMENT, Labels, Scope
 from servescope.settings import Settings
+
+RUNNING = next(code for code, name in APPLICATION_STATUS.items() if name == "RUNNING")
 
 
 @dataclass(frozen=True)
@@ -18,11 +21,22 @@ class Expressions:
     """
 
     settings: Settings
+    judged_by_service: bool = False
 
     @property
     def scope(self) -> Scope:
         """Every series of every cluster."""
-        return Scope(self.settings.cluster_label)
+        return Scope.of(self.settings)
+
+    @property
+    def by_service(self) -> Expressions:
+        """The same blocks, totalled by what outlives a cluster: the service label where one is set."""
+        return replace(self, judged_by_service=True)
+
+    @property
+    def key(self) -> str:
+        """The labels of a cluster, or of a service, as they stand in `on (...)`."""
+        return ", ".join(self.by())
 
     @property
     def hold(self) -> str:
@@ -30,8 +44,8 @@ class Expressions:
         return self.settings.rate_window
 
     def by(self, *labels: str) -> Labels:
-        """The cluster label and these."""
-        return (self.settings.cluster_label, *labels)
+        """The labels of a cluster, or of a service, and these."""
+        return (*(self.settings.service_key if self.judged_by_service else self.settings.cluster_key), *labels)
 
     def now(self, gauge: str, **extra: str) -> str:
         """The last sample of a gauge; also reads Ray 2.54, where every scrape clears the gauges."""
@@ -100,6 +114,27 @@ class Expressions:
         loops = self.scope.select("ray_serve_controller_num_control_loops")
         before = f"changes({loops}[{self.hold}] offset {self.hold}) > 0"
         return self.total("group", f"changes({loops}[{self.hold}]) > 0 and {before}")
+
+    def running(self, **extra: str) -> str:
+        """The series of applications that are RUNNING now."""
+        return f"{self.now('ray_serve_application_status', **extra)} == {RUNNING}"
+
+    def unless_starting(self) -> str:
+        """The clause that leaves out clusters that start beside a running cluster of their service.
+
+        KubeRay upgrades a RayService by a second cluster, which gets no request before all of it is ready. Empty where
+        no service label is set: then nothing says that two clusters belong together.
+        """
+        service = self.settings.service_label
+        if not service:
+            return ""
+        named = {service: '!=""'}
+        here = self.total("group", self.now("ray_serve_application_status", **named))
+        other = promql.total(self.running(**named), (service,), "group")
+        return (
+            "\n# a cluster that starts beside a running one of the same service has no users yet"
+            f"\nunless on ({self.key}) ({here} unless {self.total('group', self.running())} and on ({service}) {other})"
+        )
 
     def cluster_lives(self) -> str:
         """The clusters that report: what another series' absence is compared with.

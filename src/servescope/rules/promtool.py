@@ -67,8 +67,7 @@ def _file(tests: list[dict[str, Any]], interval: str) -> dict[str, Any]:
 
 def _sample(alert: Alert, settings: Settings) -> str:
     labels = {"alertname": alert.name, "alertstate": "firing", "severity": alert.severity, **alert.case.labels}
-    if alert.case.cluster:
-        labels[settings.cluster_label] = alert.case.cluster
+    labels |= dict.fromkeys(alert.key(settings), alert.case.cluster)
     if alerts_team := teams.team(settings, labels):
         labels[teams.LABEL] = alerts_team
     return "ALERTS{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
@@ -98,22 +97,23 @@ def _test(name: str, *, series: InputSeries, at: str, expected: list[str], setti
         "name": name,
         "interval": f"{SCRAPE_S}s",
         "input_series": [
-            {"series": _labelled(text, settings), "values": _lasting(values, length)} for text, values in series.items()
+            {"series": labelled(text, settings), "values": lasting(values, length)} for text, values in series.items()
         ],
         "promql_expr_test": expressions,
     }
 
 
-def _labelled(series: str, settings: Settings) -> str:
+def labelled(series: str, settings: Settings) -> str:
+    """The series with the labels of its cluster and target, where they are missing."""
     name, _, inside = series.rstrip("}").partition("{")
     labels = [inside] if inside else []
-    for label, value in ((settings.cluster_label, "a"), ("instance", "n1"), ("job", "ray")):
+    for label, value in (*((label, "a") for label in settings.cluster_key), ("instance", "n1"), ("job", "ray")):
         if not re.search(rf'(^|,){label}="', inside):
             labels.append(f'{label}="{value}"')
     return f"{name}{{{','.join(labels)}}}"
 
 
-def _lasting(values: str, length: int) -> str:
+def lasting(values: str, length: int) -> str:
     """Replace a closing `x` by as many steps as the test lasts; a word before it counts towards them."""
     if not values.endswith("x"):
         return values

@@ -12,8 +12,8 @@ from servescope.settings import Settings
 
 def expression(signal: Signal, settings: Settings) -> str:
     """The PromQL that a signal's recording rule evaluates: every series, by cluster label and the signal's labels."""
-    scope = Scope(settings.cluster_label)
-    return promql.total(signal.inner(scope, settings.rate_window), (settings.cluster_label, *signal.labels), signal.op)
+    scope = Scope.of(settings)
+    return promql.total(signal.inner(scope, settings.rate_window), (*settings.cluster_key, *signal.labels), signal.op)
 
 
 def document(settings: Settings) -> dict[str, Any]:

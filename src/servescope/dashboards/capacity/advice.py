@@ -7,7 +7,7 @@ from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.grafana import panels
 from servescope.grafana.model import Column, Panel
-from servescope.promql import DEPLOYMENT, REPLICA, capacity
+from servescope.promql import DEPLOYMENT, capacity
 from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, REPLICAS, Reader
 
 
@@ -15,14 +15,14 @@ def settings_tables(reader: Reader) -> list[Panel]:
     """Targets, limits and delays compared with measurements."""
     share = f"({capacity.limit(reader, 'target_ongoing_requests')} / {capacity.limit(reader, 'max_ongoing_requests')})"
     started = promql.events(
-        reader.scope, "ray_serve_replica_startup_latency_ms_bucket", (*DEPLOYMENT, "le"), window="$__interval"
+        reader.scope, "ray_serve_replica_startup_latency_ms_bucket", (*reader.each, "le"), window="$__interval"
     )
     in_progress = promql.total(
-        f"avg_over_time({reader.select('ray_serve_replica_processing_queries')}[$__rate_interval])", DEPLOYMENT
+        f"avg_over_time({reader.select('ray_serve_replica_processing_queries')}[$__rate_interval])", reader.each
     )
-    calls = reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
-    healthy = f"({reader.read(REPLICAS, DEPLOYMENT)} > 0)"
-    busiest = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
+    calls = reader.read(DEPLOYMENT_REQUESTS, reader.each)
+    healthy = f"({reader.read(REPLICAS, reader.each)} > 0)"
+    busiest = promql.total(reader.select("ray_serve_replica_processing_queries"), (*reader.each, "replica"), "max")
 
     low, high = capacity.TARGET_FAR_BELOW_LIMIT, capacity.TARGET_NEAR_LIMIT
 
@@ -55,6 +55,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
                 panels.query(capacity.limit(reader, "max_ongoing_requests")),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Share", unit="percentunit"),
@@ -79,6 +80,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
                 panels.query(capacity.limit(reader, "graceful_shutdown_timeout_seconds")),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Upscale delay", unit="s"),
@@ -97,7 +99,10 @@ def settings_tables(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             queries=[
-                panels.query(f"1000 * {in_progress} / ({calls} > 0)", f"{DEPLOYMENT_LEGEND} by Little's law"),
+                panels.query(
+                    common.by_deployment(f"1000 * {in_progress} / ({calls} > 0)", "max"),
+                    f"{DEPLOYMENT_LEGEND} by Little's law",
+                ),
                 panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} p95"),
             ],
             width=12,
@@ -112,10 +117,11 @@ def settings_tables(reader: Reader) -> list[Panel]:
             ),
             queries=[
                 panels.query(f"max_over_time(({calls} / {healthy})[1d:1m])"),
-                panels.query(f"max_over_time(({promql.total(busiest, DEPLOYMENT, 'max')})[1d:1m])"),
+                panels.query(f"max_over_time(({promql.total(busiest, reader.each, 'max')})[1d:1m])"),
                 panels.query(capacity.limit(reader, "max_ongoing_requests")),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Calls/s", unit="reqps", decimals=1),

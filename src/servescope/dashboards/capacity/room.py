@@ -8,7 +8,7 @@ from servescope.dashboards.capacity.limits import REACH, at_ceiling, reachable
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.grafana import panels
 from servescope.grafana.model import Column, Panel
-from servescope.promql import DEPLOYMENT, capacity, cost
+from servescope.promql import capacity, cost
 from servescope.promql.signals import QUEUED, REPLICAS, TARGET_REPLICAS, Reader
 from servescope.settings import Settings
 
@@ -85,14 +85,15 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             queries=[
                 panels.query(capacity.in_flight_share(reader)),
                 panels.query(capacity.queue_share(reader)),
-                panels.query(reader.read(QUEUED, DEPLOYMENT)),
-                panels.query(reader.read(REPLICAS, DEPLOYMENT)),
-                panels.query(reader.read(TARGET_REPLICAS, DEPLOYMENT)),
+                panels.query(reader.read(QUEUED, reader.each)),
+                panels.query(reader.read(REPLICAS, reader.each)),
+                panels.query(reader.read(TARGET_REPLICAS, reader.each)),
                 panels.query(capacity.demand(reader)),
                 panels.query(capacity.limit(reader, "min_replicas")),
                 panels.query(capacity.most_replicas(reader)),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 Column("deployment", "Deployment", links=(common.ROW_TO_DEPLOYMENT,)),
                 Column("Value #A", "In flight", unit="percentunit", thresholds=common.UTILIZATION),
@@ -125,7 +126,7 @@ def load(reader: Reader) -> list[Panel]:
                 "max_ongoing_requests."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.in_flight_share(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
@@ -137,7 +138,7 @@ def load(reader: Reader) -> list[Panel]:
                 "its own. At 100 % requests are rejected with 503 or 429. Not shown without a limit (-1)."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.queue_share(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(capacity.queue_share(reader), "max"), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
@@ -149,7 +150,7 @@ def load(reader: Reader) -> list[Panel]:
                 "minutes. No data means that the load does not grow, or that the limit is more than a day away."
             ),
             unit="s",
-            queries=[panels.query(left, DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(left, "min"), DEPLOYMENT_LEGEND)],
             min=0,
             absent="a load that grows towards max_replicas",
         ),
@@ -158,12 +159,12 @@ def load(reader: Reader) -> list[Panel]:
 
 def autoscaling(reader: Reader) -> list[Panel]:
     """Required replicas, target, min_replicas and max_replicas."""
-    target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
+    target = reader.read(TARGET_REPLICAS, reader.each)
     return [
         panels.state_timeline(
             "Autoscaling state",
             description=common.WHY,
-            queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -175,8 +176,10 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(capacity.demand(reader), f"{DEPLOYMENT_LEGEND} demand"),
-                panels.query(capacity.limit(reader, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
+                panels.query(common.by_deployment(capacity.demand(reader), "sum"), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "max_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} max"
+                ),
             ],
             width=7,
             min=0,
@@ -190,8 +193,13 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(f"{target} and {capacity.limit(reader, 'min_replicas')}", f"{DEPLOYMENT_LEGEND} target"),
-                panels.query(capacity.limit(reader, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
+                panels.query(
+                    common.by_deployment(f"{target} and {capacity.limit(reader, 'min_replicas')}", "sum"),
+                    f"{DEPLOYMENT_LEGEND} target",
+                ),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "min_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} min"
+                ),
             ],
             width=7,
             min=0,
@@ -211,12 +219,13 @@ def autoscaling(reader: Reader) -> list[Panel]:
                 panels.query(
                     promql.total(
                         f"changes({reader.select('servescope_deployment_target_replicas')}[$__range])",
-                        DEPLOYMENT,
+                        reader.each,
                         "max",
                     )
                 ),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Idle time", unit="s"),

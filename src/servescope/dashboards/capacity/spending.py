@@ -7,7 +7,7 @@ from servescope.dashboards import common
 from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.grafana import panels
 from servescope.grafana.model import Column, Panel
-from servescope.promql import APPLICATION, DEPLOYMENT, REPLICA, capacity, cost, rollouts
+from servescope.promql import APPLICATION, capacity, cost, rollouts
 from servescope.promql.signals import DEPLOYMENT_REQUESTS, Reader
 from servescope.settings import Settings
 
@@ -16,10 +16,10 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
     """Hours reserved, idle replicas, traffic surges, and cost where the settings have prices."""
     replicas = capacity.reserved_replicas(reader)
     cpus, gpus = (capacity.reserved(reader, resource, replicas) for resource in ("replica_cpus", "replica_gpus"))
-    processing = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
-    there = promql.total(processing, DEPLOYMENT, "count")
-    idle = f"({promql.total(f'{processing} == 0', DEPLOYMENT, 'count')} or 0 * {there}) / {there}"
-    calls = reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)
+    processing = promql.total(reader.select("ray_serve_replica_processing_queries"), (*reader.each, "replica"), "max")
+    there = promql.total(processing, reader.each, "count")
+    idle = f"({promql.total(f'{processing} == 0', reader.each, 'count')} or 0 * {there}) / {there}"
+    calls = reader.read(DEPLOYMENT_REQUESTS, reader.each)
     money = _money(reader, settings, replicas, calls=calls) if settings.priced else []
     return [
         panels.table(
@@ -38,6 +38,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 panels.query(f"avg_over_time(({cost.spot_share(reader)}){rollouts.STEPS})"),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Replica hours", unit="none", decimals=2),
@@ -60,6 +61,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 panels.query(cost.usual_replicas(reader)),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Above baseline", unit="none", decimals=2),
@@ -76,7 +78,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "above what the load requires."
             ),
             unit="percentunit",
-            queries=[panels.query(idle, DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(idle, "avg"), DEPLOYMENT_LEGEND)],
             min=0,
             max=1,
         ),
@@ -84,7 +86,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
             "CPUs reserved",
             description="CPUs that the replicas of each deployment reserve, used or not.",
             unit="short",
-            queries=[panels.query(cpus, DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(cpus, "sum"), DEPLOYMENT_LEGEND)],
             stack=True,
         ),
         panels.timeseries(
@@ -94,7 +96,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "are idle."
             ),
             unit="s",
-            queries=[panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(f"1000 * {cpus} / ({calls} > 0)", "max"), DEPLOYMENT_LEGEND)],
             min=0,
         ),
         *money,
@@ -119,6 +121,7 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
                 panels.query(cost.hourly_cost(reader, settings, f"({cost.surge_replica_hours_limit(reader)})")),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Cost", unit="none", decimals=2),
@@ -134,10 +137,11 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
             "Cost by application",
             description="Cost in the time range; the rate is the current one.",
             queries=[
-                panels.query(promql.total(cost.hours(an_hour), APPLICATION)),
-                panels.query(promql.total(an_hour, APPLICATION)),
+                panels.query(promql.total(cost.hours(an_hour), (*reader.settings.cluster_key, *APPLICATION))),
+                panels.query(promql.total(an_hour, (*reader.settings.cluster_key, *APPLICATION))),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 Column("Value #A", "Cost", unit="none", decimals=2),
                 Column("Value #B", "Per hour", unit="none", decimals=2),

@@ -15,7 +15,8 @@ NEEDS_GPU = "a GPU on a node"
 
 def use(reader: Reader) -> list[Panel]:
     """CPU, memory, disk, network and object store of each node."""
-    head = promql.total(reader.select("ray_node_cpu_count"), ("instance", "RayNodeType"), "max")
+    node = (*reader.settings.cluster_key, *NODE)
+    head = promql.total(reader.select("ray_node_cpu_count"), (*node, "RayNodeType"), "max")
     spilled = promql.total(reader.select("ray_object_store_memory", Location='="SPILLED"'), NODE)
     shared = promql.total(reader.select("ray_object_store_memory", Location='="MMAP_SHM"'), NODE)
     # Proxies and the controller add the method that they run, the dashboard its modules; together they are one process
@@ -29,11 +30,12 @@ def use(reader: Reader) -> list[Panel]:
             description="Current resource use, one row for each node that exports metrics.",
             queries=[
                 panels.query(head),
-                panels.query(reader.read(NODE_CPU, NODE)),
-                panels.query(reader.read(NODE_MEMORY, NODE)),
-                panels.query(reader.read(NODE_DISK, NODE)),
+                panels.query(reader.read(NODE_CPU, node)),
+                panels.query(reader.read(NODE_MEMORY, node)),
+                panels.query(reader.read(NODE_DISK, node)),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 Column("instance", "Node"),
                 Column("RayNodeType", "Type"),
                 Column("Value #A", "CPUs", unit="none"),

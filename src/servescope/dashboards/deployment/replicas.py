@@ -44,10 +44,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(
-                    promql.replica_gap(reader.read(TARGET_REPLICAS, DEPLOYMENT), reader.read(REPLICAS, DEPLOYMENT)),
-                    DEPLOYMENT_LEGEND,
-                )
+                panels.query(common.by_deployment(capacity.missing_replicas(reader), "sum"), DEPLOYMENT_LEGEND),
             ],
             min=0,
         ),
@@ -61,11 +58,15 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(capacity.demand(reader), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(common.by_deployment(capacity.demand(reader), "sum"), f"{DEPLOYMENT_LEGEND} demand"),
                 panels.query(f"{reader.read(REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} healthy"),
                 panels.query(f"{reader.read(TARGET_REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} target"),
-                panels.query(capacity.limit(reader, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
-                panels.query(capacity.limit(reader, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "min_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} min"
+                ),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "max_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} max"
+                ),
             ],
             min=0,
             dashed=("/(target|min|max)$/",),
@@ -73,7 +74,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Autoscaling state",
             description=common.WHY,
-            queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), DEPLOYMENT_LEGEND)],
             states=common.WHY_STATES,
             width=16,
         ),
@@ -84,7 +85,7 @@ def autoscaling(reader: Reader) -> list[Panel]:
                 "max_ongoing_requests). At 100 % new requests queue."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.in_flight_share(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
         ),
@@ -103,7 +104,10 @@ def autoscaling(reader: Reader) -> list[Panel]:
                     promql.total(reader.select("ray_serve_autoscaling_target_ongoing_requests"), DEPLOYMENT, "max"),
                     f"{DEPLOYMENT_LEGEND} target",
                 ),
-                panels.query(capacity.limit(reader, "max_ongoing_requests"), f"{DEPLOYMENT_LEGEND} limit"),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "max_ongoing_requests"), "max"),
+                    f"{DEPLOYMENT_LEGEND} limit",
+                ),
             ],
             min=0,
             dashed=("/(target|limit)$/",),
@@ -150,7 +154,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
 
     def startup(histogram: str) -> str:
         """Starts are rare and each makes a new series, so they are counted as events over the whole time range."""
-        in_a_step = promql.events(reader.scope, f"{histogram}_bucket", (*DEPLOYMENT, "le"), window="$__interval")
+        in_a_step = promql.events(reader.scope, f"{histogram}_bucket", (*reader.each, "le"), window="$__interval")
         return promql.quantile(0.95, promql.over_range(in_a_step))
 
     return [
@@ -218,6 +222,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
                 panels.query(startup("ray_serve_replica_shutdown_duration_ms")),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Start", unit="ms"),
@@ -249,7 +254,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
 def changes(reader: Reader) -> list[Panel]:
     """The last change of each deployment, before and after."""
     window = replace(reader, window="10m")
-    failed, p95 = failed_ratio(window, DEPLOYMENT), window.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
+    failed, p95 = failed_ratio(window, window.each), window.quantile(0.95, PROCESSING_LATENCY, window.each)
     before, after = rollouts.before_last_change, rollouts.after_last_change
     return [
         panels.table(
@@ -267,6 +272,7 @@ def changes(reader: Reader) -> list[Panel]:
                 panels.query(after(reader.scope, p95, "10m")),
             ],
             columns=[
+                *common.cluster_columns(reader.settings),
                 common.APPLICATION_COLUMN,
                 common.DEPLOYMENT_COLUMN,
                 Column("Value #A", "Changed", unit="dateTimeFromNow"),

@@ -15,20 +15,16 @@ from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,
     PROCESSING_LATENCY,
     QUEUED,
-    REPLICAS,
     ROUTER_WAIT,
     RUNNING,
     SUBMITTED,
-    TARGET_REPLICAS,
     Reader,
 )
 
 
 def now(reader: Reader) -> list[Panel]:
     """Current values."""
-    missing = promql.total(
-        promql.replica_gap(reader.read(TARGET_REPLICAS, DEPLOYMENT), reader.read(REPLICAS, DEPLOYMENT))
-    )
+    missing = promql.total(capacity.missing_replicas(reader))
     return [
         panels.stat(
             "Calls",
@@ -237,8 +233,8 @@ def queue(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(capacity.fullest_caller(reader), DEPLOYMENT_LEGEND),
-                panels.query(capacity.queue_limit(reader), f"{DEPLOYMENT_LEGEND} limit"),
+                panels.query(common.by_deployment(capacity.fullest_caller(reader), "max"), DEPLOYMENT_LEGEND),
+                panels.query(common.by_deployment(capacity.queue_limit(reader), "max"), f"{DEPLOYMENT_LEGEND} limit"),
             ],
             min=0,
             dashed=("/limit$/",),

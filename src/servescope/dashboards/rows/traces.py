@@ -22,7 +22,7 @@ def row(reader: Reader, window: str) -> Row:
     """For servescope-deployment."""
     handled = reader.scope.narrowed(**HANDLED)
     # Its labels are services; their names do not say which belong to this dashboard's application.
-    graph = Scope(reader.settings.cluster_label, {reader.settings.cluster_label: '=~"$cluster"'})
+    graph = Scope.of(reader.settings, {reader.settings.cluster_label: '=~"$cluster"'})
     made = promql.total(graph.rate(f"{EDGE}_total", window), ("client", "server"))
     failed = promql.total(graph.rate(f"{EDGE}_failed_total", window), ("client", "server"))
     times = promql.total(graph.rate(f"{EDGE}_server_seconds_bucket", window), ("client", "server", "le"))

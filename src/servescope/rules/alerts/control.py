@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from servescope import promql
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
-from servescope.rules.expressions import Expressions
+from servescope.rules.expressions import RUNNING, Expressions
 from servescope.settings import Settings
 
 PROXY_LABELS = ("node_ip_address",)
@@ -151,7 +152,7 @@ def proxy_unhealthy(exprs: Expressions) -> Alert:
             "# an UNHEALTHY proxy is replaced at once; what lasts is a proxy that does not start\n"
             f"or {exprs.total('max', exprs.now('ray_serve_proxy_status'), *PROXY_LABELS)} == 3)\n"
             "# a controller that has just restarted reports every proxy as STARTING\n"
-            f"and on ({exprs.settings.cluster_label}) {exprs.controller_lasts()}"
+            f"and on ({exprs.key}) {exprs.controller_lasts()}"
         ),
         summary="A proxy is unhealthy or does not start.",
         description=(
@@ -201,7 +202,7 @@ def proxy_missing(exprs: Expressions) -> Alert:
             "# a lost node has its own alert\n"
             f"and {exprs.total('group', node_alive, *PROXY_LABELS)})\n"
             "# the controller reports the proxies: without it their status is unknown\n"
-            f"and on ({exprs.settings.cluster_label}) {exprs.controller_runs('2m')}"
+            f"and on ({exprs.key}) {exprs.controller_runs('2m')}"
         ),
         summary="A node has no proxy.",
         description=(
@@ -356,6 +357,15 @@ def gcs_gone(exprs: Expressions) -> Alert:
 
 
 def metrics_gone(exprs: Expressions) -> Alert:
+    served = (
+        f"{exprs.over('max', 'ray_serve_application_status', SEEN_WITHIN)} == {RUNNING} or "
+        f"{exprs.over('max', 'ray_serve_deployment_replica_healthy', SEEN_WITHIN)} > 0"
+    )
+    service = exprs.settings.service_label
+    relieved = ""
+    if service:
+        other = promql.total(exprs.running(**{service: '!=""'}), (service,), "group")
+        relieved = f"\n# KubeRay deletes the old cluster of an upgraded RayService\nunless on ({service}) {other}"
     return Alert(
         name="RayClusterMetricsGone",
         severity="critical",
@@ -365,7 +375,9 @@ def metrics_gone(exprs: Expressions) -> Alert:
         expr=(
             "# absent() misses one of two clusters: compare each cluster with its own past\n"
             f"{exprs.total('group', exprs.over('last', 'ray_node_cpu_utilization', SEEN_WITHIN))}\n"
-            f"unless {exprs.cluster_lives()}"
+            f"unless {exprs.cluster_lives()}\n"
+            "# a cluster that never served may end: a RayJob's is deleted with the job\n"
+            f"and {exprs.total('group', served)}{relieved}"
         ),
         summary="All metrics of a cluster are missing.",
         description=(
@@ -375,7 +387,8 @@ def metrics_gone(exprs: Expressions) -> Alert:
         meaning=(
             "The cluster is down or was removed, or Prometheus cannot discover or reach it. All other "
             "alerts for this cluster are blind meanwhile. The alert resolves 30 minutes after the last "
-            "sample."
+            "sample. It is silent for a cluster in which no application was ever RUNNING, and, where service_label is "
+            "set, while another cluster with the same value runs one."
         ),
         impact="Unknown: check at once whether the service responds.",
         diagnosis=(
@@ -391,10 +404,15 @@ def metrics_gone(exprs: Expressions) -> Alert:
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(
             at="20m",
-            fires={series.HEAD_CPU: "10x20", series.node_cpu("n9", ray_io_cluster="b", ip="10.0.1.1"): "5x"},
-            quiet={series.HEAD_CPU: "10x20 _x6 10x"},
+            fires={
+                series.HEAD_CPU: "10x20",
+                series.STATUS_OF_APPLICATION: "6x20",
+                series.node_cpu("n9", ray_io_cluster="b", ip="10.0.1.1"): "5x",
+            },
+            quiet={series.STATUS_OF_APPLICATION: "5x20"},
         ),
         drill="kill-head",
+        judged="gone",
     )
 
 
@@ -421,6 +439,7 @@ def no_ray_metrics(exprs: Expressions) -> Alert:
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="1h", fires={series.HEAD_CPU: "10x20"}, quiet={series.HEAD_CPU: "10x200 _x10 10x"}, cluster=""),
         drill="kill-head",
+        judged="pipeline",
     )
 
 
@@ -468,7 +487,9 @@ def exporter_down(exprs: Expressions) -> Alert:
         labels=(),
         expr=(
             f"{exprs.total('group', exprs.over('last', 'servescope_exporter_up', SEEN_WITHIN))}\n"
-            f"unless {exprs.total('group', exprs.now('servescope_exporter_up') + ' == 1')}"
+            f"unless {exprs.total('group', exprs.now('servescope_exporter_up') + ' == 1')}\n"
+            "# a silent cluster has its own alert, and its exporter is deleted with it\n"
+            f"and {exprs.cluster_lives()}"
         ),
         summary="The state exporter is down or cannot read Serve's state.",
         description="servescope_exporter_up has not been 1 for 5 minutes.",
@@ -524,4 +545,5 @@ def watchdog(exprs: Expressions) -> Alert:
         panel=("servescope-cluster", "Scrape targets up"),
         case=Case(at="5m", fires={}, quiet={}, cluster=""),
         drill="nothing",
+        judged="pipeline",
     )

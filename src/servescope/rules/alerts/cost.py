@@ -29,6 +29,7 @@ def target_replicas(exprs: Expressions) -> str:
 
 
 def replicas_above_usual(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     usual = exprs.total(
         "max",
         f"avg_over_time({exprs.scope.select('ray_serve_autoscaling_target_replicas')}[1d] offset 1h)",
@@ -76,6 +77,7 @@ def replicas_above_usual(exprs: Expressions) -> Alert:
             quiet={series.TARGET_REPLICAS: "2x6000 6x"},
             labels=series.THE_DEPLOYMENT,
         ),
+        judged="usual",
         no_drill="it compares with the previous day; covered by the unit test",
     )
 
@@ -163,10 +165,12 @@ def gpu_idle_reserved(exprs: Expressions) -> Alert:
 
 
 def traffic_flood(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     traffic = exprs.requests("5m", "application")
     requests = exprs.scope.select("ray_serve_num_http_requests_total", application='!=""')
     now = exprs.total("sum", f"rate({requests}[5m])", "application")
     before = exprs.total("sum", f"rate({requests}[1h] offset 10m)", "application")
+    known = exprs.total("group", exprs.ago("ray_serve_application_status", "70m"), "application")
     return Alert(
         name="RayServeTrafficFlood",
         severity="info",
@@ -176,7 +180,9 @@ def traffic_flood(exprs: Expressions) -> Alert:
         expr=(
             f"{now} > {exprs.settings.traffic_above_usual:g} * {before}\n"
             f"# ignore surges of applications with low traffic\n"
-            f"and {traffic} >= {100 * exprs.settings.alert_min_events}"
+            f"and {traffic} >= {100 * exprs.settings.alert_min_events}\n"
+            f"# an application, or a Prometheus, younger than that hour has no usual traffic\n"
+            f"and {known}"
         ),
         summary="Traffic surge: the application receives far more requests than usual.",
         description=(
@@ -204,9 +210,10 @@ def traffic_flood(exprs: Expressions) -> Alert:
         panel=("servescope-overview", "Requests by application"),
         case=Case(
             at="2h",
-            fires={series.http_requests("200"): "0+30x400 12000+3000x"},
+            fires={series.http_requests("200"): "0+30x400 12000+3000x", series.STATUS_OF_APPLICATION: "6x"},
             quiet={series.http_requests("200"): "0+1000x400 400000+3000x"},
             labels=series.THE_APPLICATION,
         ),
+        judged="usual",
         drill="flood",
     )

@@ -151,7 +151,7 @@ def replica_start_failing(exprs: Expressions) -> Alert:
     ended_before = exprs.actors_by_deployment(exprs.ago("ray_actors", "10m", **dead))
     # The first that ends has no earlier sample; but a Prometheus that has just started must not count old events.
     watched = exprs.total("group", exprs.ago("ray_node_cpu_utilization", "10m"))
-    died = f"({ended} - ({ended_before} or (0 * {ended} and on ({exprs.settings.cluster_label}) {watched})))"
+    died = f"({ended} - ({ended_before} or (0 * {ended} and on ({exprs.key}) {watched})))"
     return Alert(
         name="RayServeReplicaStartFailing",
         severity="warning",

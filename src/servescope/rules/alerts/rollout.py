@@ -32,11 +32,11 @@ def build(settings: Settings) -> Group:
 
 def deployed(exprs: Expressions) -> str:
     """Applications with a deploy in the last half hour."""
-    # An application that is being deleted is reported as UPDATING too.
+    # An application that is being deleted is reported as UPDATING too; the service's other cluster may be updating.
     deleted = f"{exprs.scope.select('ray_serve_application_status')} == {DELETING}"
     deploying = (
         f"{exprs.scope.select('ray_serve_deployment_status')} == {UPDATING} "
-        f"unless on ({', '.join(exprs.by('application'))}) {deleted}"
+        f"unless on ({', '.join(Expressions(exprs.settings).by('application'))}) {deleted}"
     )
     # The subquery's step is the scrape interval: a longer one could miss a rollout of seconds. Serve reports its states
     # every ten seconds, so that a rollout can begin and end between two reports: then only the exporter saw it.
@@ -47,6 +47,7 @@ def deployed(exprs: Expressions) -> str:
 
 
 def errors_after_deploy(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     codes = f'=~"{promql.ERROR_CODES}"'
 
     def ratio(offset: str) -> str:
@@ -100,11 +101,14 @@ def errors_after_deploy(exprs: Expressions) -> Alert:
             also=("RayServeErrorRatioElevated",),
             quiet_also=("RayServeErrorRatioElevated",),
         ),
+        judged="usual",
         drill="bad-rollout",
     )
 
 
 def slower_after_deploy(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
+
     def p95(offset: str) -> str:
         buckets = exprs.scope.select("ray_serve_http_request_latency_ms_bucket", application='!=""')
         return promql.quantile(0.95, exprs.total("sum", f"rate({buckets}[10m]{offset})", "application", "le"))
@@ -157,6 +161,7 @@ def slower_after_deploy(exprs: Expressions) -> Alert:
             quiet={old: "1x", new: "_x"},
             labels=series.THE_APPLICATION,
         ),
+        judged="usual",
         drill="bad-rollout",
     )
 

@@ -274,7 +274,7 @@ def replicas_not_placed(exprs: Expressions) -> Alert:
         expr=(
             f"{exprs.actors_by_deployment(pending)} > 0\n"
             "# starting replicas are pending too: require unschedulable tasks\n"
-            f"and on ({exprs.settings.cluster_label}) {unschedulable} > 0"
+            f"and on ({exprs.key}) {unschedulable} > 0{exprs.unless_starting()}"
         ),
         summary="Replicas are unschedulable.",
         description=(
@@ -301,6 +301,7 @@ def replicas_not_placed(exprs: Expressions) -> Alert:
             quiet={series.series("ray_scheduler_unscheduleable_tasks", Reason="WaitingForResources"): "0x"},
             labels=series.THE_DEPLOYMENT,
         ),
+        judged="start",
         drill="no-resources",
     )
 
@@ -312,7 +313,10 @@ def replicas_missing(exprs: Expressions) -> Alert:
         owner="application",
         for_="15m",
         labels=DEPLOYMENT,
-        expr=f"{exprs.target_replicas()} - ({exprs.healthy_replicas()} or 0 * {exprs.target_replicas()}) > 0",
+        expr=(
+            f"{exprs.target_replicas()} - ({exprs.healthy_replicas()} or 0 * {exprs.target_replicas()}) > 0"
+            f"{exprs.unless_starting()}"
+        ),
         summary="The deployment has fewer healthy replicas than its target.",
         description=(
             "{{ $labels.application }}/{{ $labels.deployment }} has been {{ $value }} replicas below its "
@@ -334,6 +338,7 @@ def replicas_missing(exprs: Expressions) -> Alert:
             quiet={series.HEALTHY_REPLICA: "3x"},
             labels=series.THE_DEPLOYMENT,
         ),
+        judged="start",
         drill="no-resources",
     )
 

@@ -59,6 +59,7 @@ def code_share(exprs: Expressions, codes: str, *labels: str, above: float, windo
 
 
 def error_ratio_high(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     return Alert(
         name="RayServeErrorRatioHigh",
         severity="critical",
@@ -100,11 +101,13 @@ def error_ratio_high(exprs: Expressions) -> Alert:
             also=("RayServeErrorRatioElevated", "RayServeRouteFailing"),
             quiet_also=("RayServeErrorRatioElevated",),
         ),
+        judged="users",
         drill="raising-handler",
     )
 
 
 def error_ratio_elevated(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     return Alert(
         name="RayServeErrorRatioElevated",
         severity="warning",
@@ -133,11 +136,13 @@ def error_ratio_elevated(exprs: Expressions) -> Alert:
             quiet={series.http_requests("500"): "0+0.9x"},
             labels=series.THE_APPLICATION,
         ),
+        judged="users",
         drill="raising-handler",
     )
 
 
 def route_failing(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     return Alert(
         name="RayServeRouteFailing",
         severity="warning",
@@ -184,11 +189,13 @@ def route_failing(exprs: Expressions) -> Alert:
             labels={"application": "main", "route": "/a"},
             also=("RayServeErrorRatioElevated",),
         ),
+        judged="users",
         drill="raising-handler",
     )
 
 
 def unavailable(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     return Alert(
         name="RayServeUnavailable",
         severity="critical",
@@ -225,11 +232,13 @@ def unavailable(exprs: Expressions) -> Alert:
             also=("RayServeBackPressure",),
             quiet_also=("RayServeBackPressure",),
         ),
+        judged="users",
         drill="burst",
     )
 
 
 def latency_high(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     slow = exprs.slow_share(
         "ray_serve_http_request_latency_ms", exprs.settings.latency_ms, "10m", "application", application='!=""'
     )
@@ -278,11 +287,13 @@ def latency_high(exprs: Expressions) -> Alert:
             quiet={series.http_latency_bucket(exprs.settings.latency_ms): "0+96x"},
             labels=series.THE_APPLICATION,
         ),
+        judged="users",
         drill="slow-model",
     )
 
 
 def back_pressure(exprs: Expressions) -> Alert:
+    exprs = exprs.by_service
     return Alert(
         name="RayServeBackPressure",
         severity="warning",
@@ -327,6 +338,7 @@ def back_pressure(exprs: Expressions) -> Alert:
             quiet={series.http_requests("429"): "0+0.9x"},
             labels=series.THE_APPLICATION,
         ),
+        judged="users",
         drill="burst",
     )
 
@@ -345,7 +357,7 @@ def healthz_failing(exprs: Expressions) -> Alert:
         for_="1m",
         labels=(),
         expr=(
-            f"sum by ({exprs.settings.cluster_label}) ({probe_errors} >= 3\n"
+            f"sum by ({exprs.key}) ({probe_errors} >= 3\n"
             "# a draining node without replicas fails its probe on purpose, so that it can be removed\n"
             f"unless on {by_node} {drained})"
         ),
@@ -420,9 +432,9 @@ def routes_gone(exprs: Expressions) -> Alert:
         expr=(
             f"({vanished})\n"
             "# an application deleted on purpose matters only while clients still request it\n"
-            f"and on ({exprs.settings.cluster_label}) ({unmatched} >= {exprs.settings.alert_min_events})\n"
+            f"and on ({exprs.key}) ({unmatched} >= {exprs.settings.alert_min_events})\n"
             "# a stalled controller and a silent cluster have their own alerts\n"
-            f"and on ({exprs.settings.cluster_label}) {exprs.controller_runs(exprs.hold)}"
+            f"and on ({exprs.key}) {exprs.controller_runs(exprs.hold)}"
         ),
         summary="An application is missing and its clients get 404.",
         description=(
@@ -562,7 +574,7 @@ def no_replicas(exprs: Expressions) -> Alert:
             "# a first deploy that is still starting is no outage: require an earlier replica or queued requests\n"
             f"and ({was_healthy} > 0\nor {waiting} > 0)\n"
             "# a controller that has just restarted does not know its replicas yet\n"
-            f"and on ({exprs.settings.cluster_label}) {exprs.controller_lasts()}"
+            f"and on ({exprs.key}) {exprs.controller_lasts()}{exprs.unless_starting()}"
         ),
         summary="The deployment has no healthy replicas.",
         description=(
@@ -592,5 +604,6 @@ def no_replicas(exprs: Expressions) -> Alert:
             quiet={series.TARGET_REPLICAS: "2x8 0x"},
             labels=series.THE_DEPLOYMENT,
         ),
+        judged="start",
         drill="exit-at-start",
     )

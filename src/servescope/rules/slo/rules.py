@@ -53,13 +53,16 @@ def _labels(slo: Slo, sli: str) -> dict[str, str]:
 
 def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> list[tuple[str, str]]:
     """Name and expression of each recording rule of one indicator, in the order of evaluation."""
-    exprs = Expressions(settings)
+    exprs = Expressions(settings).by_service
     bad, every = _indicator(slo, sli, exprs)
     objective = slo.objectives[sli]
     selector = f'{{slo="{slo.name}", sli="{sli}"}}'
     window = f"{slo.window_days}d"
+    requests = exprs.total("max", f"serve_slo:requests:events1m{selector}")
     # Without an error there is no series: use zero. A latency threshold without a bucket must stay absent.
-    none = exprs.total("max", f"0 * serve_slo:requests:events1m{selector}")
+    bad = f"clamp_min({bad}, 0)" if sli == "latency" else f"({bad} or 0 * {requests})"
+    # Never more than the requests of the minute: counters that disagree for a moment must not spend a month's budget.
+    errors = f"{requests} - clamp_min({requests} - {bad}, 0)"
 
     def counted(what: str, over: str) -> str:
         return f"sum_over_time(serve_slo:{what}:events1m{selector}[{over}])"
@@ -71,7 +74,7 @@ def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> l
     seconds = slo.window_days * 86_400 / scale
     return [
         ("serve_slo:requests:events1m", every),
-        ("serve_slo:errors:events1m", bad if sli == "latency" else f"{bad} or {none}"),
+        ("serve_slo:errors:events1m", errors),
         *((f"serve_slo:{what}:events1h", counted(what, "1h")) for what in ("requests", "errors")),
         *(
             (f"serve_slo:error_ratio:ratio{over}", f"{counted('errors', over)} / ({counted('requests', over)} > 0)")
@@ -187,6 +190,7 @@ def _alert(*, severity: str, for_: str, expr: str, description: str) -> Alert:
         panel=("servescope-slo", "Burn rate"),
         case=Case(at="", fires={}, quiet={}),
         drill="raising-handler",
+        judged="budget",
     )
 
 

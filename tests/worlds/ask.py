@@ -1,0 +1,122 @@
+"""Asking a world: its alerts by promtool's unit tests, its alerts and panels on a real store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from servescope.clients.prometheus import Prometheus
+from servescope.dashboards import all_dashboards
+from servescope.generate import rule_files
+from servescope.grafana.templating import Interpolation
+from servescope.promql.durations import milliseconds
+from servescope.report.queries import Window, ask, panels_of, select_variables
+from servescope.rules import prometheus as prometheus_rules
+from servescope.rules.promtool import WATCHDOG
+from servescope.rules.slo.objectives import Slo
+from servescope.settings import Settings
+from tests.support import promtool
+from tests.worlds.language import SCRAPE_S, World, promtool_input
+
+SLOS = [
+    Slo(name="shop", application="shop", availability=0.99, latency_objective=0.9, latency_ms=5000),
+]
+BOARDS = ("servescope-overview", "servescope-deployment")
+STEP_S = 60
+
+
+def fired_expression(world: World, but: Iterable[str]) -> str:
+    """The names of all alerts that fired at any time, without those named."""
+    left_out = "|".join(sorted({WATCHDOG, *but}))
+    selector = f'ALERTS{{alertstate="firing", alertname!~"{left_out}"}}'
+    return f"group by (alertname) (last_over_time({selector}[{int(world.minutes) + 1}m]))"
+
+
+def promtool_test(world: World) -> dict[str, Any]:
+    """One of promtool's unit tests: exactly what must fire has fired, whatever may; figures; counts within bounds."""
+    at = f"{int(world.minutes)}m"
+    fired = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(world.must)]
+    negative = f"min_over_time(serve_slo:errors:events1m[{at}]) < 0"
+    too_many = f"max_over_time((serve_slo:errors:events1m > serve_slo:requests:events1m)[{at}:1m])"
+    expressions = [
+        {"expr": fired_expression(world, world.may - world.must), "eval_time": at, "exp_samples": fired},
+        *({"expr": expr, "eval_time": at, "exp_samples": []} for expr in (negative, too_many)),
+    ]
+    for expr, value in world.figures.items():
+        # Rounded, and without labels: a figure is one number.
+        samples = [] if value is None else [{"labels": "{}", "value": value}]
+        expressions.append({"expr": f"round(sum({expr}), 0.001)", "eval_time": at, "exp_samples": samples})
+    return {
+        "name": world.name,
+        "interval": f"{SCRAPE_S}s",
+        "input_series": promtool_input(world.series),
+        "promql_expr_test": expressions,
+    }
+
+
+def run_promtool(worlds: Iterable[World], folder: Path, settings: Settings) -> str:
+    """What promtool says of worlds that share settings; "" where all is as it must be."""
+    files = rule_files(settings, SLOS)
+    for path in map(Path, ("servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml")):
+        (folder / path).write_text(files[path])
+    document = {
+        "rule_files": ["servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml"],
+        "evaluation_interval": "1m",
+        "tests": [promtool_test(world) for world in worlds],
+    }
+    (folder / "test.yml").write_text(yaml.safe_dump(document, width=10_000))
+    result = promtool.run("test", "rules", folder / "test.yml")
+    return "" if result.returncode == 0 else result.stdout + result.stderr
+
+
+def fired(prometheus: Prometheus, world: World, start: int) -> set[str]:
+    """The alerts that a store's figures make fire at any time of a world, `for` counted as Prometheus counts it."""
+    names = set()
+    for group in prometheus_rules.document(world.settings)["groups"]:
+        for rule in group["rules"]:
+            if rule["alert"] == WATCHDOG:
+                continue
+            matrix = prometheus.query_range(
+                rule["expr"], start=start, end=start + int(world.minutes) * 60, step_s=STEP_S
+            )
+            held_s = milliseconds(rule.get("for", "0s")) / 1000
+            if any(_longest(float(at) for at, _ in series["values"]) >= held_s for series in matrix):
+                names.add(rule["alert"])
+    return names
+
+
+def _longest(times: Iterable[float]) -> float:
+    """The longest time without a gap, seconds."""
+    longest = 0.0
+    began = last = None
+    for at in times:
+        if last is None or at - last > STEP_S:
+            began = at
+        last = at
+        longest = max(longest, at - (began or at))
+    return longest
+
+
+def shown(prometheus: Prometheus, world: World, start: int) -> Mapping[tuple[str, str], tuple[float, ...]]:
+    """The last values of the first query of every panel of the overview and the deployment dashboard, with All chosen.
+
+    Raises:
+        ServescopeError: a query is refused.
+    """
+    end = start + int(world.minutes) * 60
+    window = Window(end - 1800, end, step_s=STEP_S)
+    found = {}
+    for board in all_dashboards(world.settings):
+        if board.uid not in BOARDS:
+            continue
+        document = board.to_json()
+        scope = Interpolation(select_variables(document, prometheus, window), window.macros())
+        for panel in panels_of(document):
+            answers = ask(panel, prometheus, window=window, scope=scope)
+            if answers:
+                last = (series.points[-1] for series in answers[0].series if series.points)
+                found[board.uid, panel["title"]] = tuple(sorted(value for at, value in last if at == end))
+    return found
