@@ -109,6 +109,7 @@ def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
     if sli == "latency":
 
         def counted(suffix: str, **extra: str) -> str:
+            extra["method"] = promql.NO_SESSIONS  # a session may last as long as it likes
             parts = (
                 promql.increase(
                     exprs.scope,
