@@ -199,7 +199,7 @@ def test_outcomes_are_disjoint_and_complete(tmp_path: Path):
         "302": "success",
         "1000": "success",  # the close codes of WebSockets
         "1001": "success",
-        "1005": "success",
+        "1005": "gone",
         "1006": "gone",
         "1011": "failed",
         "1012": "failed",

@@ -202,7 +202,7 @@ DEPLOYMENTS = group(
         appears="first call",
         trap=(
             f"{BUCKET_GAP} The largest Serve metric: 22 series for each route and replica. A WebSocket session is one "
-            "call, and no label tells it from a request."
+            "call, and no label distinguishes it from a request."
         ),
     ),
     Metric(

@@ -234,8 +234,9 @@ def _traffic(reader: Reader) -> list[Panel]:
             description=(
                 "Requests per second that the proxies answered, by outcome. Blue is success; red (5xx) and amber "
                 "(back-pressure) are failures of the service; grey and violet are caused by clients. A WebSocket "
-                "session counts once, when it ends, by its close code: 1000, 1001 and 1005 are success, 1011 to 1014 "
-                "errors, 1006 is a client that disconnected."
+                "session counts once, when it ends, by its close code: 1000 and 1001 are success, 1011 to 1014 "
+                "errors, 1005 and 1006 a client that disconnected. A stream that breaks after its first byte is a "
+                "success here, because its status was sent before: see Failed calls."
             ),
             unit="reqps",
             queries=common.outcome_queries(reader),
@@ -295,8 +296,8 @@ def _traffic(reader: Reader) -> list[Panel]:
                 "Responses per second that were not a success, by application and status code. 404, 405 and 422 are "
                 "client errors; 408 is Serve's request timeout; 429 and 503 are back-pressure (503 also when no "
                 "replica is available); 499 is a client that disconnected. Four digits are the close code of a "
-                "WebSocket: 1006 a connection that broke, 1011 to 1014 an error of the service, 1008 and 4000 or more "
-                "what the application says of its client."
+                "WebSocket: 1005 and 1006 a client that left without one, 1011 to 1014 an error of the service, 1008 "
+                "and 3000 or more what the application says of its client."
             ),
             unit="reqps",
             queries=[panels.query(not_answered, "{{application}} {{status_code}}")],
@@ -326,9 +327,10 @@ def _sessions(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "WebSocket sessions ended",
             description=(
-                "WebSocket sessions that ended, per second, by application and close code: 1000, 1001 and 1005 are a "
-                "normal end, 1006 is a connection that broke, 1011 to 1014 are errors of the service, as is 500, a "
-                "handler that raised. Sessions that are open do not show: Serve counts a session when it ends."
+                "WebSocket sessions that ended, per second, by application and close code: 1000 and 1001 are a normal "
+                "end, 1005 and 1006 a client that left without a code, 1011 to 1014 errors of the service, as is 500: "
+                "a handler that raised, or did not catch the WebSocketDisconnect of a client that left. Sessions that "
+                "are open do not show: Serve counts a session when it ends, under the application's route prefix."
             ),
             unit="reqps",
             queries=[panels.query(ended, "{{application}} {{status_code}}")],

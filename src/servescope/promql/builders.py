@@ -76,7 +76,7 @@ SESSIONS = '=~"WS|WEBSOCKET"'
 NO_SESSIONS = '!~"WS|WEBSOCKET"'
 SESSION_FAILED = "101[1-4]"
 
-SUCCESS_CODES = "[123]..|100[015]|OK"
+SUCCESS_CODES = "[123]..|100[01]|OK"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +102,14 @@ def outcomes(backpressure_codes: tuple[str, ...]) -> tuple[Outcome, ...]:
 
     Serve answers 503 when a queue is full (429 where `backpressure_config` says so), 499 when the client went away and
     408 when Serve's own timeout struck. Serve's own error counters hold every 4xx, so the status code decides here.
-    A WebSocket session has its close code in the same label (RFC 6455, 7.4.1): 1000, 1001 and 1005, which a browser's
-    `close()` sends, end it well; 1006 is a connection that broke; 1011 to 1014 are the server's. Serve's own counters
-    call every session an error whose client closed it.
+    A WebSocket session has its close code in the same label (RFC 6455, 7.4.1): 1000 and 1001 end it well, 1011 to 1014
+    are the server's. A client that leaves without a code is 1006 or, as Serve's server reports most broken connections,
+    1005. Serve's own counters call every session an error whose client closed it.
     """
     shed = "|".join((*backpressure_codes, "RESOURCE_EXHAUSTED"))
     grpc_failed = "INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
     failed = f"5..|{SESSION_FAILED}|{grpc_failed}"
-    gone = "499|1006|CANCELLED"
+    gone = "499|100[56]|CANCELLED"
     good = SUCCESS_CODES
     return (
         Outcome(name="success", title="success", codes=good),

@@ -47,7 +47,7 @@ class Alert:
     that answers it (may be ""), `mitigation` holds what to do, one step each, the first action first; `panel` is the
     dashboard's uid and the panel's title. `drill` names the fault that tests it (tests/drill/faults.py); `no_drill`
     says why there can be none on a plain machine. `needs` names what besides Ray's own metrics the rule reads: without
-    it the alert does not fire, and is never a false positive.
+    it the alert does not fire, and is never a false positive. `snippet` is text to paste, in `language`.
     """
 
     name: str
@@ -67,6 +67,8 @@ class Alert:
     drill: str = ""
     no_drill: str = ""
     needs: str = ""
+    snippet: str = ""
+    language: str = "yaml"
 
     def __post_init__(self) -> None:
         if self.severity not in SEVERITIES:
