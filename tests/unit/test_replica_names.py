@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from hypothesis import strategies as st
 
 from servescope import promql
 from servescope.catalog import replica_names
+from servescope.clients.prometheus import Prometheus
+from servescope.dashboards import all_dashboards
+from servescope.errors import ServescopeError
+from servescope.grafana.templating import Interpolation
 from servescope.promql import DEPLOYMENT, Scope
+from servescope.report.queries import Window, panels_of, select_variables
+from servescope.settings import Settings
+from tests.support.backfilled_prometheus import BackfilledPrometheus
 from tests.support.promtool import assert_expressions, requires_promtool
 
 # Each as Ray runs it (docs/set-ups.md says which it cannot).
@@ -92,3 +100,67 @@ def test_prometheus_finds_each_deployment_under_its_own_name(tmp_path: Path):
             (promql.total(by_actor, DEPLOYMENT), "8m5s"): alive,
         },
     )
+
+
+START = 1_760_400_000  # unix seconds; any time will do
+AT = START + 300
+PANELS = ("Queued requests", "Executing", "CPU", "Memory")
+NAMES = [(application, deployment) for application in ("chat", "chat.v2") for deployment in DEPLOYMENTS]
+
+
+def planted(number: int) -> int:
+    """The figure of the deployment with this number, on each panel."""
+    return 10 * number
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """A Prometheus with the figures of every deployment of both applications."""
+    lines = []
+    for number, names in enumerate(NAMES, 1):
+        application, deployment = map(quoted, names)
+        labels = f'application="{application}",deployment="{deployment}",ray_io_cluster="c",instance="n",job="ray"'
+        process = (
+            f'Component="{PREFIX}{application}:{deployment}.handle_request",ray_io_cluster="c",instance="n",job="ray"'
+        )
+        for sample, own, value in (
+            ("ray_serve_deployment_queued_queries", labels, planted(number)),
+            ("ray_serve_replica_processing_queries", labels, planted(number)),
+            ("ray_component_cpu_percentage", process, 100 * planted(number)),
+            ("ray_component_rss_bytes", process, planted(number)),
+        ):
+            lines += [f"{sample}{{{own}}} {value} {t}\n" for t in range(START, AT + 60, 15)]
+    backfilled = BackfilledPrometheus(tmp_path_factory.mktemp("blocks"))
+    backfilled.backfill([*lines, "# EOF\n"])
+    with backfilled.server() as url, Prometheus(url) as client:
+        yield client
+
+
+def drawn(prometheus: Prometheus, title: str, application: str, deployment: str) -> list[tuple[str, float]]:
+    """The deployment and the figure of each series that a panel shows when the names are chosen in its variables.
+
+    The deployment is "" where the panel adds all up that is chosen.
+    """
+    (board,) = [board.to_json() for board in all_dashboards(Settings()) if board.uid == "servescope-deployment"]
+    (panel,) = [panel for panel in panels_of(board) if panel["title"] == title]
+    window = Window(START, AT)
+    chosen = {"application": [application], "deployment": [deployment]}
+    scope = Interpolation(select_variables(board, prometheus, window, chosen=chosen), window.macros())
+    found = prometheus.query(scope.promql(panel["targets"][0]["expr"]), AT)
+    return [(s["metric"].get("deployment", ""), float(s["value"][1])) for s in found]
+
+
+@requires_promtool
+@pytest.mark.parametrize("title", PANELS)
+def test_a_panel_shows_the_deployment_that_was_chosen_and_no_other(prometheus, title):
+    for number, (application, deployment) in enumerate(NAMES, 1):
+        if '"' not in deployment:
+            shown = drawn(prometheus, title, application, deployment)
+            assert shown == [("" if title == "Executing" else deployment, planted(number))]
+
+
+@requires_promtool
+def test_grafana_cannot_choose_a_name_with_a_double_quote(prometheus):
+    """It escapes nothing inside the quotes but what a regular expression needs; docs/set-ups.md says so."""
+    with pytest.raises(ServescopeError, match="parse error"):
+        drawn(prometheus, "Memory", "chat", 'quo"te')
