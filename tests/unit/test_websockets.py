@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from servescope.dashboards import all_dashboards
 from servescope.generate import rule_files
 from servescope.promql import Scope
 from servescope.promql.signals import REQUEST_LATENCY, Reader
+from servescope.rules import prometheus, recording
 from servescope.rules.series import LIVING_CLUSTER, http_requests
 from servescope.rules.slo.objectives import Slo
 from servescope.settings import Settings
@@ -21,7 +25,30 @@ ASIDE = "ServescopeWatchdog|ServescopeSetup.*"
 TARGET = {"ray_io_cluster": "a", "instance": "n1", "job": "ray"}
 FIRING = f'count by (alertname) (ALERTS{{alertstate="firing", alertname!~"{ASIDE}"}})'
 
-pytestmark = promtool.requires_promtool
+
+def every_expression() -> Iterator[tuple[str, str]]:
+    """Each query of the dashboards and each expression of the rules, with where it is."""
+    for board in all_dashboards(SETTINGS):
+        for panel in board.panels:
+            yield from ((f"{board.uid} / {panel.title}", query.expr) for query in panel.queries)
+    documents = (recording.document(SETTINGS), prometheus.document(SETTINGS), prometheus.slo_document([SLO], SETTINGS))
+    for document in documents:
+        for group in document["groups"]:
+            yield from ((rule.get("alert") or rule["record"], rule["expr"]) for rule in group["rules"])
+
+
+def test_whatever_reads_the_latency_of_the_proxies_says_which_method_it_means():
+    read = [
+        (where, selector)
+        for where, expression in every_expression()
+        for selector in re.findall(r"ray_serve_http_request_latency_ms_\w+(?:\{[^}]*\})?", expression)
+    ]
+    assert len(read) > 10
+    assert [entry for entry in read if "method" not in entry[1] and entry[0] not in ANY_METHOD] == []
+
+
+# It asks whether there is any bucket at all.
+ANY_METHOD = {"ServescopeSetupLatencyBucketsMissing"}
 
 
 def sessions(method: str, code: str, values: str, length_ms: int = 300_000) -> dict[str, str]:
@@ -69,6 +96,7 @@ def said(folder: Path, series: dict[str, str], *asked: tuple[str, list[tuple[str
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@promtool.requires_promtool
 @pytest.mark.parametrize("method", ["WS", "WEBSOCKET"])
 def test_long_sessions_that_end_well_are_neither_errors_nor_slow(tmp_path: Path, method: str):
     series = {
@@ -94,6 +122,7 @@ def test_long_sessions_that_end_well_are_neither_errors_nor_slow(tmp_path: Path,
 OF_A_THIRD = {"RayServeErrorRatioHigh": 1, "RayServeRouteFailing": 1, "RayServeErrorBudgetBurn": 2}
 
 
+@promtool.requires_promtool
 @pytest.mark.parametrize(
     "series",
     [

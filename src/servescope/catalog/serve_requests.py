@@ -30,7 +30,7 @@ REQUESTS_AT_THE_PROXY = group(
         trap=(
             'Traffic that belongs to no application has application="": probes of /-/healthz, /-/routes, unmatched '
             "404s. Under HAProxy the route is the application's prefix. A WebSocket session counts when it ends, with "
-            "method WS (WEBSOCKET before Ray 2.60) and its close code as status_code."
+            "method WS (WEBSOCKET in older versions), the prefix as route and its close code as status_code."
         ),
     ),
     Metric(

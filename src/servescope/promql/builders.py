@@ -70,8 +70,8 @@ def total(expression: str, by: Labels = (), op: str = "sum") -> str:
 # Requests and their outcomes at the ingress
 
 
-# WebSocket sessions at the proxies, by their label `method`: WS in Ray 2.60, WEBSOCKET before. How long one lasts is no
-# latency.
+# WebSocket sessions at the proxies, by their label `method`: WS in Ray 2.60, WEBSOCKET in older versions. How long one
+# lasts is no latency.
 SESSIONS = '=~"WS|WEBSOCKET"'
 NO_SESSIONS = '!~"WS|WEBSOCKET"'
 SESSION_FAILED = "101[1-4]"
