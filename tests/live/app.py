@@ -118,7 +118,7 @@ class Scaler:
         return {"requests": 1.0}
 
 
-@serve.deployment
+@serve.deployment(name="bert-v1.5")
 class Models:
     """Holds two models at most, so that a third one makes it unload."""
 

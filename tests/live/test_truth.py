@@ -22,7 +22,17 @@ from servescope.grafana.templating import Interpolation
 from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.settings import Settings
 from tests.live import truth_load
-from tests.live.truth_load import GONE, HOLD_CALLERS, HOLD_QUEUE, SETTLED_AFTER_S, STEADY_S, Answer, Counted
+from tests.live.truth_load import (
+    GONE,
+    HOLD_CALLERS,
+    HOLD_QUEUE,
+    SESSIONS,
+    SETTLED_AFTER_S,
+    STEADY_S,
+    Answer,
+    Counted,
+)
+from tests.live.truth_names import SESSION_S, TALK, WORKER
 from tests.support.waiting import wait_for
 
 SETTINGS = Settings()
@@ -215,7 +225,7 @@ def test_failed_calls_are_counted_from_the_first(truth, run):
     """Each deployment's own count: where the machine is slow, a client may be gone before its call gets there."""
     whole = Window(truth.load.started - 30, time.time())
     sure, most = (sum(failed(a) and a.status in which for a in truth.load.steady) for which in ((500,), (500, GONE)))
-    for deployment in ("Front", "Worker"):
+    for deployment in ("Front", WORKER):
         points = truth.one(OVERVIEW, "Failed calls", whole, TRUTH, deployment=deployment)
         own = httpx.get(f"{run.serve_url}/held/failed/{deployment}", timeout=30).raise_for_status().json()
         assert sure < own <= most
@@ -265,13 +275,13 @@ def test_request_rates(truth):
         points = truth.one(OVERVIEW, "Non-success responses by status code", window, TRUTH, status_code=str(code))
         client = Minutes.of(answers, lambda a, code=code: a.status == code).per_second(points)
         apart[str(code)] = truth.hold("Non-success responses", f"{code}, requests/s", points, client)
-    for deployment in ("Front", "Worker"):
+    for deployment in ("Front", WORKER):
         points = truth.one(DEPLOYMENT, "Calls by deployment", window, TRUTH, deployment=deployment)
         client = Minutes.of(answers, calls_of(deployment)).per_second(points)
         apart[deployment] = truth.hold("Calls by deployment", f"{deployment}, calls/s", points, client)
     # The front is called by every request, the worker by most; both fail where one does.
     calls = {
-        "ok": lambda a: 0 if failed(a) else 1 + calls_of("Worker")(a),
+        "ok": lambda a: 0 if failed(a) else 1 + calls_of(WORKER)(a),
         "error": lambda a: 2 * failed(a),
     }
     for ref, (name, count) in enumerate(calls.items()):
@@ -297,7 +307,7 @@ def test_ratios(truth):
         check(title, "5xx of all", truth.one(OVERVIEW, title, window, TRUTH), lambda a: a.status >= 500, any_call)
     shed = truth.one(OVERVIEW, "Back-pressure", window, TRUTH)
     check("Back-pressure", "503 and 429 of all", shed, lambda a: a.status in (503, 429), any_call)
-    for deployment in ("Front", "Worker"):
+    for deployment in ("Front", WORKER):
         points = truth.one(DEPLOYMENT, "Error ratio by deployment", window, TRUTH, deployment=deployment)
         check("Error ratio", deployment, points, failed, calls_of(deployment))
     assert {what: share for what, share in apart.items() if share > WITHIN} == {}
@@ -327,10 +337,10 @@ def test_quantiles_lie_in_the_bucket_of_the_clients_own(truth):
         "le", 'ray_serve_http_request_latency_ms_bucket{application="truth"}', start=window.start, end=window.end
     )
     bounds = sorted(float(le) for le in ends)
-    worker = [a for a in answers if calls_of("Worker")(a)]
+    worker = [a for a in answers if calls_of(WORKER)(a)]
     # The client's own time holds its way to Serve and back, and its own waiting, which are long on a busy machine: the
     # truth lies between what the request had to take and what the client saw.
-    wanted = {("Latency", "", OVERVIEW, ""): answers, ("Processing time", "Worker ", DEPLOYMENT, "Worker"): worker}
+    wanted = {("Latency", "", OVERVIEW, ""): answers, ("Processing time", f"{WORKER} ", DEPLOYMENT, WORKER): worker}
     wrong = []
     for (panel, who, board, deployment), own_answers in wanted.items():
         least, most = [(a.at, asked_ms(a)) for a in own_answers], [(a.at, a.ms) for a in own_answers]
@@ -357,6 +367,88 @@ def test_quantiles_lie_in_the_bucket_of_the_clients_own(truth):
                 if not low < value <= high:
                     wrong.append(f"{panel} {who}p{100 * q:g}: {value:.0f} not in {low:.0f}..{high:.0f}")
     assert wrong == []
+
+
+SESSION_CODES = {"client disconnected": GONE, **{str(code): code for code in (1000, 1001, 1011, 4001)}}
+TALKING = {"application": ["sessions"]}
+
+
+def test_sessions_are_counted_by_their_close_code(truth):
+    counted = Counter(a.status for a in truth.load.sessions)
+    wanted = {own or asked or GONE for asked, own in SESSIONS}
+    assert set(counted) == wanted == set(SESSION_CODES.values())
+    query = 'sum by (method, status_code) (ray_serve_num_http_requests_total{application="sessions", method!="GET"})'
+    found = truth.prometheus.query(query)
+    assert {s["metric"]["method"] for s in found} <= {"WS", "WEBSOCKET"}
+    said: Counter[int] = Counter()
+    for one in found:
+        code = int(one["metric"]["status_code"])
+        said[GONE if code in (1005, 1006) else code] += int(float(one["value"][1]))
+    for name, code in SESSION_CODES.items():
+        truth.add("counters after the load", f"WebSocket {name}", counted[code], said[code], ".0f")
+    assert said == counted
+    drawn = {
+        labels["status_code"] for labels, _ in truth.series(OVERVIEW, "WebSocket sessions ended", truth.steady, TALKING)
+    }
+    assert {"1000", "1001", "1011", "4001"} < drawn
+
+
+def test_a_session_that_failed_is_an_error_and_one_that_ended_is_none(truth):
+    """A broken stream is a success at the proxies: its status was sent before it broke."""
+    failed_sessions = sum(a.status == 1011 for a in truth.load.sessions)
+    streams = len(truth.load.broken_streams)
+    wanted = {
+        ("errors", "availability"): failed_sessions,
+        ("requests", "availability"): len(truth.load.sessions) + streams,
+        ("errors", "latency"): 0,
+        ("requests", "latency"): streams,  # the length of a session is no latency
+    }
+
+    def said() -> dict[tuple[str, str], int]:
+        result = {}
+        for what, sli in wanted:
+            found = truth.prometheus.query(f'serve_slo:{what}:events1h{{slo="sessions", sli="{sli}"}}')
+            result[what, sli] = round(float(found[0]["value"][1])) if found else -1
+        return result
+
+    # The counts are recorded once a minute.
+    wait_for(lambda: said() == wanted, 90, lambda: f"{said()} for {wanted}")
+    truth.add("SLO", "sessions, failed", failed_sessions, said()["errors", "availability"], ".0f")
+
+
+def test_a_long_session_does_not_make_an_application_slow(truth):
+    p95 = truth.one(OVERVIEW, "Latency p95 by application", truth.steady, TALKING, application="sessions")
+    assert all(value <= 1000 for _, value in p95), p95
+    length = truth.one(OVERVIEW, "WebSocket session length", truth.steady, TALKING, 0, application="sessions")
+    truth.add("WebSocket session length", "p50, ms", 1000 * SESSION_S, mean(v for _, v in length), ".0f")
+    assert all(2000 < value <= 5000 for _, value in length), length
+
+
+def test_streams_that_break_after_their_first_byte_are_failed_calls(truth):
+    streams = len(truth.load.broken_streams)
+    assert streams == len(range(0, truth_load.SESSIONS_BEGUN, len(SESSIONS)))
+    assert {a.status for a in truth.load.broken_streams} == {200}
+    found = truth.prometheus.query('ray_serve_num_http_requests_total{application="sessions", method="GET"}')
+    assert {s["metric"]["status_code"]: float(s["value"][1]) for s in found} == {"200": streams}
+    whole = Window(truth.load.started - 30, time.time())
+    points = truth.one(OVERVIEW, "Failed calls", whole, TALKING, deployment=TALK)
+    truth.add("Failed calls", f"{TALK}, broken streams", streams, sum(v for _, v in points), ".0f")
+    assert sum(v for _, v in points) == streams
+
+
+@pytest.mark.parametrize("title", ["CPU", "Memory"])
+def test_processes_stand_under_the_names_that_people_gave(truth, title):
+    drawn = {
+        application: {
+            labels["deployment"]
+            for labels, _ in truth.series(DEPLOYMENT, title, truth.steady, {"application": [application]})
+        }
+        for application in ("truth", "sessions")
+    }
+    assert drawn == {"truth": {"Front", WORKER}, "sessions": {TALK}}
+    for deployment in (WORKER, TALK):
+        (found,) = truth.series(DEPLOYMENT, title, truth.steady, {"deployment": [deployment]})
+        assert found[0]["deployment"] == deployment
 
 
 def test_queue_in_flight_and_replicas_while_requests_are_held(truth):

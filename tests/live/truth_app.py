@@ -1,19 +1,23 @@
-"""Two applications whose every answer is known beforehand: what the truth tests hold Prometheus against."""
+"""Applications whose every answer is known beforehand: what the truth tests hold Prometheus against."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi.responses import StreamingResponse
 from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
+from tests.live.truth_names import SESSION_S, TALK, WORKER
+
 steady_web = FastAPI()
 held_web = FastAPI()
+talk_web = FastAPI()
 
 
 class Counts:
@@ -35,7 +39,7 @@ class Counts:
         return self._failed
 
 
-@serve.deployment
+@serve.deployment(name=WORKER)
 class Worker(Counts):
     """Takes the requested time, or fails."""
 
@@ -127,5 +131,33 @@ class Door:
         return answer
 
 
+@serve.deployment(name=TALK)
+@serve.ingress(talk_web)
+class Talk:
+    """WebSocket sessions that end as the client or the path says, and a stream that breaks after its first byte."""
+
+    @talk_web.websocket("/session/{code}")
+    async def session(self, socket: WebSocket, code: int) -> None:
+        await socket.accept()
+        if code:
+            await asyncio.sleep(SESSION_S)
+            await socket.close(code)
+            return
+        try:
+            await socket.receive_text()  # until the client goes
+        except WebSocketDisconnect:
+            return
+
+    @talk_web.get("/stream")
+    async def stream(self) -> StreamingResponse:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"first\n"
+            await asyncio.sleep(0.2)
+            raise ValueError("as asked")
+
+        return StreamingResponse(parts())
+
+
 steady = Front.bind(Worker.bind())
 held = Door.bind(Held.bind(), Grow.bind(), Mortal.bind())
+talk = Talk.bind()

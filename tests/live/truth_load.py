@@ -8,8 +8,12 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection
+from socket import SHUT_RDWR
 
+import aiohttp
 import httpx
+
+from tests.live.truth_names import SESSION_S
 
 PER_SECOND = 10
 STEADY_S = 290
@@ -35,6 +39,13 @@ MIX = (
 )
 GONE = 499
 
+# WebSocket sessions, one begun every two seconds: the close code that its path asks of the service, 0 where the client
+# ends the session, and the code with which it does, 0 where it breaks the connection.
+SESSION_EVERY_S = 2
+SESSIONS = ((1000, 0), (1000, 0), (1011, 0), (1000, 0), (0, 1000), (1000, 0), (0, 1001), (1000, 0), (0, 0), (4001, 0))
+SESSIONS_BEGUN = STEADY_S // SESSION_EVERY_S - SESSION_S
+STREAM = "/sessions/stream"  # breaks after its first byte, once in each round of sessions
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -48,10 +59,12 @@ class Answer:
 
 @dataclass
 class Counted:
-    """What the client counted, and when (unix seconds): the steady answers, those of the hold."""
+    """What the client counted, and when (unix seconds): the steady answers, those of the hold, sessions and streams."""
 
     steady: list[Answer] = field(default_factory=list)
     held: list[Answer] = field(default_factory=list)
+    sessions: list[Answer] = field(default_factory=list)  # the close code as status, GONE for a broken connection
+    broken_streams: list[Answer] = field(default_factory=list)
     started: float = 0.0
     hold_started: float = 0.0
     hold_ended: float = 0.0
@@ -108,6 +121,7 @@ class _Client:
         async with httpx.AsyncClient(base_url=self._url, limits=limits, trust_env=False) as http:
             self.counted.started = time.time()
             holding = asyncio.create_task(self._hold(http))
+            talking = asyncio.create_task(self._talk(http))
             begun = time.monotonic()
             under_way = set()
             for number in range(STEADY_S * PER_SECOND):
@@ -117,7 +131,46 @@ class _Client:
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
             await asyncio.gather(*under_way)
-            await holding
+            await asyncio.gather(holding, talking)
+
+    async def _talk(self, http: httpx.AsyncClient) -> None:
+        begun = time.monotonic()
+        async with aiohttp.ClientSession(trust_env=False) as sockets:
+            under_way = []
+            for number in range(SESSIONS_BEGUN):
+                await asyncio.sleep(max(0.0, begun + SESSION_EVERY_S * number - time.monotonic()))
+                asked, own = SESSIONS[number % len(SESSIONS)]
+                under_way.append(asyncio.create_task(self._session(sockets, asked, own)))
+                if number % len(SESSIONS) == 0:
+                    under_way.append(asyncio.create_task(self._stream(http)))
+            await asyncio.gather(*under_way)
+
+    async def _session(self, sockets: aiohttp.ClientSession, asked: int, own: int) -> None:
+        begun, path = time.monotonic(), f"/sessions/session/{asked}"
+        socket = await sockets.ws_connect(f"{self._url}{path}")
+        if asked:
+            await socket.receive(timeout=30)
+            code = socket.close_code or 0
+        else:
+            await asyncio.sleep(SESSION_S)
+            code = own or GONE
+            if own:
+                await socket.close(code=own)
+            else:
+                socket.get_extra_info("socket").shutdown(SHUT_RDWR)
+        self.counted.sessions.append(Answer(time.time(), path, code, 1000 * (time.monotonic() - begun)))
+
+    async def _stream(self, http: httpx.AsyncClient) -> None:
+        begun, status, got = time.monotonic(), 0, b""
+        try:
+            async with http.stream("GET", STREAM) as response:
+                status = response.status_code
+                async for part in response.aiter_bytes():
+                    got += part
+        except httpx.RemoteProtocolError:
+            if got:
+                answer = Answer(time.time(), STREAM, status, 1000 * (time.monotonic() - begun))
+                self.counted.broken_streams.append(answer)
 
     async def _hold(self, http: httpx.AsyncClient) -> None:
         await asyncio.sleep(HOLD_AT_S)

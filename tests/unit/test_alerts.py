@@ -41,7 +41,14 @@ def test_each_alert_is_the_function_of_its_name_and_no_module_takes_from_another
         written |= dict(
             re.findall(r'^def (\w+)\(exprs: Expressions\) -> Alert:\n(?: .*\n|\n)*? +name="(\w+)"', text, re.M)
         )
-    assert sorted(written.values()) == sorted(alert.name for alert in ALERTS)
+    # Those on the set-up are made of its checks.
+    text = (ROOT / "src/servescope/rules/setup_checks.py").read_text()
+    checks = dict(
+        re.findall(r'^def (\w+)\(exprs: Expressions\) -> SetupCheck:\n(?: .*\n|\n)*? +name="(\w+)"', text, re.M)
+    )
+    setups = {function: f"ServescopeSetup{name}" for function, name in checks.items()}
+    assert sorted((*written.values(), *setups.values())) == sorted(alert.name for alert in ALERTS)
+    written |= {function: name.replace("Setup", "") for function, name in setups.items()}
     for function, name in written.items():
         own = re.sub("^(RayServe|RayCluster|Ray|Servescope)", "", name)
         assert function == re.sub("(?<!^)(?=[A-Z])", "_", own).lower()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from servescope import __version__
 from servescope.clients import ray
 from servescope.clients.access import read_headers
 from servescope.clients.ray import RayApi
@@ -124,10 +125,12 @@ def test_a_good_answer():
         subject = exporter(url)
         assert values(subject.metrics()) == {
             **{"servescope_exporter_up": 0, "servescope_exporter_fetches_total": 0},
+            "servescope_exporter_build_info": 1,
             **dict.fromkeys(REASONS, 0),
         }, "no age before there are data"
         assert subject.poll()
         found = values(subject.metrics())
+        assert f'servescope_exporter_build_info{{version="{__version__}"}} 1.0' in subject.metrics().decode()
         assert answer.asked == [("/api/serve/applications/", None), ("/api/v0/nodes?limit=10000", None)]
     assert (found["servescope_exporter_up"], found["deployments"]) == (1, 7)
     assert 0 <= found["servescope_exporter_data_age_seconds"] < 2
@@ -140,7 +143,9 @@ def test_every_help_names_its_source():
         assert subject.poll()
         reported = list(text_string_to_metric_families(subject.metrics().decode()))
     assert len(reported) > 30
-    assert [family.name for family in reported if "REST API" not in family.documentation] == []
+    assert [family.name for family in reported if "REST API" not in family.documentation] == [
+        "servescope_exporter_build_info"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,15 @@ def test_outcomes_are_disjoint_and_complete(tmp_path: Path):
     codes = {
         "200": "success",
         "302": "success",
+        "1000": "success",  # the close codes of WebSockets
+        "1001": "success",
+        "1005": "gone",
+        "1006": "gone",
+        "1011": "failed",
+        "1012": "failed",
+        "1013": "failed",
+        "1008": "refused",
+        "4001": "refused",
         "OK": "success",
         "500": "failed",
         "502": "failed",

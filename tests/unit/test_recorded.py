@@ -40,11 +40,11 @@ RANGES = {"15 min": Window(END - 900, END, step_s=15), "6 h": Window(END - HOURS
 # What each label may say; the others say "x". The rest follows from the catalogue.
 VALUES = {
     "application": ("shop",),
-    "deployment": ("Front", "Model"),
+    "deployment": ("Front.v1", "LLMServer:qwen-0_5b"),
     "replica": ("r1", "r2"),
     "status_code": ("200", "404", "429", "499", "500", "503"),
     "method": ("GET",),
-    "Component": ("ray::ServeReplica:shop:Front", "ray::ServeReplica:shop:Model"),
+    "Component": ("ray::ServeReplica:shop:Front.v1", "ray::ServeReplica:shop:LLMServer:qwen-0_5b.handle_request"),
 }
 BOUNDS = ("50", "100", "200", "500", "1000", "2000", "5000", "+Inf")
 SHARES = (0.05, 0.25, 0.5, 0.8, 0.93, 0.97, 0.995, 1.0)  # of observations up to each bound

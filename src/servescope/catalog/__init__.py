@@ -13,7 +13,7 @@ from servescope.catalog.core import AUTOSCALER, CLUSTER, DASHBOARD, GCS, SCHEDUL
 from servescope.catalog.exporter import EXPORTER
 from servescope.catalog.haproxy import HAPROXY
 from servescope.catalog.log_agents import LOG_AGENTS
-from servescope.catalog.model import OTEL_SCOPE_LABELS, Kind, Metric, Origin
+from servescope.catalog.model import EXPORTED_LABELS, OTEL_SCOPE_LABELS, Kind, Metric, Origin
 from servescope.catalog.nodes import GPUS, NODES, OBJECTS, PROCESSES
 from servescope.catalog.prometheus import PROBES, PROMETHEUS
 from servescope.catalog.serve_control import AUTOSCALING, CONTROLLER, LIFECYCLE, LOOPS
@@ -83,7 +83,7 @@ def allowed_labels(entry: Metric) -> frozenset[str]:
     """Every label that a query over the metric may name; the user's cluster label is the caller's to add."""
     labels = {*entry.labels, *entry.older_labels, *entry.origin.labels, "job", "instance"}
     if entry.origin is not Origin.NONE:
-        labels |= set(OTEL_SCOPE_LABELS)
+        labels |= {*OTEL_SCOPE_LABELS, *EXPORTED_LABELS}
     if entry.kind is Kind.HISTOGRAM:
         labels.add("le")
     return frozenset(labels)

@@ -233,6 +233,13 @@ EXPORTER = group(
         help="1 if the exporter's last fetch from Ray succeeded.",
     ),
     Metric(
+        name="servescope_exporter_build_info",
+        kind=GAUGE,
+        unit="1",
+        labels=("version",),
+        help="Always 1; carries the exporter's version as a label.",
+    ),
+    Metric(
         name="servescope_exporter_data_age_seconds",
         kind=GAUGE,
         unit="s",

@@ -49,6 +49,9 @@ class Origin(Enum):
 # Ray adds three labels that say nothing; prometheus.yml drops them, another Prometheus may not.
 OTEL_SCOPE_LABELS = ("otel_scope_name", "otel_scope_version", "otel_scope_schema_url")
 
+# What Prometheus makes of two of Ray's labels where the target has labels of these names (rules.setup_checks).
+EXPORTED_LABELS = ("exported_application", "exported_deployment")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:

@@ -17,6 +17,14 @@ PROMETHEUS = group(
     Metric(name="scrape_duration_seconds", kind=GAUGE, unit="s", labels=(), help="Duration of the last scrape."),
     Metric(name="scrape_samples_scraped", kind=GAUGE, unit="samples", labels=(), help="Samples in the last scrape."),
     Metric(
+        name="prometheus_rule_group_rules",
+        kind=GAUGE,
+        unit="rules",
+        labels=("rule_group",),
+        help="Rules of a loaded group; rule_group is FILE;GROUP.",
+        needs="a Prometheus that scrapes itself",
+    ),
+    Metric(
         name="ALERTS",
         kind=GAUGE,
         unit="1",

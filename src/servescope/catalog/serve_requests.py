@@ -29,7 +29,8 @@ REQUESTS_AT_THE_PROXY = group(
         appears="first request of a route and status",
         trap=(
             'Traffic that belongs to no application has application="": probes of /-/healthz, /-/routes, unmatched '
-            "404s. Under HAProxy the route is the application's prefix."
+            "404s. Under HAProxy the route is the application's prefix. A WebSocket session counts when it ends, with "
+            "method WS (WEBSOCKET in older versions), the prefix as route and its close code as status_code."
         ),
     ),
     Metric(
@@ -57,7 +58,7 @@ REQUESTS_AT_THE_PROXY = group(
         labels=INGRESS,
         help="Time from an HTTP request's arrival at the proxy to its answer.",
         appears="first request of a route and status",
-        trap=BUCKET_GAP,
+        trap=f"With method WS or WEBSOCKET it is the length of a session: leave those out. {BUCKET_GAP}",
     ),
     Metric(
         name="ray_serve_num_ongoing_http_requests",
@@ -199,7 +200,10 @@ DEPLOYMENTS = group(
         labels=REPLICA_ROUTE,
         help="Time that a replica spent on a call, successful or not; time in the queue is excluded.",
         appears="first call",
-        trap=f"{BUCKET_GAP} The largest Serve metric: 22 series for each route and replica.",
+        trap=(
+            f"{BUCKET_GAP} The largest Serve metric: 22 series for each route and replica. A WebSocket session is one "
+            "call, and no label distinguishes it from a request."
+        ),
     ),
     Metric(
         name="ray_serve_deployment_max_processing_latency_ms",

@@ -23,6 +23,8 @@ from servescope.promql.signals import (
 )
 from servescope.settings import Settings
 
+_NO_SESSION = "an application that accepts WebSockets"
+
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     """The dashboard, plain or reading recorded series."""
@@ -40,6 +42,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Deployments", _deployments(reader)),
             panels.row("Events", _events(reader)),
             panels.row("gRPC", _grpc(reader), collapsed=True),
+            panels.row("WebSocket", _sessions(reader), collapsed=True),
         ],
         variables=common.standard_variables(settings, "application"),
         annotations=common.rollout_marks(settings),
@@ -223,13 +226,16 @@ def _alerts(reader: Reader) -> Panel:
 
 def _traffic(reader: Reader) -> list[Panel]:
     buckets = reader.read(REQUEST_LATENCY, ("le",))
-    not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code='!~"[123]..|OK"')
+    not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code=f'!~"{promql.SUCCESS_CODES}"')
     return [
         panels.timeseries(
             "Requests by outcome",
             description=(
                 "Requests per second that the proxies answered, by outcome. Blue is success; red (5xx) and amber "
-                "(back-pressure) are failures of the service; grey and violet are caused by clients."
+                "(back-pressure) are failures of the service; grey and violet are caused by clients. A WebSocket "
+                "session counts once, when it ends, by its close code: 1000 and 1001 are success, 1011 to 1014 "
+                "errors, 1005 and 1006 a client that disconnected. A stream that breaks after its first byte is a "
+                "success here, because its status was sent before: see Failed calls."
             ),
             unit="reqps",
             queries=common.outcome_queries(reader),
@@ -259,7 +265,7 @@ def _traffic(reader: Reader) -> list[Panel]:
             description=(
                 "Time from a request's arrival at the proxy to the end of its answer. p50 is the median request, p99 "
                 "is exceeded by one request in a hundred. Precision is limited by the histogram buckets: Ray has no "
-                "bound between 10 s and 60 s."
+                "bound between 10 s and 60 s. WebSocket sessions are left out: see WebSocket session length."
             ),
             unit="ms",
             queries=common.quantile_queries(reader, REQUEST_LATENCY),
@@ -288,7 +294,9 @@ def _traffic(reader: Reader) -> list[Panel]:
             description=(
                 "Responses per second that were not a success, by application and status code. 404, 405 and 422 are "
                 "client errors; 408 is Serve's request timeout; 429 and 503 are back-pressure (503 also when no "
-                "replica is available); 499 is a client that disconnected."
+                "replica is available); 499 is a client that disconnected. Four digits are the close code of a "
+                "WebSocket: 1005 and 1006 a client that left without one, 1011 to 1014 an error of the service, 1008 "
+                "and 3000 or more what the application says of its client."
             ),
             unit="reqps",
             queries=[panels.query(not_answered, "{{application}} {{status_code}}")],
@@ -307,6 +315,43 @@ def _traffic(reader: Reader) -> list[Panel]:
                 )
             ],
             width=12,
+        ),
+    ]
+
+
+def _sessions(reader: Reader) -> list[Panel]:
+    ended = reader.read(REQUESTS, ("application", "status_code"), method=promql.SESSIONS)
+    lasted = reader.scope.rate("ray_serve_http_request_latency_ms_bucket", common.WINDOW, method=promql.SESSIONS)
+    return [
+        panels.timeseries(
+            "WebSocket sessions ended",
+            description=(
+                "WebSocket sessions that ended, per second, by application and close code: 1000 and 1001 are a normal "
+                "end, 1005 and 1006 a client that left without a code, 1011 to 1014 errors of the service, as is 500: "
+                "a handler that raised, or did not catch the WebSocketDisconnect of a client that left. Sessions that "
+                "are open do not show: Serve counts a session when it ends, under the application's route prefix."
+            ),
+            unit="reqps",
+            queries=[panels.query(ended, "{{application}} {{status_code}}")],
+            width=12,
+            height=6,
+            absent=_NO_SESSION,
+        ),
+        panels.timeseries(
+            "WebSocket session length",
+            description=(
+                "How long the WebSocket sessions lasted that ended: the median, and what 95 % did not exceed. The "
+                "longest bucket of Ray ends at 10 minutes."
+            ),
+            unit="ms",
+            queries=[
+                panels.query(promql.quantile(level, promql.total(lasted, ("application", "le"))), legend)
+                for level, legend in ((0.5, "{{application}} p50"), (0.95, "{{application}} p95"))
+            ],
+            min=0,
+            width=12,
+            height=6,
+            absent=_NO_SESSION,
         ),
     ]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from servescope import __version__
 from servescope.clients.ray import Fetcher, FetchError, RayApi
 from servescope.errors import ServescopeError
 from servescope.exporter.state import Detail, text_format
@@ -134,6 +135,11 @@ def _own_families(known: _Known) -> Iterable[Any]:
     def gauge(name: str, help: str, value: float) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"servescope_exporter_{name}", help, value=value)
 
+    build = GaugeMetricFamily(
+        "servescope_exporter_build_info", "Always 1; the version of the exporter.", labels=("version",)
+    )
+    build.add_metric((__version__,), 1)
+    yield build
     yield gauge("up", "1 if the last fetch of Serve's REST API succeeded, else 0.", float(known.up))
     if known.fetched_at is not None:
         age = time.monotonic() - known.fetched_at

@@ -64,7 +64,10 @@ def page(alert: Alert) -> str:
         lines.append(f"{number}. {question}")
         if query:
             lines += ["", "   ```promql", indent(lay_out(query), "   "), "   ```", ""]
-    lines += ["", "## Mitigation", "", *(f"- {step}" for step in alert.mitigation), "", "## Rule", ""]
+    lines += ["", "## Mitigation", "", *(f"- {step}" for step in alert.mitigation), ""]
+    if alert.snippet:
+        lines += [f"```{alert.language}", alert.snippet.rstrip("\n"), "```", ""]
+    lines += ["## Rule", ""]
     waits = f"It fires after {alert.for_}." if alert.for_ else "It fires immediately."
     lines.append(f"{waits} Needs {alert.needs}." if alert.needs else waits)
     lines += ["", "```promql", lay_out(alert.expr), "```", "", "## Tested by", ""]

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from servescope import catalog
+from servescope.catalog import replica_names
 from servescope.errors import ServescopeError
 from servescope.settings import Settings
 
@@ -88,6 +89,15 @@ def total(expression: str, by: Labels = (), op: str = "sum") -> str:
 # Requests and their outcomes at the ingress
 
 
+# WebSocket sessions at the proxies, by their label `method`: WS in Ray 2.60, WEBSOCKET in older versions. How long one
+# lasts is no latency.
+SESSIONS = '=~"WS|WEBSOCKET"'
+NO_SESSIONS = '!~"WS|WEBSOCKET"'
+SESSION_FAILED = "101[1-4]"
+
+SUCCESS_CODES = "[123]..|100[01]|OK"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """One way in which a request can end for the client: what its status code must and must not match."""
@@ -111,12 +121,15 @@ def outcomes(backpressure_codes: tuple[str, ...]) -> tuple[Outcome, ...]:
 
     Serve answers 503 when a queue is full (429 where `backpressure_config` says so), 499 when the client went away and
     408 when Serve's own timeout struck. Serve's own error counters hold every 4xx, so the status code decides here.
+    A WebSocket session has its close code in the same label (RFC 6455, 7.4.1): 1000 and 1001 end it well, 1011 to 1014
+    are the server's. A client that leaves without a code is 1006 or, as Serve's server reports most broken connections,
+    1005. Serve's own counters call every session an error whose client closed it.
     """
     shed = "|".join((*backpressure_codes, "RESOURCE_EXHAUSTED"))
     grpc_failed = "INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
-    failed = f"5..|{grpc_failed}"
-    gone = "499|CANCELLED"
-    good = "[123]..|OK"
+    failed = f"5..|{SESSION_FAILED}|{grpc_failed}"
+    gone = "499|100[56]|CANCELLED"
+    good = SUCCESS_CODES
     return (
         Outcome(name="success", title="success", codes=good),
         Outcome(name="failed", title="error (5xx)", codes=failed, but_not=shed),
@@ -126,8 +139,8 @@ def outcomes(backpressure_codes: tuple[str, ...]) -> tuple[Outcome, ...]:
     )
 
 
-# What counts against availability: every 5xx, back-pressure by 503 among them, and their gRPC counterparts.
-ERROR_CODES = "5..|INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
+# What counts against availability: every 5xx, back-pressure by 503 among them, and what WebSocket and gRPC call so.
+ERROR_CODES = f"5..|{SESSION_FAILED}|INTERNAL|UNKNOWN|UNAVAILABLE|DATA_LOSS|UNIMPLEMENTED|DEADLINE_EXCEEDED"
 
 
 def ingress_requests(scope: Scope, window: str) -> str:
@@ -142,9 +155,9 @@ def ingress_requests(scope: Scope, window: str) -> str:
 
 
 def ingress_buckets(scope: Scope, window: str) -> str:
-    """Rates of the latency buckets at the proxies, HTTP and gRPC, milliseconds."""
+    """Rates of the latency buckets at the proxies, HTTP and gRPC, milliseconds; WebSocket sessions are left out."""
     return (
-        f"{scope.rate('ray_serve_http_request_latency_ms_bucket', window)} or "
+        f"{scope.rate('ray_serve_http_request_latency_ms_bucket', window, method=NO_SESSIONS)} or "
         f"{scope.rate('ray_serve_grpc_request_latency_ms_bucket', window)}"
     )
 
@@ -269,28 +282,31 @@ def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:
     return f"({expression}) or 0 * {total(scope.select(living), by, 'group')}"
 
 
-# A replica renames its process while it runs a method, and while its constructor runs.
-_REPLICA_PROCESS = "ray::(?:SERVE_REPLICA::.*:)?ServeReplica"
-METHOD = "(?:[.].*)?"  # what follows the name in Ray's Component label while a method runs
+# What follows the name of a proxy or a program in Ray's Component label while it runs a method.
+METHOD = "(?:[.].*)?"
 
 
 def replica_processes(scope: Scope, gauge: str) -> str:
     """A process figure of replicas, with the labels application and deployment taken out of Ray's Component label.
 
-    Component is `ray::ServeReplica:<application>:<deployment>` and holds the sum of that deployment's replicas on one
-    node, so the scope's matchers on the two labels become one matcher on Component. While a method runs, `.<method>`
-    follows, so a deployment's name is read up to its first dot; the sum over all of them is the deployment's figure.
+    Component is `ray::ServeReplica:<application>:<deployment>`, with a method behind it while one runs, and holds the
+    sum of that deployment's replicas on one node; the sum over all of them is the deployment's figure. The scope's
+    matchers on the two labels become one matcher on Component. How it is taken apart: `catalog.replica_names`.
     """
-    parts = []
+    parts = {}
     for label in DEPLOYMENT:
         match = re.fullmatch(r'=~?"(.*)"', scope.matchers.get(label, '=~".+"'))
         if match is None:
             raise ServescopeError(f"{gauge}: cannot apply {scope.matchers[label]} to a part of a Component label")
-        parts.append(f"({match.group(1)})")
-    expression = scope.select(gauge, Component=f'=~"{_REPLICA_PROCESS}:{":".join(parts)}{METHOD}"')
-    pattern = f"{_REPLICA_PROCESS}:(.*):([^:.]*){METHOD}"
-    for group, label in ((1, "application"), (2, "deployment")):
-        expression = f'label_replace({expression}, "{label}", "${group}", "Component", "{pattern}")'
+        parts[label] = match.group(1)
+    expression = scope.select(gauge, Component=f'=~"{replica_names.process(**parts)}"')
+    return named_replicas(expression, "Component", replica_names.PROCESS)
+
+
+def named_replicas(expression: str, label: str, pattern: str) -> str:
+    """An expression with the labels application and deployment, the two groups of a pattern over another label."""
+    for group, name in enumerate(DEPLOYMENT, 1):
+        expression = f'label_replace({expression}, "{name}", "${group}", "{label}", "{pattern}")'
     return expression
 
 

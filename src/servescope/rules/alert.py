@@ -61,6 +61,7 @@ class Alert:
     dashboard's uid and the panel's title. `drill` names the fault that tests it (tests/drill/faults.py); `no_drill`
     says why there can be none on a plain machine. `needs` names what besides Ray's own metrics the rule reads: without
     it the alert does not fire, and is never a false positive. `judged` is a key of JUDGED; "" is that of its owner.
+    `snippet` is text to paste, in `language`.
     """
 
     name: str
@@ -81,6 +82,8 @@ class Alert:
     no_drill: str = ""
     needs: str = ""
     judged: str = ""
+    snippet: str = ""
+    language: str = "yaml"
 
     @property
     def judged_by(self) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from servescope import promql
+from servescope.catalog import replica_names
 from servescope.catalog.values import APPLICATION_STATUS
 from servescope.promql import DEPLOYMENT, Labels, Scope
 from servescope.settings import Settings
@@ -95,8 +96,7 @@ class Expressions:
 
     def actors_by_deployment(self, actors: str) -> str:
         """Sum an expression over `ray_actors` by deployment, which for a replica only the actor's name holds."""
-        for group, label in ((1, "application"), (2, "deployment")):
-            actors = f'label_replace({actors}, "{label}", "${group}", "Name", "ServeReplica:(.*):([^:]*)")'
+        actors = promql.named_replicas(actors, "Name", replica_names.ACTOR)
         return self.total("sum", actors, *DEPLOYMENT)
 
     def controller_runs(self, window: str) -> str:

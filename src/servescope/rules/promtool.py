@@ -18,12 +18,21 @@ from servescope.settings import Settings
 
 SCRAPE_S = 15
 WATCHDOG = "ServescopeWatchdog"
-FIRING = f'ALERTS{{alertstate="firing", alertname!="{WATCHDOG}"}}'
+# The cases hold only what their alert needs, not a whole set-up: the alerts on that are asked about in their own cases
+# and in the quiet worlds.
+_FIRING = 'ALERTS{alertstate="firing", alertname!~"IGNORED"}'
+_SETUP_ALERTS = "ServescopeSetup.+"
+
+
+def firing(*, setups: bool) -> str:
+    """What fires besides the watchdog, with or without the alerts on the set-up."""
+    return _FIRING.replace("IGNORED", WATCHDOG if setups else f"{WATCHDOG}|{_SETUP_ALERTS}")
 
 
 def document(group: Group, settings: Settings) -> dict[str, Any]:
     """The test file of one group of alerts."""
     tests = []
+    setups = any(alert.name.startswith("ServescopeSetup") for alert in group.alerts)
     for alert in group.alerts:
         case = alert.case
         own = _sample(alert, settings) if alert.name != WATCHDOG else ""
@@ -34,6 +43,7 @@ def document(group: Group, settings: Settings) -> dict[str, Any]:
                 at=case.at,
                 expected=[own, *case.also],
                 settings=settings,
+                setups=setups,
             )
         )
         if case.quiet:
@@ -45,6 +55,7 @@ def document(group: Group, settings: Settings) -> dict[str, Any]:
                     at=case.at,
                     expected=[*case.quiet_also],
                     settings=settings,
+                    setups=setups,
                 )
             )
     # Alerts that wait for hours need no rule evaluated every two minutes.
@@ -55,7 +66,7 @@ def document(group: Group, settings: Settings) -> dict[str, Any]:
 def quiet_document(settings: Settings) -> dict[str, Any]:
     """The test file of the worlds in which no alert may fire."""
     tests = [
-        _test(name, series={**LIVING_CLUSTER, **world.series}, at=world.at, expected=[], settings=settings)
+        _test(name, series={**LIVING_CLUSTER, **world.series}, at=world.at, expected=[], settings=settings, setups=True)
         for name, world in quiet_worlds.worlds().items()
     ]
     return _file(tests, "1m")
@@ -73,14 +84,17 @@ def _sample(alert: Alert, settings: Settings) -> str:
     return "ALERTS{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"
 
 
-def _test(name: str, *, series: InputSeries, at: str, expected: list[str], settings: Settings) -> dict[str, Any]:
+def _test(
+    name: str, *, series: InputSeries, at: str, expected: list[str], settings: Settings, setups: bool
+) -> dict[str, Any]:
     """One test. `expected` holds whole samples, or names of alerts of which at least one instance must fire."""
     length = milliseconds(at) // 1000 // SCRAPE_S + 4
+    all_ = firing(setups=setups)
     named = sorted({entry.split("{")[0] for entry in expected if entry and not entry.startswith("ALERTS{")})
     expressions = [
         {
             # promtool cannot match a set of alerts, so those that fire as well are asserted by name alone.
-            "expr": FIRING.replace("}", f', alertname!~"{"|".join(named)}"}}') if named else FIRING,
+            "expr": all_.replace("}", f', alertname!~"{"|".join(named)}"}}') if named else all_,
             "eval_time": at,
             "exp_samples": [{"labels": entry, "value": 1} for entry in expected if entry.startswith("ALERTS{")],
         },

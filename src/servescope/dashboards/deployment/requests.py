@@ -166,7 +166,8 @@ def latency(reader: Reader) -> list[Panel]:
             "Processing time",
             description=(
                 "Time that replicas spend on a call, failed calls included, time in the queue excluded. Precision is "
-                "limited by the histogram buckets."
+                "limited by the histogram buckets. For a replica a WebSocket session is one call that lasts as long "
+                "as the session: its metric has no method label, so a deployment of sessions shows their length."
             ),
             unit="ms",
             queries=common.quantile_queries(reader, PROCESSING_LATENCY),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from servescope.rules.alert import Alert, Group
-from servescope.rules.alerts import advice, control, cost, logs, nodes, replicas, rollout, saturation, users
+from servescope.rules.alerts import advice, control, cost, logs, nodes, replicas, rollout, saturation, setup, users
 from servescope.settings import Settings
 
-_MODULES = (users, saturation, replicas, control, nodes, cost, rollout, logs, advice)
+_MODULES = (users, saturation, replicas, control, nodes, cost, rollout, logs, advice, setup)
 
 
 def groups(settings: Settings) -> list[Group]:

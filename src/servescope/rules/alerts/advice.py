@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servescope import promql
 from servescope.promql import DEPLOYMENT, capacity
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
@@ -100,23 +101,18 @@ def no_queue_limit(exprs: Expressions) -> Alert:
 
 
 def latency_bound_missing(exprs: Expressions) -> Alert:
-    count = exprs.total(
-        "group", exprs.scope.rate("ray_serve_http_request_latency_ms_bucket", "1h", application='!=""'), "application"
-    )
-    at_bound = exprs.total(
-        "group",
-        exprs.scope.rate(
-            "ray_serve_http_request_latency_ms_bucket", "1h", application='!=""', le=bound(exprs.settings.latency_ms)
-        ),
-        "application",
-    )
+    def having(**more: str) -> str:
+        requests = {"application": '!=""', "method": promql.NO_SESSIONS, **more}
+        buckets = exprs.scope.rate("ray_serve_http_request_latency_ms_bucket", "1h", **requests)
+        return exprs.total("group", buckets, "application")
+
     return Alert(
         name="RayServeLatencyBoundMissing",
         severity="info",
         owner="monitoring",
         for_="15m",
         labels=("application",),
-        expr=f"{count}\nunless {at_bound}",
+        expr=f"{having()}\nunless {having(le=bound(exprs.settings.latency_ms))}",
         summary="Latency threshold matches no histogram bucket, so RayServeLatencyHigh cannot fire.",
         description=(
             f"No latency bucket of application {{{{ $labels.application }}}} ends at "

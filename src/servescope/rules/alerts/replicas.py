@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from servescope import promql
+from servescope.catalog import replica_names
 from servescope.promql import DEPLOYMENT, REPLICA
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
@@ -146,7 +147,7 @@ def replica_start_failing(exprs: Expressions) -> Alert:
         f"{exprs.total('max', exprs.over('min', 'ray_serve_autoscaling_target_replicas', '5m'), *DEPLOYMENT)} > "
         f"({exprs.healthy_replicas()} or 0 * {exprs.target_replicas()})"
     )
-    dead = {"Source": '="gcs"', "State": '="DEAD"', "Name": '=~"ServeReplica:.+:.+"'}
+    dead = {"Source": '="gcs"', "State": '="DEAD"', "Name": f'=~"{replica_names.ACTOR}"'}
     ended = exprs.actors_by_deployment(exprs.now("ray_actors", **dead))
     ended_before = exprs.actors_by_deployment(exprs.ago("ray_actors", "10m", **dead))
     # The first that ends has no earlier sample; but a Prometheus that has just started must not count old events.

@@ -110,7 +110,9 @@ def slower_after_deploy(exprs: Expressions) -> Alert:
     exprs = exprs.by_service
 
     def p95(offset: str) -> str:
-        buckets = exprs.scope.select("ray_serve_http_request_latency_ms_bucket", application='!=""')
+        buckets = exprs.scope.select(
+            "ray_serve_http_request_latency_ms_bucket", application='!=""', method=promql.NO_SESSIONS
+        )
         return promql.quantile(0.95, exprs.total("sum", f"rate({buckets}[10m]{offset})", "application", "le"))
 
     answered = exprs.requests("10m", "application")

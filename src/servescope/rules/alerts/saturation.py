@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from servescope.catalog import replica_names
 from servescope.promql import DEPLOYMENT
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
@@ -260,7 +261,10 @@ def capped_by_max_replicas(exprs: Expressions) -> Alert:
 
 def replicas_not_placed(exprs: Expressions) -> Alert:
     pending = exprs.now(
-        "ray_actors", Source='="gcs"', State='=~"PENDING_CREATION|DEPENDENCIES_UNREADY"', Name='=~"ServeReplica:.+:.+"'
+        "ray_actors",
+        Source='="gcs"',
+        State='=~"PENDING_CREATION|DEPENDENCIES_UNREADY"',
+        Name=f'=~"{replica_names.ACTOR}"',
     )
     unschedulable = exprs.total(
         "sum", exprs.now("ray_scheduler_unscheduleable_tasks", Reason='=~"Infeasible|WaitingFor.*Resources"')

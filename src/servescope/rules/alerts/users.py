@@ -239,10 +239,11 @@ def unavailable(exprs: Expressions) -> Alert:
 
 def latency_high(exprs: Expressions) -> Alert:
     exprs = exprs.by_service
+    requests = {"application": '!=""', "method": promql.NO_SESSIONS}
     slow = exprs.slow_share(
-        "ray_serve_http_request_latency_ms", exprs.settings.latency_ms, "10m", "application", application='!=""'
+        "ray_serve_http_request_latency_ms", exprs.settings.latency_ms, "10m", "application", **requests
     )
-    answered = exprs.events("ray_serve_http_request_latency_ms_count", "10m", "application", application='!=""')
+    answered = exprs.events("ray_serve_http_request_latency_ms_count", "10m", "application", **requests)
     return Alert(
         name="RayServeLatencyHigh",
         severity="warning",
@@ -261,7 +262,7 @@ def latency_high(exprs: Expressions) -> Alert:
         ),
         meaning=(
             "Measured at the proxy, including the time waiting for a replica. The share is exact, "
-            "because the threshold is a bucket bound of the histogram."
+            "because the threshold is a bucket bound of the histogram. WebSocket sessions do not count."
         ),
         impact="Slow responses; some clients may time out.",
         diagnosis=(

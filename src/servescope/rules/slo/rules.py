@@ -124,8 +124,9 @@ def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
         who["route"] = f'="{slo.route}"'
     if sli == "latency":
         latencies = [f"ray_serve_{protocol}_request_latency_ms" for protocol in ("http", "grpc")]
-        every = counted(*(f"{family}_count" for family in latencies))
-        fast = counted(*(f"{family}_bucket" for family in latencies), le=bound(slo.latency_ms))
+        no_sessions = {"method": promql.NO_SESSIONS}  # a session may last as long as it likes
+        every = counted(*(f"{family}_count" for family in latencies), **no_sessions)
+        fast = counted(*(f"{family}_bucket" for family in latencies), le=bound(slo.latency_ms), **no_sessions)
         return f"({every} - {fast})", every
     requests = [f"ray_serve_num_{protocol}_requests_total" for protocol in ("http", "grpc")]
     shed = "|".join((*exprs.settings.backpressure_codes, "RESOURCE_EXHAUSTED"))
