@@ -408,6 +408,10 @@ def test_the_architecture_page_knows_every_port_of_the_demo():
     assert set(asdict(Ports()).values()) - reported == set()
 
 
+def test_the_readme_counts_the_alerts():
+    assert f"| {len(ALERTS)} alerts and the recording rules;" in (ROOT / "README.md").read_text()
+
+
 def test_every_page_is_reached_from_the_readme_or_the_index():
     reached = set()
     waiting = [ROOT / "README.md", ROOT / "docs/README.md"]
