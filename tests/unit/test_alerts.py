@@ -116,7 +116,9 @@ def test_the_page_of_alerts_lists_each_with_who_acts_and_the_first_action():
     assert [row[0] for row in rows[:-1]] == [f"| [{a.name}](runbooks/{a.name}.md)" for a in ALERTS]
     assert rows[-1][0] == "| [RayServeErrorBudgetBurn](runbooks/RayServeErrorBudgetBurn.md)"
     assert {row[2] for row in rows} == {"application owner", "platform team", "monitoring team"}
-    assert rows[0][3] == "If the errors started with a deploy, roll back to the previous version. |"
+    assert rows[0][3] == "If the errors started with a deploy, roll back to the previous version."
+    assert rows[0][4] == "service: users see the service, whichever of its clusters answers |"
+    assert {row[4].partition(":")[0] for row in rows} == {"service", "cluster", "neither"}
     assert on_call.insert(text, runbooks.all_groups(SETTINGS)) == text
 
 

@@ -54,7 +54,7 @@ def _one_cluster() -> list[World]:
         ),
         World(
             name="a fifth of the requests fails",
-            right="The application is told, by error ratio, route and budget.",
+            right="Error ratio, route and budget fire for the application.",
             minutes=50,
             series=failing.series(50),
             must=FAILING | BURN,
@@ -73,7 +73,7 @@ def _one_cluster() -> list[World]:
         ),
         World(
             name="one replica of two",
-            right="The missing replica is told after fifteen minutes.",
+            right="The missing replica fires after fifteen minutes.",
             minutes=30,
             series=Cluster(healthy=1).series(30),
             must=frozenset({"RayServeReplicasMissing"}),
@@ -166,7 +166,7 @@ def _two_clusters() -> list[World]:
         ),
         World(
             name="two namespaces with a cluster of the same name",
-            right="With namespace in extra_cluster_labels the sick one is told.",
+            right="Only the one without replicas fires.",
             minutes=30,
             series=[*in_a.series(30), *in_b.series(30)],
             must=frozenset({"RayServeReplicasMissing"}),
@@ -212,7 +212,7 @@ def _clusters_that_come_and_go() -> list[World]:
         ),
         World(
             name="a RayService is upgraded, without a service label",
-            right="Nothing says that they belong together: the one that is gone and the one that waits are told.",
+            right="Nothing says that they belong together: the one that is gone and the one that waits both fire.",
             minutes=62,
             series=unlabelled,
             must=frozenset({"RayClusterMetricsGone", "RayServeReplicasMissing"}),
@@ -230,14 +230,14 @@ def _clusters_that_come_and_go() -> list[World]:
         ),
         World(
             name="a cluster waits for nodes beside the one that serves",
-            right="It has no users yet: nobody is told.",
+            right="It has no users yet: nothing fires.",
             minutes=30,
             series=[*replace(old, dies=never).series(30), *pending.series(30), *unplaced],
             settings=BY_SERVICE,
         ),
         World(
             name="a cluster waits for nodes and its service has no other",
-            right="The service does not run: it is told.",
+            right="The service does not run: its missing replicas fire.",
             minutes=30,
             series=[*replace(pending, born=0).series(30), *unplaced],
             must=frozenset({"RayServeReplicasMissing", "RayServeReplicasNotPlaced"}),
