@@ -17,7 +17,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
-from tests.drill import SWITCHES
+from tests.drill import DEPLOYMENT, SWITCHES
 
 CHUNK_BYTES = 64 << 20
 KEPT_BYTES = 6 << 20
@@ -32,7 +32,7 @@ def _hog() -> None:
         time.sleep(0.05)
 
 
-@serve.deployment
+@serve.deployment(name=DEPLOYMENT)
 class Service:
     """Answers "ok" after `work_s` seconds, unless a switch says otherwise."""
 

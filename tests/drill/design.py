@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.drill import DEPLOYMENT
 from tests.drill.pace import SCALE
 
 
@@ -31,7 +32,7 @@ class App:
         size = {"autoscaling_config": dict(self.autoscaling)} if self.autoscaling else {"num_replicas": self.replicas}
         resources = {**self.resources, **({"second": 0.01} if self.on_worker else {})}
         deployment = {
-            "name": "Service",
+            "name": DEPLOYMENT,
             **size,
             "max_ongoing_requests": self.max_ongoing,
             "max_queued_requests": self.max_queued,

@@ -37,7 +37,7 @@ from demo.stack.supervisor import Stack
 from servescope import generate
 from servescope.clients.prometheus import Prometheus
 from servescope.errors import ServescopeError
-from tests.drill import SWITCHES
+from tests.drill import DEPLOYMENT, SWITCHES
 from tests.drill.design import App, Design
 from tests.drill.load import Load
 from tests.drill.pace import SCALE, SETTINGS, USUAL_NICE, memory_threshold, ray_environment, scaled
@@ -426,7 +426,7 @@ class World:
 
     def replica_pids(self, name: str) -> list[int]:
         """The processes of an application's running replicas."""
-        deployment = serve_applications(self.run)[name]["deployments"]["Service"]
+        deployment = serve_applications(self.run)[name]["deployments"][DEPLOYMENT]
         return [replica["pid"] for replica in deployment["replicas"] if replica["state"] == "RUNNING"]
 
     def processes(self, title: str) -> list[psutil.Process]:

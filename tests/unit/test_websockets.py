@@ -14,7 +14,13 @@ from servescope.generate import rule_files
 from servescope.promql import Scope
 from servescope.promql.signals import REQUEST_LATENCY, Reader
 from servescope.rules import prometheus, recording
-from servescope.rules.series import LIVING_CLUSTER, http_requests
+from servescope.rules.series import (
+    LIVING_CLUSTER,
+    ROUTED_REQUESTS,
+    finished_calls,
+    http_requests,
+    requests_in_progress,
+)
 from servescope.rules.slo.objectives import Slo
 from servescope.settings import Settings
 from tests.support import promtool
@@ -116,6 +122,18 @@ def test_long_sessions_that_end_well_are_neither_errors_nor_slow(tmp_path: Path,
         ('serve_slo:requests:events1m{sli="latency"}', []),
         (reader.quantile(0.95, REQUEST_LATENCY), []),
     )
+
+
+@promtool.requires_promtool
+@pytest.mark.parametrize(("method", "fires"), [("WS", False), ("GET", True)])
+def test_sessions_that_stay_open_are_not_hung_requests(tmp_path: Path, method: str, fires: bool):
+    counted = http_requests("1000").replace('method="GET"', f'method="{method}"')
+    series = {
+        **{requests_in_progress(): "2x200", finished_calls(): "7x200", ROUTED_REQUESTS: "9x200"},
+        **{counted: "7x200"},
+    }
+    hung = 'count by (deployment) (ALERTS{alertname="RayServeRequestsHung", alertstate="firing"})'
+    said(tmp_path, series, (hung, [('{deployment="D"}', 1)] if fires else []))
 
 
 # A third of the requests of one route; the burn rate is too high in both pairs of windows that page.

@@ -99,6 +99,15 @@ class Expressions:
         actors = promql.named_replicas(actors, "Name", replica_names.ACTOR)
         return self.total("sum", actors, *DEPLOYMENT)
 
+    def ingress_of_sessions(self) -> str:
+        """The ingress deployments of applications with WebSocket sessions, from the end of the first session on."""
+        ended = self.scope.rate("ray_serve_num_http_requests_total", self.hold, method=promql.SESSIONS)
+        routed = self.scope.rate(
+            "ray_serve_request_router_fulfillment_time_ms_count", self.hold, handle_source='="PROXY"'
+        )
+        on = f"on ({', '.join(self.by('application'))})"
+        return f"({self.total('group', routed, *DEPLOYMENT)} and {on} {self.total('group', ended, 'application')})"
+
     def controller_runs(self, window: str) -> str:
         """The clusters whose controller has completed control loops in the window; the counter is a gauge."""
         return self.total(

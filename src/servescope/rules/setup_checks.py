@@ -178,7 +178,9 @@ podMetricsEndpoints:
 
 
 def node_scraped_twice(exprs: Expressions) -> SetupCheck:
-    targets = exprs.total("group", exprs.now("ray_node_cpu_utilization"), "ip", "instance", "job")
+    # A head and a worker may share a machine.
+    node = ("ip", "IsHeadNode")
+    targets = exprs.total("group", exprs.now("ray_node_cpu_utilization"), *node, "instance", "job")
     again = {
         series.series(
             "ray_node_cpu_utilization", ip="10.0.0.1", IsHeadNode="true", RayNodeType="head", job="pods"
@@ -188,7 +190,7 @@ def node_scraped_twice(exprs: Expressions) -> SetupCheck:
     return SetupCheck(
         name="NodeScrapedTwice",
         severity="warning",
-        expr=f"{exprs.total('count', targets, 'ip')} > 1",
+        expr=exprs.total("max", f"{exprs.total('count', targets, *node)} > 1", "ip"),
         labels=("ip",),
         finding="A node is scraped more than once.",
         description="The metrics of node {{ $labels.ip }} are stored {{ $value }} times (jobs, instances).",

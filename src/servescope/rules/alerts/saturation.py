@@ -405,7 +405,9 @@ def requests_hung(exprs: Expressions) -> Alert:
             f"and {exprs.total('sum', exprs.ago('ray_serve_replica_processing_queries', hung), *DEPLOYMENT)} >= 1\n"
             "# ignore replicas that cannot be scraped\n"
             f"and {exprs.total('sum', exprs.now('ray_serve_replica_processing_queries'), *DEPLOYMENT)} >= 1\n"
-            f"unless {finished} > 0"
+            f"unless {finished} > 0\n"
+            "# a WebSocket session may be open for hours, and for the replica it is a call\n"
+            f"unless {exprs.ingress_of_sessions()}"
         ),
         summary="Requests are in flight and none complete.",
         description=(
@@ -413,7 +415,8 @@ def requests_hung(exprs: Expressions) -> Alert:
             f"requests in flight for {exprs.settings.hung_minutes} minutes and completed none."
         ),
         meaning=(
-            "A deadlock, a call without a timeout to a dependency that does not respond, or a blocked event loop."
+            "A deadlock, a call without a timeout to a dependency that does not respond, or a blocked event loop. The "
+            "ingress deployment of an application whose WebSocket sessions have been counted is left out."
         ),
         impact="Requests hang until their clients time out.",
         diagnosis=(
