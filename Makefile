@@ -21,6 +21,9 @@ setup: ## create the Python environment (.venv) from hashed requirements
 tools: ## install external programs (Debian packages, Compose's parser, Chromium, the Collector if Go is installed)
 	@scripts/setup.sh tools compose collector browser
 
+log-backend: ## build VictoriaLogs with Go; `make test-live` then finds again in it what both log agents send
+	@scripts/setup.sh victorialogs
+
 requirements: setup ## compile requirements/*.txt from pyproject.toml
 	$(RUN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt

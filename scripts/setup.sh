@@ -3,7 +3,7 @@
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
 # drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
 # OpenTelemetry Collector, `setup.sh browser` Chromium, `setup.sh docs` the builder of the documentation site (.venv-docs),
-# `setup.sh actionlint` the checker of the workflows. Reports what it installs; does nothing if it is already there.
+# `setup.sh actionlint` the checker of the workflows, `setup.sh victorialogs` VictoriaLogs. Reports what it installs; does nothing if it is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
@@ -280,6 +280,27 @@ setup_actionlint() {
     fi
 }
 
+# VictoriaLogs, a backend for the tests of the log agents: takes Loki's push protocol and OTLP. Built inside of its module, whose
+# own go.sum then holds. It is optional, so a failure is reported in one line.
+VICTORIA_LOGS_VERSION=v1.52.2
+setup_victorialogs() {
+    without="the log agents are not tested with a real backend"
+    [ -x .tools/victoria-logs ] && return 0
+    if ! have go; then
+        echo "setup: VictoriaLogs is not built, Go is missing (https://go.dev/dl): $without"
+        return 0
+    fi
+    echo "setup: building VictoriaLogs $VICTORIA_LOGS_VERSION"
+    mkdir -p .tools
+    target=$PWD/.tools/victoria-logs
+    module=github.com/VictoriaMetrics/VictoriaLogs@$VICTORIA_LOGS_VERSION
+    if ! folder=$(cd / && go mod download -json "$module" 2>"$log" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p') ||
+        [ -z "$folder" ] ||
+        ! (cd "$folder" && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$target" ./app/victoria-logs) >>"$log" 2>&1; then
+        echo "setup: VictoriaLogs was not built: $(tail -n 1 "$log"): $without"
+    fi
+}
+
 log=${SETUP_LOG:-}
 if [ -z "$log" ]; then
     log=$(mktemp)
@@ -294,6 +315,7 @@ for part in "$@"; do
         compose) setup_compose ;;
         collector) setup_collector ;;
         collector-state) collector_state ;;
+        victorialogs) setup_victorialogs ;;
         background) setup_background ;;
         browser) setup_browser ;;
         docs) setup_docs ;;

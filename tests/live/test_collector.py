@@ -23,6 +23,8 @@ pytestmark = pytest.mark.skipif(
 BASE = 22100
 SERVE = "ray.serve._private.tracing_utils"
 SECRET = "Bearer abcdefghijkl"
+PLANTED = "planted-S3cr3t"
+FAILURE = f"\x1b[31mred\x1b[0m {SECRET} redis://:{PLANTED}@h/0 password={PLANTED}"
 
 
 def send_request(proxy, replica, path="/m/1", code=200, error=None, slow_s=0.0):
@@ -38,6 +40,10 @@ def send_request(proxy, replica, path="/m/1", code=200, error=None, slow_s=0.0):
         "http.request.header.authorization": SECRET,
         "http.response.header.set-cookie": "id=1",
         "x_tenant_pin": "1234",
+        "db.connection_string": f"postgres://app:{PLANTED}@db:5432/x",
+        "db.query.text": f"ALTER USER app PASSWORD='{PLANTED}'; SET token = {PLANTED}",
+        "process.command_args": ["serve", f"password={PLANTED}"],
+        "app.private_key": PLANTED,
         "gen_ai.usage.input_tokens": 7,
         "url.full": f"http://host{path}?token=1",
         "url.query": "token=1",
@@ -83,7 +89,7 @@ def fed(data):
 
             ids = {
                 "good": send_request(proxy, replica),
-                "failed": send_request(proxy, replica, code=500, error=ValueError(f"\x1b[31mred\x1b[0m {SECRET}")),
+                "failed": send_request(proxy, replica, code=500, error=ValueError(FAILURE)),
                 "cancelled": send_request(proxy, replica, code=408, error=asyncio.CancelledError()),
             }
         wait_for(
@@ -123,12 +129,13 @@ def test_names_kinds_and_status_of_serves_own_spans(fed):
 def test_a_failure_is_recorded_by_proxy_and_replica(fed):
     root, router, replica = spans_of(fed, "failed")
     assert (root.status, router.status, replica.status) == ("error", "unset", "error")
-    assert replica.message == "red ****"  # without colours, without the token
+    assert replica.message == "red **** redis://****@h/0 ****"  # without colours, without the token
     assert replica.attributes["error.type"] == "ValueError"
     ((name, event),) = replica.events
-    assert (name, event["exception.message"]) == ("exception", "red ****")
+    assert (name, event["exception.message"]) == ("exception", "red **** redis****h/0 ****")
     assert "\x1b" not in event["exception.stacktrace"]
     assert SECRET not in event["exception.stacktrace"]
+    assert PLANTED not in event["exception.stacktrace"]
 
 
 def test_a_4xx_and_a_client_that_left_are_no_failures(fed):
@@ -143,6 +150,12 @@ def test_secrets_are_masked_and_counts_of_tokens_are_not(fed):
     assert root.attributes["url.full"] == "http://host/m/1?****"
     assert root.attributes["url.query"] == "****"
     assert root.attributes["gen_ai.usage.input_tokens"] == 7
+    assert root.attributes["db.connection_string"] == "postgres****db:5432/x"
+    assert root.attributes["db.query.text"] == "ALTER USER app ****'; SET ****"
+    assert root.attributes["process.command_args"] == '["serve","****"]'
+    assert root.attributes["app.private_key"] == "****"
+    collector, _ = fed
+    assert PLANTED not in str(collector.traces())
 
 
 def samples(text, name):

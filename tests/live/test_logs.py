@@ -33,7 +33,11 @@ from tests.support.log_cases import (
     HAPROXY_LINE,
     cases,
     comparable,
+    different,
     iso,
+    loggers,
+    nanoseconds,
+    planted_secrets,
     serve_starts,
     session_of,
     write_cases,
@@ -50,8 +54,17 @@ EVENTS = {
     "upscale": r'"message": "Upscaling Deployment',
     "downscale": r'"message": "Downscaling Deployment',
 }
+# A file of each kind, and what a line of text in it begins with.
+PLANTED_FILES = {
+    "serve/replica_main_Gateway_f3jxvnsq.log": "INFO 2026-11-23 14:36:02,175 main_Gateway f3jxvnsq -- ",
+    "worker-0d3a-01000000-18790.out": "",
+    "raylet.out": "[2026-11-23 14:35:09,622 W 15284 15294] (raylet) store.cc:366: ",
+}
 YOUNG_BYTES = 250_000  # of one file: some 8 MB in all
-SECRETS_SESSION, TEXT_SESSION, JSON_SESSION = (f"session_2026-02-0{day}_00-00-00_000000_1" for day in (1, 2, 3))
+SECRETS_SESSION, TEXT_SESSION, JSON_SESSION, PLANTED_SESSION = (
+    f"session_2026-02-0{day}_00-00-00_000000_1" for day in (1, 2, 3, 4)
+)
+TABLE = [*cases(), *cases("applications.yaml"), *loggers()]
 
 
 def needs(kind: str) -> None:
@@ -73,8 +86,13 @@ def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """What one agent sends of the cases, the secrets and the fixtures' real logs, by session."""
     needs(request.param)
     with place_below(tmp_path_factory.mktemp("agents") / "place") as place:
-        table = cases()
-        write_cases(table, place.tmp)
+        write_cases(TABLE, place.tmp)
+        planted = [line for line, _ in planted_secrets()]
+        for file, head in PLANTED_FILES.items():
+            path = place.tmp / PLANTED_SESSION / "logs" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lines = (line if line.startswith('{"') else head + line for line in planted)
+            path.write_text("".join(f"{line}\n" for line in lines))
         secrets = place.tmp / SECRETS_SESSION / "logs/serve/proxy_192.0.2.2.log"
         secrets.parent.mkdir(parents=True)
         header = "INFO 2026-11-23 14:36:02,175 proxy 192.0.2.2 -- "
@@ -85,7 +103,8 @@ def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         fields.write_text("".join(f"{json.dumps(record)}\n" for record in as_fields))
         for session, encoding in ((TEXT_SESSION, "text"), (JSON_SESSION, "json")):
             shutil.copytree(FIXTURES / encoding, place.tmp / session / "logs")
-        enough = sum(len(case.records) for case in table) + 2 * len(before) + 2954 + 119
+        enough = sum(len(case.records) for case in TABLE if request.param not in case.not_by)
+        enough += 2 * len(before) + len(PLANTED_FILES) * len(planted) + 2954 + 119
         with place.agent(request.param, env={"RAY_SERVE_APPS": "my_app"}) as agent:
             last = [0, time.monotonic()]
 
@@ -97,7 +116,7 @@ def sent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
                 return total >= enough and time.monotonic() - last[1] > 4
 
             wait_for(all_came, 90, lambda: f"{place.sink.tally()}, at least {enough} wanted", pause_s=0.5)
-        found = defaultdict(list)
+        found = defaultdict(list, {"kind": [{"kind": request.param}]})
         for record in place.sink.records():
             found[record["session"]].append(record)
         return found
@@ -109,7 +128,7 @@ def value(anything: Any) -> str:
         return str(anything).lower()
     try:
         return f"{float(anything):.10g}"
-    except ValueError:
+    except (TypeError, ValueError):
         return str(anything)
 
 
@@ -126,6 +145,47 @@ def test_fields_are_those_of_the_table(sent):
             if "time" in want:  # to the microsecond, one of which Fluent Bit's doubles may round away
                 assert iso(record["nanoseconds"] + 1000)[:-2] >= want["time"][:-2], case.name
                 assert iso(record["nanoseconds"] - 1000)[:-2] <= want["time"][:-2], case.name
+
+
+def test_what_applications_print_is_read(sent):
+    kind = sent["kind"][0]["kind"]
+    wrong = {}
+    for number, case in enumerate(TABLE):
+        if number < len(cases()) or kind in case.not_by:
+            continue
+        # Fluent Bit delivers in the order of the file; the Collector each record by itself
+        got = sorted(sent[session_of(number)], key=lambda record: record["message"])
+        wanted = sorted(case.records, key=lambda record: record.get("message", ""))
+        if len(got) != len(wanted):
+            wrong[case.name] = [record["message"] for record in got]
+            continue
+        if len(case.records) > 1 and not all("message" in record for record in case.records):
+            got = sorted(sent[session_of(number)], key=lambda record: record["nanoseconds"])
+            wanted = case.records
+        for record, want in zip(got, wanted, strict=True):
+            named = {
+                name.replace(".", "_") if kind == "fluent-bit" else name: v
+                for name, v in want.items()
+                if name != "time"
+            }
+            shown = {name: None if v is None else value(v) for name, v in named.items()}
+            if kind == "otelcol":  # its receiver leaves out blank lines
+                shown["message"] = shown.get("message", "").replace("\n\n", "\n") or None
+                record["message"] = record["message"] if "message" in want else None
+            differs = different({name: value(v) for name, v in record.items() if v is not None}, shown)
+            if "time" in want and abs(record["nanoseconds"] - nanoseconds(want["time"])) > 2000:
+                differs["time"] = iso(record["nanoseconds"])
+            if differs:
+                wrong.setdefault(case.name, []).append(differs)
+    assert wrong == {}
+
+
+def test_no_planted_secret_is_sent(sent):
+    planted = planted_secrets()
+    came = sent[PLANTED_SESSION]
+    assert len(came) == len(PLANTED_FILES) * len(planted)
+    leaks = {line for line, secret in planted for record in came if secret in json.dumps(record)}
+    assert leaks == set()
 
 
 def test_secrets_are_taken_out(sent):

@@ -6,9 +6,10 @@ lays them out as Ray would, each in a session of its own, so that the results ca
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,36 @@ class Case:
     file: str  # below logs/
     text: str
     records: list[dict[str, Any]]
+    not_by: list[str] = field(default_factory=list)  # agents that do it in another way, for a reason the table has
 
 
 def cases(file: str = "cases.yaml") -> list[Case]:
     """The hand-checked table."""
     return [Case(**case) for case in yaml.safe_load((FIXTURES / file).read_text(encoding="utf-8"))]
+
+
+def loggers() -> list[Case]:
+    """The table of what common loggers print, each in the stderr of a worker of its own."""
+    table = yaml.safe_load((FIXTURES / "loggers.yaml").read_text(encoding="utf-8"))
+    worker = "worker-0d3ad6b64ea3edb0d2789ac826a5f173d4551605ef1d1d1a08a5c0fb-01000000-{}.err".format
+    return [
+        Case(name=entry["logger"], file=worker(20000 + number), text=entry["lines"], records=entry["records"])
+        for number, entry in enumerate(table)
+    ]
+
+
+def planted_secrets() -> list[tuple[str, str]]:
+    """Lines with a secret, and the secret, which no agent may send."""
+    table = yaml.safe_load((FIXTURES / "secrets.yaml").read_text(encoding="utf-8"))
+    return [
+        (entry["line"] if isinstance(entry["line"], str) else json.dumps(entry["line"]), entry.get("secret", "S3cr3t"))
+        for entry in table
+    ]
+
+
+def different(record: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record that are not as a case wants them; `None` wants none."""
+    return {name: record.get(name) for name, value in wanted.items() if record.get(name) != value}
 
 
 def session_of(number: int) -> str:
@@ -67,6 +93,11 @@ def iso(nanoseconds: float) -> str:
     microseconds = round(nanoseconds / 1000)
     moment = datetime.fromtimestamp(microseconds // 10**6, timezone.utc).replace(microsecond=microseconds % 10**6)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def nanoseconds(moment: str) -> int:
+    """The reverse of `iso`."""
+    return round(datetime.strptime(moment, "%Y-%m-%dT%H:%M:%S.%f%z").timestamp() * 10**6) * 1000
 
 
 def serve_starts(text: str) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,26 +14,42 @@ from lupa import luajit21
 
 from tests.support.log_cases import CONFIG, iso, session_of
 
+# The keys of a record that Fluent Bit sets: the line as it was read, and its file.
+LINE, FILE = "ray.line", "ray.file"
 
-def multiline_rules(name: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """The start and the continuation of a multiline parser in fluentbit/parsers.yaml."""
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of a multiline parser: a line that matches in this state continues the record, in the next state."""
+
+    state: str
+    regex: re.Pattern[str]
+    next_state: str
+
+
+def multiline_rules(name: str) -> list[Rule]:
+    """The rules of a multiline parser in fluentbit/parsers.yaml."""
     document = yaml.safe_load((CONFIG / "parsers.yaml").read_text())
     (parser,) = [p for p in document["multiline_parsers"] if p["name"] == name]
-    start, cont = (re.compile(rule["regex"].strip("/")) for rule in parser["rules"])
-    return start, cont
+    return [Rule(rule["state"], re.compile(rule["regex"][1:-1]), rule["next_state"]) for rule in parser["rules"]]
 
 
 def split_records(text: str, parser: str) -> Iterator[str]:
-    """Join lines to records as Fluent Bit's multiline parser does: the start rule first only outside of a record."""
-    _, cont = multiline_rules(parser)
+    """Join lines to records as Fluent Bit's multiline parser does: the start rules first only outside of a record."""
+    rules = multiline_rules(parser)
     pending: list[str] = []
-    for line in text.splitlines():
-        if pending and cont.search(line):
+    state = ""
+    for line in text.removesuffix("\n").split("\n"):
+        after = [rule for rule in rules if rule.state == state != "start_state" and rule.regex.search(line)]
+        if pending and after:
             pending.append(line)
+            state = after[0].next_state
             continue
         if pending:
             yield "\n".join(pending)
         pending = [line]
+        start = [rule for rule in rules if rule.state == "start_state" and rule.regex.search(line)]
+        state = start[0].next_state if start else ""
     if pending:
         yield "\n".join(pending)
 
@@ -45,6 +63,15 @@ def tag_of(file: str) -> tuple[str, str]:
     if file.startswith("worker-") or file.startswith("job-driver-"):
         return "worker", "ray_print"
     return "core", "ray_record"
+
+
+def parsed(raw: str) -> dict[str, Any]:
+    """What Fluent Bit's JSON parser makes of a line: the keys of an object, nothing of anything else."""
+    try:
+        found = json.loads(raw, strict=False) if raw.startswith("{") else {}
+    except (json.JSONDecodeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 class Lua:
@@ -69,11 +96,7 @@ class Lua:
         path = f"/tmp/ray/{session}/logs/{file}"
         found = []
         for raw in split_records(text, parser) if parser else text.splitlines():
-            try:
-                fields = {**json.loads(raw), "file": path} if raw.startswith("{") else {"log": raw, "file": path}
-            except json.JSONDecodeError:
-                fields = {"log": raw, "file": path}
-            code, time, record = self.call(function, f"stdout.{kind}", fields)
+            code, time, record = self.call(function, f"stdout.{kind}", parsed(raw) | {LINE: raw, FILE: path})
             assert code in (-1, 1)
             if code == 1:
                 if time["sec"]:
@@ -87,7 +110,11 @@ class Lua:
         if isinstance(value, list):
             return self._runtime.table_from([self._to_lua(inner) for inner in value])
         # LuaJIT in Fluent Bit knows doubles only
-        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return float(value) if abs(value) < 2**63 else math.inf
+        if isinstance(value, str):
+            return value.encode(errors="surrogatepass")
+        return value
 
     def _to_python(self, value: Any) -> Any:
         if luajit21.lua_type(value) == "table":

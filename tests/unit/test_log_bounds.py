@@ -97,7 +97,8 @@ def test_results_of_another_program_or_machine_stay_out(results, other):
 def test_a_drill_that_is_worse_than_allowed_fails_and_still_writes_the_page(results, monkeypatch, tmp_path, capsys):
     results("a line of 10 MB", Outcome(written=1001, lost=2, duplicated=0))
     page = tmp_path / "logs.md"
-    page.write_text("<!-- log-costs -->\n<!-- /log-costs -->\n<!-- drill-logs -->\nold\n<!-- /drill-logs -->\nafter\n")
+    marks = "".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ("loggers", "log-costs"))
+    page.write_text(marks + "<!-- drill-logs -->\nold\n<!-- /drill-logs -->\nafter\n")
     monkeypatch.setattr(drill_logs, "PAGE", page)
     monkeypatch.setattr(drill_logs, "find", lambda program: f"/opt/{program}")
     monkeypatch.setattr(drill_logs.sys, "argv", ["drill_logs", "--only", "nothing is called so"])
@@ -109,3 +110,7 @@ def test_a_drill_that_is_worse_than_allowed_fails_and_still_writes_the_page(resu
 
 def test_the_page_has_the_current_cost_of_each_choice():
     assert drill_logs.costs() in drill_logs.PAGE.read_text()
+
+
+def test_the_page_has_the_table_of_loggers():
+    assert drill_logs.printed_by_loggers() in drill_logs.PAGE.read_text()

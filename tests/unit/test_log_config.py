@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from ray._private import node, ray_constants
+from ray.serve.schema import LoggingConfig
 
 from scripts.check_fluentbit import complaints
 from tests.support.log_cases import CONFIG
@@ -60,3 +63,16 @@ def test_every_input_keeps_its_place_and_its_records_on_disk():
         # a rotated name (x.log.1) would be read a second time
         assert all(Path(pattern).suffix in (".log", ".out", ".err") for pattern in item["path"].split(","))
     assert len({item["db"] for item in inputs}) == len(inputs)
+
+
+def test_rays_settings_of_its_logs_are_called_as_the_page_calls_them():
+    """docs/logs.md says what each does to the agents; Ray must still read it."""
+    page = (CONFIG.parent / "docs/logs.md").read_text()
+    assert "`logging_config.logs_dir`" in page
+    assert LoggingConfig(logs_dir="/elsewhere").logs_dir == "/elsewhere"
+    assert "`RAY_LOG_TO_STDERR=1`" in page
+    assert ray_constants.LOGGING_REDIRECT_STDERR_ENVIRONMENT_VARIABLE == "RAY_LOG_TO_STDERR"
+    reads = inspect.getsource(node.Node)
+    for name in ("RAY_ROTATION_MAX_BYTES", "RAY_ROTATION_BACKUP_COUNT"):
+        assert f"`{name}`" in page
+        assert f'"{name}"' in reads

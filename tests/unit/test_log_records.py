@@ -12,8 +12,18 @@ import yaml
 from lupa.luajit21 import LuaError
 
 from tests.support import log_cases
-from tests.support.log_cases import CONFIG, FIXTURES, HAPROXY_LINE, cases, comparable, fixture_files, serve_starts
-from tests.support.lua_filter import Lua
+from tests.support.log_cases import (
+    CONFIG,
+    FIXTURES,
+    HAPROXY_LINE,
+    cases,
+    comparable,
+    different,
+    fixture_files,
+    loggers,
+    serve_starts,
+)
+from tests.support.lua_filter import FILE, LINE, Lua
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +41,17 @@ def environment(monkeypatch):
 def test_fields_are_those_of_the_table(case, monkeypatch):
     monkeypatch.setenv("RAY_SERVE_APPS", "my_app")
     assert [comparable(record) for record in Lua().read(case.text, case.file)] == case.records
+
+
+@pytest.mark.parametrize("case", [*cases("applications.yaml"), *loggers()], ids=lambda case: case.name)
+def test_what_applications_print_is_read(case, monkeypatch):
+    monkeypatch.setenv("RAY_SERVE_APPS", "my_app")
+    records = Lua().read(case.text, case.file)
+    assert [different(record, wanted) for record, wanted in zip(records, case.records, strict=False)] == [{}] * len(
+        case.records
+    )
+    assert len(records) == len(case.records)
+    assert not any("unread" in record for record in records)
 
 
 @pytest.mark.parametrize(("before", "after"), yaml.safe_load((FIXTURES / "redaction.yaml").read_text()))
@@ -161,9 +182,23 @@ def test_a_message_that_is_too_long_is_cut_and_marked():
     assert whole[0]["request_id"] == "r1"
 
 
+def test_a_cut_is_between_two_characters():
+    text = f"INFO 2026-11-23 14:36:02,175 proxy 192.0.2.2 -- x{'é' * 150_000}\n"
+    (record,) = Lua().read(text, "serve/proxy_192.0.2.2.log")
+    assert record["message"] == "x" + "é" * 102_399
+    assert record["truncated"] is True
+
+
+def test_bytes_that_are_no_utf8_are_replaced_and_their_neighbours_are_not():
+    lua = Lua()
+    line = b"INFO 2026-11-23 14:36:02,175 proxy 192.0.2.2 -- Estagi\xe1rio \xc3\xa9 \xf0\x9f\x9a\x80 \xed\xa0\x80"
+    fields = {LINE: line, FILE: "/tmp/ray/session_2026-01-01_00-00-00_000000_1/logs/serve/proxy_192.0.2.2.log"}
+    assert lua.call("ray", "stdout.serve", fields)[2]["message"] == "Estagi\ufffdrio é 🚀 \ufffd\ufffd\ufffd"
+
+
 def test_the_node_is_the_host_or_what_the_path_names(monkeypatch):
     line = "INFO 2026-11-23 14:36:02,175 proxy 192.0.2.2 -- m"
-    fields = {"log": line, "file": "/ray/worker-1/session_2026-01-01_00-00-00_000000_1/logs/serve/proxy_192.0.2.2.log"}
+    fields = {LINE: line, FILE: "/ray/worker-1/session_2026-01-01_00-00-00_000000_1/logs/serve/proxy_192.0.2.2.log"}
     monkeypatch.setenv("NODE_NAME", "n1")
     assert Lua().call("ray", "loki.serve", fields)[2]["node"] == "n1"
     monkeypatch.setenv("RAY_TMP", "/ray/*")

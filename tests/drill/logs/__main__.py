@@ -2,7 +2,7 @@
 
     python -m tests.drill.logs                         # everything, about half an hour
     python -m tests.drill.logs --agent otelcol --only kill
-    python -m tests.drill.logs --costs                 # what a request writes, from the fixtures
+    python -m tests.drill.logs --costs                 # what a request writes and what loggers print, from the fixtures
 
 It fails when an agent does worse than bounds.py allows it. Results are kept in .servescope/drill-logs.json with the
 program, the machine, the commit and the day, so that a part can be run again by itself; those of another version of the
@@ -33,7 +33,7 @@ from demo.stack.component import find
 from tests.drill.logs.agents import Place, Writer, json_line, place_below, text_line
 from tests.drill.logs.bounds import bound, breaches
 from tests.drill.logs.faults import FAULTS, Outcome, settle
-from tests.support.log_cases import FIXTURES
+from tests.support.log_cases import FIXTURES, loggers
 
 RESULTS = ROOT / ".servescope/drill-logs.json"
 PAGE = ROOT / "docs/logs.md"
@@ -220,6 +220,18 @@ def costs() -> str:
     return "\n".join(lines)
 
 
+def printed_by_loggers() -> str:
+    """What both agents read of common loggers' lines: tests/fixtures/logs/loggers.yaml as a table."""
+    rows = ["| logger | levels read | time | the line of the log is |", "|---|---|---|---|"]
+    for case in loggers():
+        levels = ", ".join(dict.fromkeys(f"`{record['level']}`" for record in case.records))
+        times = {"time" in record for record in case.records}
+        whole = all(record["message"].startswith("{") for record in case.records) or not case.text.startswith("{")
+        time_read = "read" if times == {True} else "when the line has it" if True in times else "time of reading"
+        rows.append(f"| {case.name} | {levels} | {time_read} | {'the whole line' if whole else 'the message'} |")
+    return "\n".join(rows)
+
+
 def between(text: str, name: str, content: str) -> str:
     """The text with new content between two markers."""
     start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
@@ -227,9 +239,14 @@ def between(text: str, name: str, content: str) -> str:
     return before + start + content + "\n" + end + rest.split(end)[1]
 
 
+def with_fixtures(text: str) -> str:
+    """The text with the tables that come from the fixtures, without an agent."""
+    return between(between(text, "log-costs", costs()), "loggers", printed_by_loggers())
+
+
 def write_page() -> None:
     """Put the tables between the markers of the page."""
-    PAGE.write_text(between(between(PAGE.read_text(), "drill-logs", tables()), "log-costs", costs()))
+    PAGE.write_text(between(with_fixtures(PAGE.read_text()), "drill-logs", tables()))
 
 
 def main() -> int:
@@ -239,11 +256,13 @@ def main() -> int:
     )
     parser.add_argument("--agent", choices=AGENTS, action="append")
     parser.add_argument("--only", default="", help="part of a fault's name")
-    parser.add_argument("--costs", action="store_true", help="only count what a request writes, without an agent")
+    parser.add_argument(
+        "--costs", action="store_true", help="only the tables that come from the fixtures, without an agent"
+    )
     arguments = parser.parse_args()
     agents = arguments.agent or list(AGENTS)
     if arguments.costs:
-        PAGE.write_text(between(PAGE.read_text(), "log-costs", costs()))
+        PAGE.write_text(with_fixtures(PAGE.read_text()))
         return 0
     missing = {"otelcol" if kind == "otelcol" else "fluent-bit" for kind in agents}
     missing = {program for program in missing if find(program) is None}
