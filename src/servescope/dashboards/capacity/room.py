@@ -25,6 +25,9 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(promql.total(capacity.in_flight_share(reader), (), "max"))],
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-capacity", "Concurrency utilization", "application", "deployment"),),
+            min=0,
+            max=1,
         ),
         panels.stat(
             "Max queue utilization",
@@ -35,6 +38,9 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(promql.total(capacity.queue_share(reader), (), "max"))],
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-capacity", "Queue utilization", "application", "deployment"),),
+            min=0,
+            max=1,
         ),
         panels.stat(
             "Capped by max_replicas",
@@ -42,6 +48,11 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="none",
             queries=[panels.query(capacity.capped(reader))],
             thresholds=common.ANY_IS_RISKY,
+            links=(
+                common.to_panel(
+                    "servescope-capacity", "Required replicas and max_replicas", "application", "deployment"
+                ),
+            ),
         ),
         panels.stat(
             "Replicas failing to start",
@@ -54,12 +65,13 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             queries=[
                 panels.query(
                     capacity.count(
-                        f"{capacity.autoscaling_state(reader)} >= {capacity.FAILING}",
+                        f"({capacity.autoscaling_state(reader)}) >= {capacity.FAILING}",
                         capacity.limit(reader, "target_replicas"),
                     )
                 )
             ],
             thresholds=common.ANY_IS_BAD,
+            links=(common.to_panel("servescope-capacity", "Autoscaling state", "application", "deployment"),),
         ),
         panels.stat(
             "CPU demand at max_replicas",
@@ -75,6 +87,9 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             ],
             width=8,
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-capacity", "CPUs: reserved, at max_replicas, cluster total"),),
+            min=0,
+            max=1,
         ),
         panels.table(
             "Deployments",
@@ -125,7 +140,7 @@ def load(reader: Reader) -> list[Panel]:
                 "max_ongoing_requests."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.in_flight_share(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(capacity.in_flight_share(reader)), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
@@ -137,7 +152,7 @@ def load(reader: Reader) -> list[Panel]:
                 "its own. At 100 % requests are rejected with 503 or 429. Not shown without a limit (-1)."
             ),
             unit="percentunit",
-            queries=[panels.query(capacity.queue_share(reader), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(capacity.queue_share(reader)), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
@@ -149,7 +164,7 @@ def load(reader: Reader) -> list[Panel]:
                 "minutes. No data means that the load does not grow, or that the limit is more than a day away."
             ),
             unit="s",
-            queries=[panels.query(left, DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(left), DEPLOYMENT_LEGEND)],
             min=0,
             absent="a load that grows towards max_replicas",
         ),
@@ -158,12 +173,14 @@ def load(reader: Reader) -> list[Panel]:
 
 def autoscaling(reader: Reader) -> list[Panel]:
     """Required replicas, target, min_replicas and max_replicas."""
-    target = reader.read(TARGET_REPLICAS, DEPLOYMENT)
+    demand, limit = capacity.demand(reader), capacity.limit(reader, "max_replicas")
+    lowest = capacity.limit(reader, "min_replicas")
+    scaled = f"{reader.read(TARGET_REPLICAS, DEPLOYMENT)} and {lowest}"
     return [
         panels.state_timeline(
             "Autoscaling state",
-            description=common.WHY,
-            queries=[panels.query(capacity.autoscaling_state(reader), DEPLOYMENT_LEGEND)],
+            description=common.WHY_OTHERS,
+            queries=common.not_at_rest(capacity.autoscaling_state(reader), capacity.STEADY, DEPLOYMENT_LEGEND),
             states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -175,8 +192,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(capacity.demand(reader), f"{DEPLOYMENT_LEGEND} demand"),
-                panels.query(capacity.limit(reader, "max_replicas"), f"{DEPLOYMENT_LEGEND} max"),
+                panels.query(common.largest(demand, most=10), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(common.largest(limit, among=demand, most=10), f"{DEPLOYMENT_LEGEND} max"),
             ],
             width=7,
             min=0,
@@ -190,8 +207,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(f"{target} and {capacity.limit(reader, 'min_replicas')}", f"{DEPLOYMENT_LEGEND} target"),
-                panels.query(capacity.limit(reader, "min_replicas"), f"{DEPLOYMENT_LEGEND} min"),
+                panels.query(common.largest(scaled, most=10), f"{DEPLOYMENT_LEGEND} target"),
+                panels.query(common.largest(lowest, among=scaled, most=10), f"{DEPLOYMENT_LEGEND} min"),
             ],
             width=7,
             min=0,

@@ -76,7 +76,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "above what the load requires."
             ),
             unit="percentunit",
-            queries=[panels.query(idle, DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(idle), DEPLOYMENT_LEGEND)],
             min=0,
             max=1,
         ),
@@ -84,7 +84,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
             "CPUs reserved",
             description="CPUs that the replicas of each deployment reserve, used or not.",
             unit="short",
-            queries=[panels.query(cpus, DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(cpus), DEPLOYMENT_LEGEND)],
             stack=True,
         ),
         panels.timeseries(
@@ -94,7 +94,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "are idle."
             ),
             unit="s",
-            queries=[panels.query(f"1000 * {cpus} / ({calls} > 0)", DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(f"1000 * {cpus} / ({calls} > 0)"), DEPLOYMENT_LEGEND)],
             min=0,
         ),
         *money,
@@ -149,7 +149,7 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
             "Cost per hour by application",
             description="Cost per hour of the replicas that each application has now.",
             unit="none",
-            queries=[panels.query(promql.total(an_hour, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.largest(promql.total(an_hour, APPLICATION)), "{{application}}")],
             width=24,
             stack=True,
         ),

@@ -47,7 +47,7 @@ def use(reader: Reader) -> list[Panel]:
             "CPU",
             description="CPU utilization of each node.",
             unit="percentunit",
-            queries=[panels.query(reader.read(NODE_CPU, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(reader.read(NODE_CPU, NODE)), "{{instance}}")],
             width=12,
             min=0,
             max=1,
@@ -60,7 +60,7 @@ def use(reader: Reader) -> list[Panel]:
                 "%."
             ),
             unit="percentunit",
-            queries=[panels.query(reader.read(NODE_MEMORY, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(reader.read(NODE_MEMORY, NODE)), "{{instance}}")],
             min=0,
             max=1,
             thresholds=common.UTILIZATION,
@@ -72,7 +72,7 @@ def use(reader: Reader) -> list[Panel]:
                 "95 %."
             ),
             unit="percentunit",
-            queries=[panels.query(reader.read(NODE_DISK, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(reader.read(NODE_DISK, NODE)), "{{instance}}")],
             min=0,
             max=1,
             thresholds=common.UTILIZATION,
@@ -84,7 +84,10 @@ def use(reader: Reader) -> list[Panel]:
                 "requests, responses and model weights pass through it; spilling slows them down."
             ),
             unit="bytes",
-            queries=[panels.query(shared, "{{instance}} memory"), panels.query(spilled, "{{instance}} spilled")],
+            queries=[
+                panels.query(common.largest(shared, most=10), "{{instance}} memory"),
+                panels.query(common.largest(spilled, most=10), "{{instance}} spilled"),
+            ],
             min=0,
             colors={"/spilled$/": PALETTE.at_risk},
         ),
@@ -94,10 +97,10 @@ def use(reader: Reader) -> list[Panel]:
             unit="Bps",
             queries=[
                 panels.query(
-                    promql.total(reader.select("ray_node_network_receive_speed"), NODE, "max"), "{{instance}} in"
+                    common.largest(_of_node(reader, "ray_node_network_receive_speed"), most=10), "{{instance}} in"
                 ),
                 panels.query(
-                    promql.total(reader.select("ray_node_network_send_speed"), NODE, "max"), "{{instance}} out"
+                    common.largest(_of_node(reader, "ray_node_network_send_speed"), most=10), "{{instance}} out"
                 ),
             ],
             min=0,
@@ -108,11 +111,10 @@ def use(reader: Reader) -> list[Panel]:
             unit="Bps",
             queries=[
                 panels.query(
-                    promql.total(reader.select("ray_node_disk_io_read_speed"), NODE, "max"), "{{instance}} read"
+                    common.largest(_of_node(reader, "ray_node_disk_io_read_speed"), most=10), "{{instance}} read"
                 ),
                 panels.query(
-                    promql.total(reader.select("ray_node_disk_io_write_speed"), NODE, "max"),
-                    "{{instance}} written",
+                    common.largest(_of_node(reader, "ray_node_disk_io_write_speed"), most=10), "{{instance}} written"
                 ),
             ],
             min=0,
@@ -127,6 +129,10 @@ def use(reader: Reader) -> list[Panel]:
             min=0,
         ),
     ]
+
+
+def _of_node(reader: Reader, gauge: str) -> str:
+    return promql.total(reader.select(gauge), NODE, "max")
 
 
 def _allocated(reader: Reader, resource: str) -> str:
@@ -227,7 +233,11 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
                 "batching is the bottleneck."
             ),
             unit="percent",
-            queries=[panels.query(promql.total(reader.select("ray_node_gpus_utilization"), by, "max"), legend)],
+            queries=[
+                panels.query(
+                    common.largest(promql.total(reader.select("ray_node_gpus_utilization"), by, "max")), legend
+                )
+            ],
             width=6,
             min=0,
             max=100,
@@ -237,7 +247,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             "GPU memory",
             description="Memory utilization of each GPU.",
             unit="percentunit",
-            queries=[panels.query(f"{memory} / ({memory} + {free})", legend)],
+            queries=[panels.query(common.largest(f"{memory} / ({memory} + {free})"), legend)],
             width=6,
             min=0,
             max=1,
@@ -248,7 +258,11 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             "GPU temperature",
             description="Temperature of each GPU. Data centre cards throttle between 80 and 90 °C.",
             unit="celsius",
-            queries=[panels.query(promql.total(reader.select("ray_node_gpu_temperature_celsius"), by, "max"), legend)],
+            queries=[
+                panels.query(
+                    common.largest(promql.total(reader.select("ray_node_gpu_temperature_celsius"), by, "max")), legend
+                )
+            ],
             width=6,
             absent=NEEDS_GPU,
         ),
@@ -258,7 +272,8 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             unit="watt",
             queries=[
                 panels.query(
-                    f"{promql.total(reader.select('ray_node_gpu_power_milliwatts'), by, 'max')} / 1000", legend
+                    common.largest(f"{promql.total(reader.select('ray_node_gpu_power_milliwatts'), by, 'max')} / 1000"),
+                    legend,
                 )
             ],
             width=6,
