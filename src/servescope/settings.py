@@ -92,7 +92,8 @@ class Settings:
     reachable_cpus: float = 0.0
     reachable_gpus: float = 0.0
 
-    # Change it to open on another range: short enough to see an incident, long enough to see the level before it.
+    # Change it to open on another range: short enough to see an incident, long enough to see the level before it. The
+    # dashboards of SLOs and of capacity, whose questions are longer, keep ranges of their own.
     dashboard_from: str = "now-1h"
 
     # Change it for wall displays ("10s") or to spare Prometheus ("1m"); Ray's own data change every 10 s.

@@ -75,7 +75,11 @@ def test_variables_and_annotations_pass_the_lint(board):
     expressions = [annotation["expr"] for annotation in document["annotations"]["list"] if "expr" in annotation]
     for variable in document["templating"]["list"]:
         if variable["type"] == "query":
-            match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+            query = variable["query"]["query"]
+            if vector := re.fullmatch(r"query_result\((.*)\)", query):
+                expressions.append(vector.group(1))
+                continue
+            match = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
             expressions.append(f"group by ({match.group(2)}) ({match.group(1)})")
     assert len(expressions) >= 2
     # A label lookup queries series, not values, so it may name a bare counter.

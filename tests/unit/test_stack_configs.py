@@ -24,6 +24,8 @@ from demo.stack.components.prometheus import prometheus_config
 from demo.stack.ports import Ports
 from demo.stack.run import Run
 from servescope.catalog import metric_of_sample
+from servescope.dashboards import all_dashboards
+from servescope.settings import Settings
 from tests.support import markdown, promtool
 from tests.support.compose_files import BASE, LOGIN, parsed, pins, requires_compose
 
@@ -358,8 +360,14 @@ def test_a_broken_data_source_is_refused(where, key, value, fault):
 def test_the_links_between_the_signals():
     sources = {source["uid"]: source["jsonData"] for source in datasources()["datasources"]}
     assert [d["datasourceUid"] for d in sources["prometheus"]["exemplarTraceIdDestinations"]] == ["tempo"]
-    fields = {field["matcherRegex"]: field["datasourceUid"] for field in sources["loki"]["derivedFields"]}
-    assert fields == {"trace_id": "tempo", "request_id": "loki"}
+    fields = {field["matcherRegex"]: field.get("datasourceUid") for field in sources["loki"]["derivedFields"]}
+    # A query for Loki itself would be in a field that Loki does not read: a request opens the dashboard instead.
+    assert fields == {"trace_id": "tempo", "request_id": None}
+    (request,) = [field for field in sources["loki"]["derivedFields"] if field["matcherRegex"] == "request_id"]
+    (board,) = [board for board in all_dashboards(Settings()) if f"/d/{board.uid}?" in request["url"]]
+    names = {variable.name for variable in board.variables}
+    assert re.findall(r"var-(\w+)=\$\$\{__value\.raw\}", request["url"]) == ["request_id"]
+    assert "request_id" in names
     assert sources["tempo"]["tracesToLogsV2"]["datasourceUid"] == "loki"
     assert sources["tempo"]["tracesToMetrics"]["datasourceUid"] == "prometheus"
     assert sources["tempo"]["serviceMap"]["datasourceUid"] == "prometheus"

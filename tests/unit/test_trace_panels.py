@@ -29,7 +29,7 @@ EXPRESSIONS = {panel.title: Interpolation(CHOSEN, {}).promql(target["query"]) fo
 
 def test_the_queries_are_those_of_this_deployment():
     assert [panel.title for uid, _, panel, _ in PANELS] == ["Failed traces", "Slow traces", "Traces"]
-    start = 'resource.serve.application=~"(main|other)" && resource.serve.deployment=~".*" && '
+    start = 'resource.serve.application=~"main|other" && resource.serve.deployment=~".*" && '
     assert EXPRESSIONS["Failed traces"] == f"{{ {start}status = error }}"
     known = resource.attributes(resource.Actor("main", "Gateway", "f3jxvnsq"), "node", "2.60.0")
     for expression in EXPRESSIONS.values():

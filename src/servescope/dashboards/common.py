@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from servescope import promql
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
-from servescope.grafana import panels, variables
+from servescope.grafana import layout, panels, variables
 from servescope.grafana.colors import PALETTE
 from servescope.grafana.model import Annotation, Column, Link, Query, Threshold, Variable
 from servescope.promql import DEPLOYMENT, Scope, capacity, rollouts
@@ -64,6 +66,14 @@ WHY_STATES = {
     capacity.UNSCHEDULABLE: ("unschedulable", PALETTE.failing),
 }
 
+WHY_OTHERS = f"{WHY} Deployments that are steady share one band."
+
+
+def code(states: Mapping[int, tuple[str, str]], name: str) -> int:
+    """The code of the state of this name."""
+    return next(code for code, (known, _) in states.items() if known == name)
+
+
 # The lowest codes are failures: 0 UNKNOWN, 1 DEPLOY_FAILED, 2 UNHEALTHY, for applications and deployments alike.
 TROUBLE_CODE = 2
 
@@ -74,6 +84,7 @@ ERROR_RATIO = (
 )
 ANY_IS_BAD = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.failing))
 ANY_IS_RISKY = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.at_risk))
+NEUTRAL = (Threshold(None, PALETTE.neutral),)
 UTILIZATION = (
     Threshold(None, PALETTE.neutral),
     Threshold(0.8, PALETTE.at_risk),
@@ -91,13 +102,14 @@ def reader(settings: Settings, recorded: bool, *labels: str) -> Reader:
 def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
     """The data source, the cluster, and those of application, deployment, route, replica and instance asked for."""
     cluster = settings.cluster_label
-    # All of the cluster is ".*", so that a Prometheus without the label works; an application always has a name.
+    # All of the cluster is ".*", so that a Prometheus without the label works; an application always has a name. The
+    # latter is "..*" and not ".+": Grafana writes All into links as it is, and there a plus is a space.
     known = {
-        "application": ("Application", "ray_serve_application_status", ".+"),
-        "deployment": ("Deployment", "ray_serve_deployment_status", ".+"),
+        "application": ("Application", "ray_serve_application_status", "..*"),
+        "deployment": ("Deployment", "ray_serve_deployment_status", "..*"),
         "route": ("Route", "ray_serve_deployment_processing_latency_ms_count", ".*"),
-        "replica": ("Replica", "ray_serve_replica_processing_queries", ".+"),
-        "instance": ("Node", "ray_node_cpu_utilization", ".+"),
+        "replica": ("Replica", "ray_serve_replica_processing_queries", "..*"),
+        "instance": ("Node", "ray_node_cpu_utilization", "..*"),
     }
     result = [
         variables.datasource_variable(),
@@ -118,6 +130,22 @@ def standard_variables(settings: Settings, *labels: str) -> list[Variable]:
         )
         scope = scope.narrowed(**{label: f'=~"${label}"'})
     return result
+
+
+def deployment_variables(settings: Settings) -> list[Variable]:
+    """Those of a dashboard of one deployment: no All, and the application and the deployment with most errors first.
+
+    The first one is chosen where a link names none.
+    """
+    datasource, cluster, _, _, *others = standard_variables(settings, "application", "deployment", "route", "replica")
+    scope = Scope.of(settings, {settings.cluster_label: '=~"$cluster"'})
+    ranked = []
+    for label, title in (("application", "Application"), ("deployment", "Deployment")):
+        failed = promql.total(scope.rate("ray_serve_deployment_error_counter_total", "$__range"), (label,))
+        there = promql.total(scope.select("ray_serve_deployment_status"), (label,), "group")
+        ranked.append(variables.ranked_variable(label, title, f"sort_desc({failed} or 0 * {there})"))
+        scope = scope.narrowed(**{label: f'=~"${label}"'})
+    return [datasource, cluster, *ranked, *others]
 
 
 def rollout_marks(settings: Settings) -> list[Annotation]:
@@ -184,6 +212,29 @@ def to_deployment(application: str = "${__field.labels.application}", deployment
         "Open in Deployment",
         f"/d/servescope-deployment?${{cluster:queryparam}}&{chosen}&${{__url_time_range}}",
     )
+
+
+def to_panel(uid: str, key: str, *labels: str) -> Link:
+    """A data link from a figure to the panel that explains it; `labels` are the variables that both have."""
+    chosen = "&".join(f"${{{label}:queryparam}}" for label in ("cluster", *labels))
+    return Link("Explain", f"/d/{uid}?viewPanel={layout.panel_id_of(uid, key)}&{chosen}&${{__url_time_range}}")
+
+
+def not_at_rest(states: str, rest: int, legend: str) -> list[Query]:
+    """A timeline of what is not at rest, and one band for all others: of a hundred, only what needs a look is drawn."""
+    return [panels.query(f"({states}) != {rest}", legend), panels.query(f"max(({states}) == {rest})", "all others")]
+
+
+MOST_LINES = 20
+
+
+def largest(figures: str, *, among: str = "", most: int = MOST_LINES, smallest: bool = False) -> str:
+    """The series with the largest maximum in the time range, or the smallest minimum: more cannot be told apart.
+
+    `among` is what they are ranked by, where that is not the figures themselves; it has the same labels.
+    """
+    pick, over = ("bottomk", "min_over_time") if smallest else ("topk", "max_over_time")
+    return f"({figures}) and {pick}({most}, {over}(({among or figures})[$__range:2m] @ end()))"
 
 
 def to_slo() -> Link:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from servescope import promql
 from servescope.dashboards import common, slo
+from servescope.dashboards.rows import alerts
 from servescope.grafana import layout, panels
 from servescope.grafana.colors import PALETTE
 from servescope.grafana.layout import Dashboard
-from servescope.grafana.model import Column, Link, Panel, Threshold
-from servescope.promql import APPLICATION, DEPLOYMENT, capacity
+from servescope.grafana.model import Column, Panel, Threshold
+from servescope.promql import APPLICATION, DEPLOYMENT, capacity, rollouts
 from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,
     PROCESSING_LATENCY,
@@ -33,16 +34,30 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         uid="servescope-overview",
         title="Ray Serve / Overview",
         description="Is anything wrong, in which application, and since when?",
+        first_look=(
+            "Firing alerts at the top left: what is critical is first. Beside it what was changed last, and the SLOs "
+            "that burn fastest. Then the figures: the first two are red where an application or a deployment is not "
+            "healthy. The timelines name it and show since when; in the table the application with the highest error "
+            "ratio is on top. Click its name."
+        ),
         rows=[
             panels.row(
                 "Health",
-                [*_health(reader), _alerts(common.reader(settings, recorded)), slo.state(settings.cluster_label)],
+                [
+                    alerts.firing(common.reader(settings, recorded), width=10),
+                    _changes(reader),
+                    slo.state(settings.cluster_label),
+                    *_health(reader),
+                ],
             ),
             panels.row("Traffic", _traffic(reader)),
             panels.row("Deployments", _deployments(reader)),
-            panels.row("Events", _events(reader)),
+            panels.row("Traffic in detail", _traffic_in_detail(reader), collapsed=True),
+            panels.row("Deployments in detail", _deployments_in_detail(reader), collapsed=True),
+            panels.row("Events", _events(reader), collapsed=True),
             panels.row("gRPC", _grpc(reader), collapsed=True),
             panels.row("WebSocket", _sessions(reader), collapsed=True),
+            panels.row("Alerts managed by Grafana", [alerts.managed()], collapsed=True),
         ],
         variables=common.standard_variables(settings, "application"),
         annotations=common.rollout_marks(settings),
@@ -71,6 +86,7 @@ def _health(reader: Reader) -> list[Panel]:
             width=6,
             height=3,
             thresholds=common.ANY_IS_BAD,
+            links=(common.to_panel("servescope-overview", "Application status", "application"),),
         ),
         panels.stat(
             "Unhealthy deployments",
@@ -83,6 +99,7 @@ def _health(reader: Reader) -> list[Panel]:
             width=6,
             height=3,
             thresholds=common.ANY_IS_BAD,
+            links=(common.to_panel("servescope-overview", "Deployment status", "application"),),
         ),
         panels.stat(
             "Requests",
@@ -92,6 +109,7 @@ def _health(reader: Reader) -> list[Panel]:
             width=6,
             height=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
+            links=(common.to_panel("servescope-overview", "Requests by outcome", "application"),),
         ),
         panels.stat(
             "Error ratio",
@@ -104,6 +122,7 @@ def _health(reader: Reader) -> list[Panel]:
             width=6,
             height=3,
             thresholds=common.ERROR_RATIO,
+            links=(common.to_panel("servescope-overview", "Error ratio by application", "application"),),
         ),
         panels.stat(
             "Back-pressure",
@@ -116,6 +135,7 @@ def _health(reader: Reader) -> list[Panel]:
             width=6,
             height=3,
             thresholds=common.ERROR_RATIO,
+            links=(common.to_panel("servescope-overview", "Non-success responses by status code", "application"),),
         ),
         panels.stat(
             "Latency p95",
@@ -128,6 +148,7 @@ def _health(reader: Reader) -> list[Panel]:
             width=6,
             height=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
+            links=(common.to_panel("servescope-overview", "Latency p95 by application", "application"),),
         ),
         panels.stat(
             "Queued requests",
@@ -139,7 +160,8 @@ def _health(reader: Reader) -> list[Panel]:
             queries=[panels.query(reader.read(QUEUED))],
             width=6,
             height=3,
-            thresholds=common.ANY_IS_RISKY,
+            thresholds=common.NEUTRAL,
+            links=(common.to_panel("servescope-overview", "Queued requests by deployment", "application"),),
         ),
         panels.stat(
             "Missing replicas",
@@ -151,20 +173,20 @@ def _health(reader: Reader) -> list[Panel]:
             queries=[panels.query(promql.total(capacity.missing_replicas(reader)))],
             width=6,
             height=3,
-            thresholds=common.ANY_IS_RISKY,
+            thresholds=common.NEUTRAL,
+            links=(common.to_panel("servescope-overview", "Autoscaling state", "application"),),
         ),
         panels.state_timeline(
             "Application status",
             description=(
-                "Status of each application as Serve's controller reports it. Green is RUNNING. Outages shorter than "
-                "the ten-second report interval are not visible."
+                "Status of each application as Serve's controller reports it. Applications that are RUNNING share one "
+                "green band. Outages shorter than the ten-second report interval are not visible."
             ),
-            queries=[
-                panels.query(
-                    promql.total(reader.select("ray_serve_application_status"), APPLICATION, "min"),
-                    "{{application}}",
-                )
-            ],
+            queries=common.not_at_rest(
+                promql.total(reader.select("ray_serve_application_status"), APPLICATION, "min"),
+                common.code(common.APPLICATION_STATES, "RUNNING"),
+                "{{application}}",
+            ),
             states=common.APPLICATION_STATES,
             width=10,
             height=8,
@@ -187,8 +209,8 @@ def _health(reader: Reader) -> list[Panel]:
                 Column("Value #B", "Error ratio", unit="percentunit", thresholds=common.ERROR_RATIO),
                 Column("Value #C", "Latency p95", unit="ms"),
                 Column("Value #D", "Replicas", unit="none"),
-                Column("Value #E", "Missing", unit="none", thresholds=common.ANY_IS_RISKY),
-                Column("Value #F", "Queued", unit="none", thresholds=common.ANY_IS_RISKY),
+                Column("Value #E", "Missing", unit="none"),
+                Column("Value #F", "Queued", unit="none"),
             ],
             sort_by="Error ratio",
             width=14,
@@ -197,36 +219,28 @@ def _health(reader: Reader) -> list[Panel]:
     ]
 
 
-def _alerts(reader: Reader) -> Panel:
-    """Alerts of nodes and clusters have no application label, so the application variable does not filter them."""
-    by = ("severity", "alertname", *reader.settings.cluster_key, "application", "deployment")
-    runbook = reader.settings.runbook("${__value.text}")
-    to_runbook = (Link("Open the runbook", runbook),) if "://" in runbook else ()
+def _changes(reader: Reader) -> Panel:
     return panels.table(
-        "Firing alerts",
+        "Recent changes",
         description=(
-            "Alerts of the bundled rules that fire now, for all applications, whichever is selected. "
-            "ServescopeWatchdog always fires: if it is missing, Prometheus does not evaluate the rules. Each alert has "
-            "a runbook of the same name."
+            "Deployments whose configuration or code changed in the time range, the latest first. What the change did "
+            "to errors and times is on the deployment dashboard."
         ),
-        queries=[panels.query(promql.total(reader.select("ALERTS", alertstate='="firing"'), by, "count"))],
+        queries=[panels.query(f"1000 * {rollouts.last_change(reader.scope)}")],
         columns=[
-            Column("severity", "Severity"),
-            Column("alertname", "Alert", links=to_runbook),
             *common.cluster_columns(reader.settings),
-            Column("application", "Application"),
-            Column("deployment", "Deployment"),
-            Column("Value #A", "Instances", unit="none"),
+            common.APPLICATION_COLUMN,
+            Column("deployment", "Deployment", links=(common.ROW_TO_DEPLOYMENT,)),
+            Column("Value #A", "Changed", unit="dateTimeFromNow"),
         ],
-        sort_by="Severity",
-        width=16,
+        sort_by="Changed",
+        width=7,
         height=6,
+        absent="a deploy in the time range",
     )
 
 
 def _traffic(reader: Reader) -> list[Panel]:
-    buckets = reader.read(REQUEST_LATENCY, ("le",))
-    not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code=f'!~"{promql.SUCCESS_CODES}"')
     return [
         panels.timeseries(
             "Requests by outcome",
@@ -239,15 +253,9 @@ def _traffic(reader: Reader) -> list[Panel]:
             ),
             unit="reqps",
             queries=common.outcome_queries(reader),
+            width=6,
             stack=True,
             colors=common.outcome_colors(reader.settings),
-        ),
-        panels.timeseries(
-            "Requests by application",
-            description="Requests per second that the proxies answered, by application, failed requests included.",
-            unit="reqps",
-            queries=[panels.query(reader.read(REQUESTS, APPLICATION), "{{application}}")],
-            links=(common.to_deployment(),),
         ),
         panels.timeseries(
             "Error ratio by application",
@@ -255,7 +263,8 @@ def _traffic(reader: Reader) -> list[Panel]:
                 "Share of each application's requests that ended in a 5xx. No data while an application has no traffic."
             ),
             unit="percentunit",
-            queries=[panels.query(common.error_ratio(reader, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.largest(common.error_ratio(reader, APPLICATION)), "{{application}}")],
+            width=6,
             min=0,
             thresholds=common.ERROR_RATIO,
             links=(common.to_deployment(),),
@@ -269,14 +278,32 @@ def _traffic(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             queries=common.quantile_queries(reader, REQUEST_LATENCY),
+            width=6,
             min=0,
         ),
         panels.timeseries(
             "Latency p95 by application",
             description="95 % of each application's requests were answered within this time, measured at the proxy.",
             unit="ms",
-            queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION), "{{application}}")],
+            queries=[
+                panels.query(common.largest(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION)), "{{application}}")
+            ],
+            width=6,
             min=0,
+            links=(common.to_deployment(),),
+        ),
+    ]
+
+
+def _traffic_in_detail(reader: Reader) -> list[Panel]:
+    buckets = reader.read(REQUEST_LATENCY, ("le",))
+    not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code=f'!~"{promql.SUCCESS_CODES}"')
+    return [
+        panels.timeseries(
+            "Requests by application",
+            description="Requests per second that the proxies answered, by application, failed requests included.",
+            unit="reqps",
+            queries=[panels.query(common.largest(reader.read(REQUESTS, APPLICATION)), "{{application}}")],
             links=(common.to_deployment(),),
         ),
         panels.heatmap(
@@ -299,7 +326,7 @@ def _traffic(reader: Reader) -> list[Panel]:
                 "and 3000 or more what the application says of its client."
             ),
             unit="reqps",
-            queries=[panels.query(not_answered, "{{application}} {{status_code}}")],
+            queries=[panels.query(common.largest(not_answered), "{{application}} {{status_code}}")],
             width=12,
         ),
         panels.timeseries(
@@ -364,9 +391,11 @@ def _grpc(reader: Reader) -> list[Panel]:
             unit="reqps",
             queries=[
                 panels.query(
-                    promql.total(
-                        reader.scope.rate("ray_serve_num_grpc_requests_total", "$__rate_interval"),
-                        ("application", "status_code"),
+                    common.largest(
+                        promql.total(
+                            reader.scope.rate("ray_serve_num_grpc_requests_total", "$__rate_interval"),
+                            ("application", "status_code"),
+                        )
                     ),
                     "{{application}} {{status_code}}",
                 )
@@ -379,25 +408,22 @@ def _grpc(reader: Reader) -> list[Panel]:
 
 
 def _deployments(reader: Reader) -> list[Panel]:
-    over_range = replace(reader, window="$__range")
     failed_in_a_step = promql.events(
         reader.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, window="$__interval"
     )
     failed = promql.or_zero(promql.over_range(failed_in_a_step), reader.scope)
-    p95 = over_range.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
     return [
         panels.state_timeline(
             "Deployment status",
             description=(
-                f"Status of each deployment as Serve's controller reports it. {common.CHANGES} Outages shorter than "
-                "ten seconds are not visible."
+                f"Status of each deployment as Serve's controller reports it. {common.CHANGES} Deployments that are "
+                f"HEALTHY share one green band. Outages shorter than ten seconds are not visible."
             ),
-            queries=[
-                panels.query(
-                    promql.total(reader.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
-                    common.DEPLOYMENT_LEGEND,
-                )
-            ],
+            queries=common.not_at_rest(
+                promql.total(reader.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
+                common.code(common.DEPLOYMENT_STATES, "HEALTHY"),
+                common.DEPLOYMENT_LEGEND,
+            ),
             states=common.DEPLOYMENT_STATES,
             width=24,
             height=8,
@@ -412,9 +438,29 @@ def _deployments(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[panels.query(f"topk(10, {failed})", common.DEPLOYMENT_LEGEND, instant=True)],
+            width=12,
             thresholds=common.ANY_IS_BAD,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
+        panels.state_timeline(
+            "Autoscaling state",
+            description=common.WHY_OTHERS,
+            queries=common.not_at_rest(
+                common.by_deployment(capacity.autoscaling_state(reader), "max"),
+                capacity.STEADY,
+                common.DEPLOYMENT_LEGEND,
+            ),
+            states=common.WHY_STATES,
+            width=12,
+            links=(common.SERIES_TO_DEPLOYMENT,),
+        ),
+    ]
+
+
+def _deployments_in_detail(reader: Reader) -> list[Panel]:
+    over_range = replace(reader, window="$__range")
+    p95 = over_range.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
+    return [
         panels.bar_gauge(
             "Top deployments by latency (p95)",
             description=(
@@ -422,7 +468,7 @@ def _deployments(reader: Reader) -> list[Panel]:
                 "deployments. The time of a caller includes the time of the deployments that it calls."
             ),
             unit="ms",
-            queries=[panels.query(f"topk(10, {p95})", common.DEPLOYMENT_LEGEND, instant=True)],
+            queries=[panels.query(f"topk(10, ({p95}) > -Inf)", common.DEPLOYMENT_LEGEND, instant=True)],
             thresholds=(Threshold(None, PALETTE.neutral),),
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -433,7 +479,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             queries=[
                 panels.query(f"topk(10, {reader.read(QUEUED, DEPLOYMENT)})", common.DEPLOYMENT_LEGEND, instant=True)
             ],
-            thresholds=common.ANY_IS_RISKY,
+            thresholds=common.NEUTRAL,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
@@ -444,21 +490,14 @@ def _deployments(reader: Reader) -> list[Panel]:
             ),
             unit="percentunit",
             queries=[
-                panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), common.DEPLOYMENT_LEGEND)
+                panels.query(
+                    common.largest(common.by_deployment(capacity.in_flight_share(reader), "max")),
+                    common.DEPLOYMENT_LEGEND,
+                )
             ],
             width=10,
             min=0,
             thresholds=common.UTILIZATION,
-            links=(common.SERIES_TO_DEPLOYMENT,),
-        ),
-        panels.state_timeline(
-            "Autoscaling state",
-            description=common.WHY,
-            queries=[
-                panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), common.DEPLOYMENT_LEGEND)
-            ],
-            states=common.WHY_STATES,
-            width=10,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.stat(
@@ -472,6 +511,7 @@ def _deployments(reader: Reader) -> list[Panel]:
             width=4,
             height=8,
             thresholds=common.ANY_IS_RISKY,
+            links=(common.to_panel("servescope-capacity", "Required replicas and max_replicas", "application"),),
         ),
         panels.timeseries(
             "Calls by deployment",
@@ -479,14 +519,16 @@ def _deployments(reader: Reader) -> list[Panel]:
                 "Calls per second that replicas finished, failed calls included (Ray's own request counter omits them)."
             ),
             unit="reqps",
-            queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(common.largest(reader.read(DEPLOYMENT_REQUESTS, DEPLOYMENT)), common.DEPLOYMENT_LEGEND)
+            ],
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Queued requests by deployment",
             description="Requests queued in proxies and handles, by the deployment that they wait for.",
             unit="short",
-            queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), common.DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(reader.read(QUEUED, DEPLOYMENT)), common.DEPLOYMENT_LEGEND)],
             min=0,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -520,7 +562,11 @@ def _events(reader: Reader) -> list[Panel]:
                 "other start replaced a replica that died."
             ),
             unit="short",
-            queries=[panels.query(counted("ray_serve_replica_startup_latency_ms_count"), common.DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(
+                    common.largest(counted("ray_serve_replica_startup_latency_ms_count")), common.DEPLOYMENT_LEGEND
+                )
+            ],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -528,7 +574,9 @@ def _events(reader: Reader) -> list[Panel]:
             "Health check failures",
             description="Failed replica health checks in each interval, the first one included. Normal is 0.",
             unit="short",
-            queries=[panels.query(counted("ray_serve_health_check_failures_total"), common.DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(common.largest(counted("ray_serve_health_check_failures_total")), common.DEPLOYMENT_LEGEND)
+            ],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -536,7 +584,11 @@ def _events(reader: Reader) -> list[Panel]:
             "Failed calls",
             description="Calls that ended in an exception in each interval, the first one included. Normal is 0.",
             unit="short",
-            queries=[panels.query(counted("ray_serve_deployment_error_counter_total"), common.DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(
+                    common.largest(counted("ray_serve_deployment_error_counter_total")), common.DEPLOYMENT_LEGEND
+                )
+            ],
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),

@@ -26,12 +26,18 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     reader = common.reader(settings, recorded)
     cluster = settings.cluster_label
     slo = variables.label_variable(
-        "slo", "SLO", f'label_values(serve_slo:objective:ratio{{{cluster}=~"$cluster"}}, slo)', all_value=".+"
+        "slo", "SLO", f'label_values(serve_slo:objective:ratio{{{cluster}=~"$cluster"}}, slo)', all_value="..*"
     )
     return layout.dashboard(
         uid="servescope-slo",
         title="Ray Serve / SLO",
         description="How much error budget is left, and how fast does it burn?",
+        opens_at="now-7d",
+        first_look=(
+            "The table on the left: the objective that burns fastest is on top, amber where its budget shrinks faster "
+            "than it may, red where it pages. Beside it, when the budget was spent: a step is an incident, a slope is "
+            "a constant loss. The causes are in the last row."
+        ),
         rows=[
             panels.row("Error budget", _budget(cluster)),
             panels.row("Burn rate", _burn(cluster)),
@@ -70,7 +76,7 @@ def state(cluster: str) -> Panel:
             Column("Value #B", "Burn rate", unit="none", decimals=1, thresholds=BURN),
         ],
         sort_by="Burn rate",
-        width=8,
+        width=7,
         height=6,
         absent=ABSENT,
     )
@@ -114,7 +120,9 @@ def _budget(cluster: str) -> list[Panel]:
                 "the window. Below 0 the objective is missed."
             ),
             unit="percentunit",
-            queries=[panels.query(_read(cluster, "serve_slo:error_budget_left:ratio"), LEGEND)],
+            queries=[
+                panels.query(common.largest(_read(cluster, "serve_slo:error_budget_left:ratio"), smallest=True), LEGEND)
+            ],
             width=12,
             height=9,
             max=1,
@@ -134,7 +142,7 @@ def _burn(cluster: str) -> list[Panel]:
                 "ticket."
             ),
             unit="none",
-            queries=[panels.query(_read(cluster, "serve_slo:burn_rate:ratio1h"), LEGEND)],
+            queries=[panels.query(common.largest(_read(cluster, "serve_slo:burn_rate:ratio1h")), LEGEND)],
             min=0,
             thresholds=BURN,
             absent=ABSENT,
@@ -147,8 +155,8 @@ def _burn(cluster: str) -> list[Panel]:
             ),
             unit="percentunit",
             queries=[
-                panels.query(_read(cluster, "serve_slo:error_ratio:ratio5m"), f"{LEGEND} 5m"),
-                panels.query(_read(cluster, "serve_slo:error_ratio:ratio1h"), f"{LEGEND} 1h"),
+                panels.query(common.largest(_read(cluster, "serve_slo:error_ratio:ratio5m"), most=10), f"{LEGEND} 5m"),
+                panels.query(common.largest(_read(cluster, "serve_slo:error_ratio:ratio1h"), most=10), f"{LEGEND} 1h"),
             ],
             min=0,
             absent=ABSENT,
@@ -161,8 +169,8 @@ def _burn(cluster: str) -> list[Panel]:
             ),
             unit="percentunit",
             queries=[
-                panels.query(_read(cluster, "serve_slo:error_ratio:ratio6h"), f"{LEGEND} 6h"),
-                panels.query(_read(cluster, "serve_slo:error_ratio:ratio3d"), f"{LEGEND} 3d"),
+                panels.query(common.largest(_read(cluster, "serve_slo:error_ratio:ratio6h"), most=10), f"{LEGEND} 6h"),
+                panels.query(common.largest(_read(cluster, "serve_slo:error_ratio:ratio3d"), most=10), f"{LEGEND} 3d"),
             ],
             min=0,
             absent=ABSENT,
@@ -177,7 +185,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
             "Bad requests per hour",
             description="Number of requests in the hour before each point that did not meet the objective.",
             unit="short",
-            queries=[panels.query(_read(cluster, "serve_slo:errors:events1h"), LEGEND)],
+            queries=[panels.query(common.largest(_read(cluster, "serve_slo:errors:events1h")), LEGEND)],
             min=0,
             absent=ABSENT,
         ),
@@ -185,7 +193,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
             "Error ratio by application",
             description="Share of each application's requests that ended in a 5xx, with or without an objective.",
             unit="percentunit",
-            queries=[panels.query(common.error_ratio(reader, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.largest(common.error_ratio(reader, APPLICATION)), "{{application}}")],
             min=0,
             thresholds=common.ERROR_RATIO,
             links=(common.to_deployment(),),
@@ -197,7 +205,7 @@ def _causes(cluster: str, every: Reader) -> list[Panel]:
                 "ratio."
             ),
             unit="reqps",
-            queries=[panels.query(reader.read(REQUESTS, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.largest(reader.read(REQUESTS, APPLICATION)), "{{application}}")],
             links=(common.to_deployment(),),
         ),
     ]

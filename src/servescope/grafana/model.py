@@ -11,7 +11,9 @@ SCHEMA_VERSION = 42  # the last of Grafana's v1 schema; Grafana 10 to 13 read it
 COLUMNS = 24
 
 # The panel types that every Grafana from 10 to 13 has built in.
-PANEL_TYPES = frozenset({"timeseries", "stat", "table", "state-timeline", "heatmap", "bargauge", "text", "row", "logs"})
+PANEL_TYPES = frozenset(
+    {"timeseries", "stat", "table", "state-timeline", "heatmap", "bargauge", "text", "row", "logs", "alertlist"}
+)
 
 PROMETHEUS: Json = {"type": "prometheus", "uid": "${datasource}"}
 
@@ -51,7 +53,10 @@ class Link:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: a label's name, or `Value #A` for the figure of the first query, and so on."""
+    """One column of a table: a label's name, or `Value #A` for the figure of the first query, and so on.
+
+    `states` are values, each with the text and the colour that are shown in its place.
+    """
 
     field: str
     title: str
@@ -60,6 +65,7 @@ class Column:
     decimals: int | None = None
     thresholds: tuple[Threshold, ...] = ()
     links: tuple[Link, ...] = ()
+    states: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

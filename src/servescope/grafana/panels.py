@@ -28,8 +28,9 @@ import grafanalib.core as gl
 
 from servescope.errors import ServescopeError
 from servescope.grafana import panel_json
+from servescope.grafana.colors import PALETTE
 from servescope.grafana.model import RATES, Column, Link, Panel, Query, Row, Threshold
-from servescope.grafana.panel_json import LAST_VALUE, NO_LEGEND, NOT_HIDDEN
+from servescope.grafana.panel_json import CURRENT_VALUE, LAST_VALUE, NO_LEGEND, NOT_HIDDEN
 from servescope.json_types import Json
 
 
@@ -87,7 +88,8 @@ def timeseries(
     defaults = panel_json.field_defaults(
         title,
         unit,
-        color_mode="palette-classic",
+        # A name has one colour on every panel; by their order, the fifth of a list would have the red of failures.
+        color_mode="palette-classic-by-name",
         thresholds=thresholds,
         links=links,
         absent=absent,
@@ -146,36 +148,51 @@ def stat(
     queries: Sequence[Query],
     width: int = 4,
     height: int = 4,
+    min: float | None = None,
+    max: float | None = None,
     thresholds: Sequence[Threshold] = (),
     links: Sequence[Link] = (),
     absent: str = "",
 ) -> Panel:
-    """The current value, over a line of its history."""
+    """The current value, over a line of its history; "no data" once the data stop. Its queries keep no labels."""
     options = {
         "colorMode": "value",
         "graphMode": "area",
         "justifyMode": "auto",
         "orientation": "auto",
         "percentChangeColorMode": "standard",
-        "reduceOptions": LAST_VALUE,
+        "reduceOptions": CURRENT_VALUE,
         "showPercentChange": False,
         "textMode": "auto",
         "wideLayout": True,
     }
-    defaults = panel_json.field_defaults(title, unit, thresholds=thresholds, links=links, absent=absent)
+    nothing = panel_json.nothing(f"needs {absent}" if absent else "no data")
+    defaults = panel_json.field_defaults(
+        title, unit, thresholds=thresholds, links=links, absent=absent, mappings=[nothing]
+    )
+    defaults |= {key: value for key, value in (("min", min), ("max", max)) if value is not None}
     return panel_json.panel(
         gl.Stat,
         title=title,
         key=key,
         description=description,
         unit=unit,
-        queries=queries,
+        queries=[replace(query, expr=current(query.expr)) for query in queries],
         width=width,
         height=height,
         absent=absent,
         options=options,
         defaults=defaults,
     )
+
+
+def current(expr: str) -> str:
+    """A figure as it is now, NaN where there is none.
+
+    An answer without a last point would let Grafana show the last one for the whole range. Samples of the last minute
+    that are still on their way (remote write) are not missed: the window is at least four scrapes.
+    """
+    return f"last_over_time(({expr})[$__rate_interval:$__interval]) or vector(NaN)"
 
 
 def bar_gauge(
@@ -207,7 +224,9 @@ def bar_gauge(
         "sizing": "auto",
         "valueMode": "color",
     }
-    defaults = panel_json.field_defaults(title, unit, thresholds=thresholds, links=links, absent=absent)
+    defaults = panel_json.field_defaults(
+        title, unit, thresholds=thresholds, links=links, absent=absent, mappings=[panel_json.nothing("no data")]
+    )
     defaults |= {key: value for key, value in (("min", min), ("max", max)) if value is not None}
     return panel_json.panel(
         gl.BarGauge,
@@ -232,6 +251,7 @@ def table(
     queries: Sequence[Query],
     columns: Sequence[Column],
     sort_by: str,
+    descending: bool = True,
     width: int = 12,
     height: int = 8,
     absent: str = "",
@@ -239,6 +259,7 @@ def table(
     """A line for each set of labels, a column for each query, the rest hidden; sorted by a column, largest first."""
     if sort_by not in {column.title for column in columns}:
         raise ServescopeError(f"panel {title!r}: sort_by names no column: {sort_by!r}")
+    sorted_by = {column.field.removeprefix("Value #") for column in columns if column.title == sort_by}
     if len(queries) == 1:
         # Grafana leaves the letter away where there is one query: both names, so that neither version loses the column.
         columns = [named for column in columns for named in _both_names(column)]
@@ -248,16 +269,30 @@ def table(
         key=key,
         description=description,
         unit="none",
-        queries=[Query(query.expr, query.legend, instant=True) for query in queries],
+        queries=[
+            replace(query, expr=_comparable(query.expr) if ref in sorted_by else query.expr, instant=True)
+            for ref, query in ((panel_json.ref_id(index), query) for index, query in enumerate(queries))
+        ],
         width=width,
         height=height,
         absent=absent,
-        options=panel_json.table_options(sort_by),
-        defaults=panel_json.field_defaults(title, absent=absent, custom=panel_json.table_cells(filterable=False)),
+        options=panel_json.table_options(sort_by, descending=descending),
+        defaults=panel_json.field_defaults(
+            title,
+            absent=absent,
+            custom=panel_json.table_cells(filterable=False),
+            # Else Grafana writes the reason for an empty table into each empty cell.
+            mappings=[panel_json.nothing("-")],
+        ),
         overrides=_column_overrides(title, columns),
         transformations=[{"id": "merge", "options": {}}, *panel_json.only_columns(columns)],
         query_format="table",
     )
+
+
+def _comparable(expr: str) -> str:
+    """Without NaN, by which Grafana 13 cannot sort: it compares as false with every figure."""
+    return f"({expr}) > -Inf"
 
 
 def _column_overrides(title: str, columns: Sequence[Column]) -> list[Json]:
@@ -273,6 +308,13 @@ def _column_overrides(title: str, columns: Sequence[Column]) -> list[Json]:
         if column.thresholds:
             properties.append({"id": "thresholds", "value": panel_json.thresholds_json(title, column.thresholds)})
             properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+        if column.states:
+            states = {value: (text, color) for value, text, color in column.states}
+            mappings = [panel_json.states_json(states), panel_json.nothing("-")]
+            properties.append({"id": "mappings", "value": mappings})
+            properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+        if not column.field.startswith("Value"):
+            properties.append({"id": "custom.minWidth", "value": panel_json.NAME_WIDTH})
         if column.links:
             properties.append({"id": "links", "value": panel_json.links_json(column.links)})
         if properties and column.field != "Value":
@@ -301,21 +343,16 @@ def state_timeline(
         "alignValue": "left",
         "legend": NO_LEGEND,
         "mergeValues": True,
+        "perPage": 20,
         "rowHeight": 0.8,
         "showValue": "auto",
         "tooltip": {"mode": "single", "sort": "none"},
     }
     custom = {"fillOpacity": 75, "hideFrom": NOT_HIDDEN, "lineWidth": 0}
-    defaults = panel_json.field_defaults(title, links=links, absent=absent, custom=custom)
-    defaults["mappings"] = [
-        {
-            "options": {
-                str(value): {"color": color, "index": index, "text": name}
-                for index, (value, (name, color)) in enumerate(states.items())
-            },
-            "type": "value",
-        }
-    ]
+    mapping = panel_json.states_json({str(value): state for value, state in states.items()})
+    defaults = panel_json.field_defaults(title, links=links, absent=absent, custom=custom, mappings=[mapping])
+    # In the mode "thresholds" Grafana merges the bands by threshold and ignores the names of the states.
+    defaults["color"] = {"fixedColor": PALETTE.neutral, "mode": "fixed"}
     return panel_json.panel(
         gl.StateTimeline,
         title=title,

@@ -9,7 +9,7 @@ Steps = tuple[tuple[float, str], ...]
 
 _PLAIN: Steps = ((1, ""),)
 _COUNT: Steps = ((1, ""), (1e3, " K"), (1e6, " Mil"), (1e9, " Bil"), (1e12, " Tri"))
-_TIME_MS: Steps = ((1, " ms"), (1e3, " s"), (6e4, " min"), (3.6e6, " hour"), (8.64e7, " day"), (6.048e8, " week"))
+_TIME_MS: Steps = ((1, " ms"), (1e3, " s"), (6e4, " min"), (3.6e6, " hour"), (8.64e7, " day"), (3.1536e10, " year"))
 _TIME_S: Steps = (
     (1e-9, " ns"),
     (1e-6, " µs"),
@@ -118,9 +118,21 @@ def format_value(value: float | None, unit: str, places: int | None = None, *, n
     if unit == "dateTimeFromNow":
         return from_now(value / 1000, now if now is not None else value / 1000)
     divisor, suffix = scale(value, unit)
-    figure = round(value / divisor, 12)
+    # A multiplication where Grafana multiplies: 0.07 / 0.01 is not 7.
+    figure = value * round(1 / divisor) if divisor < 1 else value / divisor
     digits = decimals(figure) if places is None else places
-    return f"{figure:.{digits}f}{suffix}"
+    plural = "s" if suffix in _PLURAL and abs(figure) > 1 else ""
+    return f"{_half_up(figure, digits):.{digits}f}{suffix}{plural}"
+
+
+_PLURAL = (" min", " hour", " day", " week", " year")
+
+
+def _half_up(figure: float, digits: int) -> float:
+    """Rounded as JavaScript rounds: a half goes up, where Python takes the even neighbour."""
+    factor = 10.0**digits
+    scaled = figure * factor
+    return math.floor(scaled + 0.5) / factor if math.isfinite(scaled) else figure
 
 
 def from_now(at: float, now: float) -> str:

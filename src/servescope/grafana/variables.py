@@ -67,6 +67,27 @@ def label_variable(name: str, title: str, label_values: str, *, all_value: str) 
     )
 
 
+def ranked_variable(name: str, title: str, vector: str) -> Variable:
+    """A choice among the values of a label of this name, without All, in the order of an instant vector's answer."""
+    query = f"query_result({vector})"
+    template = gl.Template(name=name, query=query, label=title, dataSource=PROMETHEUS, multi=True)
+    model = _variable_frame(template)
+    del model["allValue"]
+    return Variable(
+        name,
+        model
+        | {
+            "current": {},
+            "definition": query,
+            "includeAll": False,
+            "query": {"qryType": 3, "query": query, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
+            "refresh": 2,
+            "regex": f'/{name}="([^"]+)"/',
+            "sort": 0,
+        },
+    )
+
+
 def _variable_frame(template: gl.Template) -> Json:
     data = panel_json.plain(template)
     return {key: data[key] for key in _VARIABLE_KEYS} | {"type": data["type"], "skipUrlSync": False}

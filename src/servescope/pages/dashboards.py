@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _KINDS = {
     "state-timeline": "State timeline",
     "logs": "Log lines, newest first",
     "text": "Text",
+    "alertlist": "List of alerts",
 }
 _LANGUAGES = {"prometheus": "promql", "loki": "logql", "tempo": "traceql"}
 
@@ -52,8 +54,10 @@ def page(board: Dashboard, alerts: Mapping[tuple[str, str], Sequence[Alert]]) ->
         f"[variant](../../dashboards/recorded/{board.uid}.json) that reads recorded series. Variables: "
         f"{', '.join(variables)}.{f' Annotations on every graph: {_listed(marks)}.' if marks else ''}",
         "",
-        "Rows: " + ", ".join(f"*{row.title}*" for row in board.rows) + ".",
+        f"It opens on {_words(board.opening_range)}. Rows: " + ", ".join(f"*{row.title}*" for row in board.rows) + ".",
     ]
+    if board.first_look:
+        lines += ["", "## In the first ten seconds", "", board.first_look]
     for row in board.rows:
         lines += ["", f"## {row.title}", *_row_note(row)]
         for panel in row.panels:
@@ -69,10 +73,13 @@ def _index(boards: Sequence[Dashboard]) -> str:
         "How to read each panel, generated from `src/servescope/dashboards` with the default settings. The dashboards "
         "are listed in the order in which the person on call opens them.",
         "",
-        "| dashboard | question it answers | panels |",
-        "|---|---|---|",
+        "| dashboard | question it answers | panels | of them in rows that are open at first |",
+        "|---|---|---|---|",
     ]
-    lines += [f"| [{board.title}]({board.uid}.md) | {board.description} | {len(board.panels)} |" for board in boards]
+    lines += [
+        f"| [{board.title}]({board.uid}.md) | {board.description} | {len(board.panels)} | {len(board.open_panels)} |"
+        for board in boards
+    ]
     lines += [
         "",
         "Colours have one meaning each: red is failing, amber at risk, green good, blue neutral. A gap in a line is a "
@@ -88,7 +95,7 @@ def _row_note(row: Row) -> list[str]:
 
 def _panel(panel: Panel, alerts: Sequence[Alert]) -> list[str]:
     facts = [_KINDS.get(panel.type, panel.type)]
-    if panel.type not in ("table", "state-timeline", "text"):
+    if panel.type not in ("table", "state-timeline", "text", "alertlist"):
         facts.append(units.unit_of(panel.unit).words)
     facts += _thresholds(panel)
     lines = [f"### {panel.title}", "", f"*{'; '.join(facts)}.*"]
@@ -125,6 +132,8 @@ def _value(value: float, unit: str) -> str:
 
 def _states(panel: Panel) -> str:
     """The names and colours that a state timeline gives its values."""
+    if panel.type != "state-timeline":
+        return ""
     named = [state for mapping in _defaults(panel).get("mappings", []) for state in mapping["options"].values()]
     return ", ".join(f"{state['text']} ({colors.word(state['color'])})" for state in named)
 
@@ -153,6 +162,18 @@ def _queries(panel: Panel) -> list[str]:
         text = lay_out(text) if language == "promql" else text
         lines += ["", *([f"`{name}`", ""] if name else []), f"```{language}", text, "```"]
     return [*lines, "", "</details>"]
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _words(start: str) -> str:
+    """A relative start, `now-6h`, in words: the last 6 hours."""
+    match = re.fullmatch(r"now-(\d+)([smhdw])", start)
+    if match is None:
+        return f"the range from {start}"
+    amount, unit = match[1], _UNITS[match[2]]
+    return f"the last {unit.removesuffix('s')}" if amount == "1" else f"the last {amount} {unit}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from servescope.report.missing import Missing
 Choices = Mapping[str, Sequence[str]]
 
 _LABEL_VALUES = re.compile(r"label_values\((?:(.*),\s*)?(\w+)\)", re.DOTALL)
+_QUERY_RESULT = re.compile(r"query_result\((.*)\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,40 @@ def select_variables(
 def variable_options(
     variable: Mapping[str, Any], prometheus: Prometheus, *, window: Window, scope: Interpolation
 ) -> list[str]:
-    """The options of a query variable.
+    """The options of a query variable, in Grafana's order.
 
     Raises:
-        ServescopeError: Prometheus is unreachable, or the variable's query is not `label_values`.
+        ServescopeError: Prometheus is unreachable, or the query is neither `label_values` nor `query_result`.
     """
     query = variable["query"]["query"] if isinstance(variable["query"], dict) else variable["query"]
+    if vector := _QUERY_RESULT.fullmatch(query.strip()):
+        found = prometheus.query(scope.promql(vector.group(1)), window.end)
+        return _captured(variable.get("regex") or "", [_as_text(series) for series in found])
     match = _LABEL_VALUES.fullmatch(query.strip())
     if match is None:
         raise ServescopeError(f"variable {variable['name']}: unsupported query {query!r}")
     selector = scope.promql(match.group(1)) if match.group(1) else None
     return prometheus.label_values(match.group(2), selector, start=window.start, end=window.end)
+
+
+def _as_text(series: Mapping[str, Any]) -> str:
+    """An entry of a vector as Grafana lists it: name, labels, value and time."""
+    labels = ",".join(f'{label}="{value}"' for label, value in series["metric"].items() if label != "__name__")
+    at, value = series["value"]
+    return f"{series['metric'].get('__name__', '')}{{{labels}}} {value} {at * 1000:.0f}"
+
+
+def _captured(regex: str, texts: Sequence[str]) -> list[str]:
+    """What a variable's regex, `/.../`, takes of each text: its first group, else all of it; each once."""
+    pattern = re.compile(regex.strip("/")) if regex else None
+    found: dict[str, None] = {}
+    for text in texts:
+        match = pattern.search(text) if pattern else None
+        if pattern is None:
+            found[text] = None
+        elif match:
+            found[match.group(1) if pattern.groups else match.group(0)] = None
+    return list(found)
 
 
 def panels_of(dashboard: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -18,7 +18,10 @@ type Defaults<Custom> = Omit<Json<Known>, "custom" | "mappings" | "links" | "thr
   color?: { mode: string; fixedColor?: string };
   custom?: Partial<Json<Custom>>;
   links?: { title: string; url: string; targetBlank: boolean }[];
-  mappings?: { type: "value"; options: Record<string, { text: string; color: string; index: number }> }[];
+  mappings?: (
+    | { type: "value"; options: Record<string, { text: string; color: string; index: number }> }
+    | { type: "special"; options: { match: "null+nan"; result: { text: string; color: string; index: number } } }
+  )[];
   thresholds?: { mode: "absolute" | "percentage"; steps: { color: string; value: number | null }[] };
 };
 type Override = {
@@ -30,6 +33,20 @@ type Panel<Options, Custom> = {
   fieldConfig: { defaults: Defaults<Custom>; overrides: Override[] };
 };
 
+// The list of alerts has no types in Grafana's packages: these are what dashboards of Grafana 10 to 13 hold of it.
+type AlertList = {
+  alertInstanceLabelFilter: string;
+  alertName: string;
+  dashboardAlerts: boolean;
+  datasource: string;
+  groupBy: string[];
+  groupMode: "default" | "custom";
+  maxItems: number;
+  sortOrder: 1 | 2 | 3 | 4 | 5;
+  stateFilter: Record<"error" | "firing" | "noData" | "normal" | "pending", boolean>;
+  viewMode: "list" | "stat";
+};
+
 export type Panels = {
   timeseries: Panel<TimeSeries, TimeSeriesField>;
   stat: Panel<Stat, {}>;
@@ -39,4 +56,5 @@ export type Panels = {
   bargauge: Panel<BarGauge, {}>;
   logs: Panel<Logs, {}>;
   text: Panel<Text, {}>;
+  alertlist: Panel<AlertList, {}>;
 };

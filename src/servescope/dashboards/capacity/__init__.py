@@ -17,6 +17,12 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         uid="servescope-capacity",
         title="Ray Serve / Capacity",
         description="How much room is left, and what does it cost?",
+        opens_at="now-24h",
+        first_look=(
+            "The figures of the first row: amber means that a deployment is near its limit or capped by max_replicas, "
+            "red that replicas do not start. The table below names it: the deployment nearest to its limit is on top. "
+            "What to change is in Configuration, what it costs in Hours and cost."
+        ),
         rows=[
             panels.row("Headroom", room.room(reader, everything, settings)),
             panels.row("Load and limits", room.load(reader)),

@@ -24,6 +24,9 @@ def settings_tables(reader: Reader) -> list[Panel]:
     healthy = f"({reader.read(REPLICAS, reader.each)} > 0)"
     busiest = promql.total(reader.select("ray_serve_replica_processing_queries"), (*reader.each, "replica"), "max")
 
+    mean = common.by_deployment(f"1000 * {in_progress} / ({calls} > 0)", "max")
+    p95 = reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT)
+
     low, high = capacity.TARGET_FAR_BELOW_LIMIT, capacity.TARGET_NEAR_LIMIT
 
     def advice(condition: str, text: str) -> str:
@@ -34,9 +37,10 @@ def settings_tables(reader: Reader) -> list[Panel]:
             "target_ongoing_requests against max_ongoing_requests",
             description=(
                 "target_ongoing_requests as a share of max_ongoing_requests, with advice. Normal is about half, "
-                "between 30 % and 70 %, so that a burst has room while the next replica starts; above, "
-                "RayServeTargetNearLimit fires. Choose the limit by a load test: it is the concurrency above which "
-                "throughput no longer grows."
+                "between 30 % and 70 % (Keep), so that a burst has room while the next replica starts. Above (Lower "
+                "target: to half of the limit), queues grow before replicas do, and RayServeTargetNearLimit fires. "
+                "Below (Lower limit), a replica may get far more than it is planned for. Choose the limit by a load "
+                "test: it is the concurrency above which throughput no longer grows."
             ),
             queries=[
                 panels.query(
@@ -44,10 +48,10 @@ def settings_tables(reader: Reader) -> list[Panel]:
                         (
                             advice(
                                 f"> {high}",
-                                "Lower the target to half of the limit: queues grow before replicas do.",
+                                "Lower target",
                             ),
-                            advice(f"< {low}", "Lower the limit: a replica may get far more than it is planned for."),
-                            advice(f">= {low} <= {high}", "Fine: a burst finds room while the next replica starts."),
+                            advice(f"< {low}", "Lower limit"),
+                            advice(f">= {low} <= {high}", "Keep"),
                         )
                     )
                 ),
@@ -99,11 +103,8 @@ def settings_tables(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             queries=[
-                panels.query(
-                    common.by_deployment(f"1000 * {in_progress} / ({calls} > 0)", "max"),
-                    f"{DEPLOYMENT_LEGEND} by Little's law",
-                ),
-                panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), f"{DEPLOYMENT_LEGEND} p95"),
+                panels.query(common.largest(mean, most=10), f"{DEPLOYMENT_LEGEND} by Little's law"),
+                panels.query(common.largest(p95, among=mean, most=10), f"{DEPLOYMENT_LEGEND} p95"),
             ],
             width=12,
             min=0,

@@ -90,6 +90,9 @@ def gpus(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             height=8,
             thresholds=common.UTILIZATION,
             absent="a GPU on a node",
+            min=0,
+            max=1,
+            links=(common.to_panel("servescope-capacity", "GPUs: reserved, at max_replicas, cluster total"),),
         ),
         _against(reader, settings, "GPU", width=16, absent="a GPU on a node"),
     ]

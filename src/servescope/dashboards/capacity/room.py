@@ -25,6 +25,9 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(promql.total(capacity.in_flight_share(reader), (), "max"))],
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-capacity", "Concurrency utilization", "application", "deployment"),),
+            min=0,
+            max=1,
         ),
         panels.stat(
             "Max queue utilization",
@@ -35,6 +38,9 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(promql.total(capacity.queue_share(reader), (), "max"))],
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-capacity", "Queue utilization", "application", "deployment"),),
+            min=0,
+            max=1,
         ),
         panels.stat(
             "Capped by max_replicas",
@@ -42,6 +48,11 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             unit="none",
             queries=[panels.query(capacity.capped(reader))],
             thresholds=common.ANY_IS_RISKY,
+            links=(
+                common.to_panel(
+                    "servescope-capacity", "Required replicas and max_replicas", "application", "deployment"
+                ),
+            ),
         ),
         panels.stat(
             "Replicas failing to start",
@@ -54,12 +65,13 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             queries=[
                 panels.query(
                     capacity.count(
-                        f"{capacity.autoscaling_state(reader)} >= {capacity.FAILING}",
+                        f"({capacity.autoscaling_state(reader)}) >= {capacity.FAILING}",
                         capacity.limit(reader, "target_replicas"),
                     )
                 )
             ],
             thresholds=common.ANY_IS_BAD,
+            links=(common.to_panel("servescope-capacity", "Autoscaling state", "application", "deployment"),),
         ),
         panels.stat(
             "CPU demand at max_replicas",
@@ -75,6 +87,9 @@ def room(reader: Reader, everything: Reader, settings: Settings) -> list[Panel]:
             ],
             width=8,
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-capacity", "CPUs: reserved, at max_replicas, cluster total"),),
+            min=0,
+            max=1,
         ),
         panels.table(
             "Deployments",
@@ -126,7 +141,11 @@ def load(reader: Reader) -> list[Panel]:
                 "max_ongoing_requests."
             ),
             unit="percentunit",
-            queries=[panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(
+                    common.largest(common.by_deployment(capacity.in_flight_share(reader), "max")), DEPLOYMENT_LEGEND
+                )
+            ],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
@@ -138,7 +157,11 @@ def load(reader: Reader) -> list[Panel]:
                 "its own. At 100 % requests are rejected with 503 or 429. Not shown without a limit (-1)."
             ),
             unit="percentunit",
-            queries=[panels.query(common.by_deployment(capacity.queue_share(reader), "max"), DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(
+                    common.largest(common.by_deployment(capacity.queue_share(reader), "max")), DEPLOYMENT_LEGEND
+                )
+            ],
             min=0,
             thresholds=common.UTILIZATION,
             links=link,
@@ -150,7 +173,7 @@ def load(reader: Reader) -> list[Panel]:
                 "minutes. No data means that the load does not grow, or that the limit is more than a day away."
             ),
             unit="s",
-            queries=[panels.query(common.by_deployment(left, "min"), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(common.by_deployment(left, "min")), DEPLOYMENT_LEGEND)],
             min=0,
             absent="a load that grows towards max_replicas",
         ),
@@ -159,12 +182,17 @@ def load(reader: Reader) -> list[Panel]:
 
 def autoscaling(reader: Reader) -> list[Panel]:
     """Required replicas, target, min_replicas and max_replicas."""
-    target = reader.read(TARGET_REPLICAS, reader.each)
+    demand = common.by_deployment(capacity.demand(reader), "sum")
+    limit = common.by_deployment(capacity.limit(reader, "max_replicas"), "sum")
+    least = capacity.limit(reader, "min_replicas")
+    lowest = common.by_deployment(least, "sum")
+    scaled = common.by_deployment(f"{reader.read(TARGET_REPLICAS, reader.each)} and {least}", "sum")
+    why = common.by_deployment(capacity.autoscaling_state(reader), "max")
     return [
         panels.state_timeline(
             "Autoscaling state",
-            description=common.WHY,
-            queries=[panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), DEPLOYMENT_LEGEND)],
+            description=common.WHY_OTHERS,
+            queries=common.not_at_rest(why, capacity.STEADY, DEPLOYMENT_LEGEND),
             states=common.WHY_STATES,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
@@ -176,10 +204,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(common.by_deployment(capacity.demand(reader), "sum"), f"{DEPLOYMENT_LEGEND} demand"),
-                panels.query(
-                    common.by_deployment(capacity.limit(reader, "max_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} max"
-                ),
+                panels.query(common.largest(demand, most=10), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(common.largest(limit, among=demand, most=10), f"{DEPLOYMENT_LEGEND} max"),
             ],
             width=7,
             min=0,
@@ -193,13 +219,8 @@ def autoscaling(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(
-                    common.by_deployment(f"{target} and {capacity.limit(reader, 'min_replicas')}", "sum"),
-                    f"{DEPLOYMENT_LEGEND} target",
-                ),
-                panels.query(
-                    common.by_deployment(capacity.limit(reader, "min_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} min"
-                ),
+                panels.query(common.largest(scaled, most=10), f"{DEPLOYMENT_LEGEND} target"),
+                panels.query(common.largest(lowest, among=scaled, most=10), f"{DEPLOYMENT_LEGEND} min"),
             ],
             width=7,
             min=0,

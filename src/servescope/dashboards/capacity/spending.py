@@ -78,7 +78,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "above what the load requires."
             ),
             unit="percentunit",
-            queries=[panels.query(common.by_deployment(idle, "avg"), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(common.by_deployment(idle, "avg")), DEPLOYMENT_LEGEND)],
             min=0,
             max=1,
         ),
@@ -86,7 +86,7 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
             "CPUs reserved",
             description="CPUs that the replicas of each deployment reserve, used or not.",
             unit="short",
-            queries=[panels.query(common.by_deployment(cpus, "sum"), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(common.largest(common.by_deployment(cpus, "sum")), DEPLOYMENT_LEGEND)],
             stack=True,
         ),
         panels.timeseries(
@@ -96,7 +96,11 @@ def hours_and_cost(reader: Reader, settings: Settings) -> list[Panel]:
                 "are idle."
             ),
             unit="s",
-            queries=[panels.query(common.by_deployment(f"1000 * {cpus} / ({calls} > 0)", "max"), DEPLOYMENT_LEGEND)],
+            queries=[
+                panels.query(
+                    common.largest(common.by_deployment(f"1000 * {cpus} / ({calls} > 0)", "max")), DEPLOYMENT_LEGEND
+                )
+            ],
             min=0,
         ),
         *money,
@@ -153,7 +157,7 @@ def _money(reader: Reader, settings: Settings, replicas: str, *, calls: str) -> 
             "Cost per hour by application",
             description="Cost per hour of the replicas that each application has now.",
             unit="none",
-            queries=[panels.query(promql.total(an_hour, APPLICATION), "{{application}}")],
+            queries=[panels.query(common.largest(promql.total(an_hour, APPLICATION)), "{{application}}")],
             width=24,
             stack=True,
         ),

@@ -115,14 +115,14 @@ def proxies(reader: Reader) -> list[Panel]:
         panels.state_timeline(
             "Proxy status",
             description=(
-                "Status of the proxy on each node. Normal is HEALTHY; DRAINING is normal while a node is being removed."
+                "Status of the proxy on each node. Normal is HEALTHY, which shares one band; DRAINING is normal while "
+                "a node is being removed."
             ),
-            queries=[
-                panels.query(
-                    promql.total(reader.select("ray_serve_proxy_status"), ("node_ip_address",), "min"),
-                    "{{node_ip_address}}",
-                )
-            ],
+            queries=common.not_at_rest(
+                promql.total(reader.select("ray_serve_proxy_status"), ("node_ip_address",), "min"),
+                common.code(common.PROXY_STATES, "HEALTHY"),
+                "{{node_ip_address}}",
+            ),
             states=common.PROXY_STATES,
             width=12,
         ),
@@ -133,7 +133,7 @@ def proxies(reader: Reader) -> list[Panel]:
                 "front is uneven."
             ),
             unit="reqps",
-            queries=[panels.query(requests, "{{instance}}")],
+            queries=[panels.query(common.largest(requests), "{{instance}}")],
             width=12,
         ),
         panels.timeseries(
@@ -144,7 +144,7 @@ def proxies(reader: Reader) -> list[Panel]:
                 "deployment dashboard to find stuck requests."
             ),
             unit="short",
-            queries=[panels.query(promql.total(ongoing, ("node_ip_address",)), "{{node_ip_address}}")],
+            queries=[panels.query(common.largest(promql.total(ongoing, ("node_ip_address",))), "{{node_ip_address}}")],
             min=0,
         ),
         panels.timeseries(
@@ -153,7 +153,7 @@ def proxies(reader: Reader) -> list[Panel]:
                 "Resident memory of the proxy on each node. Unlimited growth is a memory leak or a growing queue."
             ),
             unit="bytes",
-            queries=[panels.query(promql.total(process, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(promql.total(process, NODE)), "{{instance}}")],
             min=0,
         ),
         panels.timeseries(
@@ -253,7 +253,8 @@ def haproxy(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[
                 panels.query(
-                    promql.total(reader.select("ray_serve_haproxy_process_count"), NODE, "max"), "{{instance}}"
+                    common.largest(promql.total(reader.select("ray_serve_haproxy_process_count"), NODE, "max")),
+                    "{{instance}}",
                 )
             ],
             min=0,
@@ -265,7 +266,8 @@ def haproxy(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[
                 panels.query(
-                    promql.total(reader.select("ray_serve_haproxy_target_mismatch"), NODE, "max"), "{{instance}}"
+                    common.largest(promql.total(reader.select("ray_serve_haproxy_target_mismatch"), NODE, "max")),
+                    "{{instance}}",
                 )
             ],
             min=0,

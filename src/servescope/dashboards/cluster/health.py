@@ -28,6 +28,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="none",
             queries=[panels.query(promql.total(reader.select("ray_node_cpu_count"), (), "count"))],
             thresholds=(Threshold(None, PALETTE.neutral),),
+            links=(common.to_panel("servescope-cluster", "Node details"),),
         ),
         panels.stat(
             "Unhealthy proxies",
@@ -35,6 +36,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="none",
             queries=[panels.query(f"count({proxies} != {healthy}) or 0 * count({proxies})")],
             thresholds=common.ANY_IS_BAD,
+            links=(common.to_panel("servescope-cluster", "Proxy status"),),
         ),
         panels.stat(
             "Control loops",
@@ -45,6 +47,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="ops",
             queries=[panels.query(loops)],
             thresholds=(Threshold(None, PALETTE.failing), Threshold(0.5, PALETTE.neutral)),
+            links=(common.to_panel("servescope-cluster", "Control loop duration"),),
         ),
         panels.stat(
             "Unschedulable tasks",
@@ -55,6 +58,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="none",
             queries=[panels.query(waiting)],
             thresholds=common.ANY_IS_RISKY,
+            links=(common.to_panel("servescope-cluster", "Unschedulable tasks by reason"),),
         ),
         panels.stat(
             "Max disk utilization",
@@ -65,6 +69,9 @@ def now(reader: Reader) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_DISK))],
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-cluster", "Disk"),),
+            min=0,
+            max=1,
         ),
         panels.stat(
             "Max memory utilization",
@@ -72,6 +79,9 @@ def now(reader: Reader) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(reader.read(NODE_MEMORY))],
             thresholds=common.UTILIZATION,
+            links=(common.to_panel("servescope-cluster", "Memory"),),
+            min=0,
+            max=1,
         ),
     ]
 
@@ -87,7 +97,11 @@ def scrapes(reader: Reader) -> list[Panel]:
                 "falling to 0, because the node leaves the service discovery file."
             ),
             unit="short",
-            queries=[panels.query(promql.total(reader.select("up", **ray), NODE, "min"), "{{instance}}")],
+            queries=[
+                panels.query(
+                    common.largest(promql.total(reader.select("up", **ray), NODE, "min"), smallest=True), "{{instance}}"
+                )
+            ],
             min=0,
             max=1,
         ),
@@ -96,7 +110,10 @@ def scrapes(reader: Reader) -> list[Panel]:
             description="Duration of each scrape. Near the scrape timeout, samples are lost.",
             unit="s",
             queries=[
-                panels.query(promql.total(reader.select("scrape_duration_seconds", **ray), NODE, "max"), "{{instance}}")
+                panels.query(
+                    common.largest(promql.total(reader.select("scrape_duration_seconds", **ray), NODE, "max")),
+                    "{{instance}}",
+                )
             ],
             min=0,
         ),
@@ -108,7 +125,10 @@ def scrapes(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[
-                panels.query(promql.total(reader.select("scrape_samples_scraped", **ray), NODE, "max"), "{{instance}}")
+                panels.query(
+                    common.largest(promql.total(reader.select("scrape_samples_scraped", **ray), NODE, "max")),
+                    "{{instance}}",
+                )
             ],
             min=0,
         ),

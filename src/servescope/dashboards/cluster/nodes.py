@@ -49,7 +49,7 @@ def use(reader: Reader) -> list[Panel]:
             "CPU",
             description="CPU utilization of each node.",
             unit="percentunit",
-            queries=[panels.query(reader.read(NODE_CPU, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(reader.read(NODE_CPU, NODE)), "{{instance}}")],
             width=12,
             min=0,
             max=1,
@@ -62,7 +62,7 @@ def use(reader: Reader) -> list[Panel]:
                 "%."
             ),
             unit="percentunit",
-            queries=[panels.query(reader.read(NODE_MEMORY, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(reader.read(NODE_MEMORY, NODE)), "{{instance}}")],
             min=0,
             max=1,
             thresholds=common.UTILIZATION,
@@ -74,7 +74,7 @@ def use(reader: Reader) -> list[Panel]:
                 "95 %."
             ),
             unit="percentunit",
-            queries=[panels.query(reader.read(NODE_DISK, NODE), "{{instance}}")],
+            queries=[panels.query(common.largest(reader.read(NODE_DISK, NODE)), "{{instance}}")],
             min=0,
             max=1,
             thresholds=common.UTILIZATION,
@@ -86,7 +86,10 @@ def use(reader: Reader) -> list[Panel]:
                 "requests, responses and model weights pass through it; spilling slows them down."
             ),
             unit="bytes",
-            queries=[panels.query(shared, "{{instance}} memory"), panels.query(spilled, "{{instance}} spilled")],
+            queries=[
+                panels.query(common.largest(shared, most=10), "{{instance}} memory"),
+                panels.query(common.largest(spilled, most=10), "{{instance}} spilled"),
+            ],
             min=0,
             colors={"/spilled$/": PALETTE.at_risk},
         ),
@@ -96,10 +99,10 @@ def use(reader: Reader) -> list[Panel]:
             unit="Bps",
             queries=[
                 panels.query(
-                    promql.total(reader.select("ray_node_network_receive_speed"), NODE, "max"), "{{instance}} in"
+                    common.largest(_of_node(reader, "ray_node_network_receive_speed"), most=10), "{{instance}} in"
                 ),
                 panels.query(
-                    promql.total(reader.select("ray_node_network_send_speed"), NODE, "max"), "{{instance}} out"
+                    common.largest(_of_node(reader, "ray_node_network_send_speed"), most=10), "{{instance}} out"
                 ),
             ],
             min=0,
@@ -110,11 +113,10 @@ def use(reader: Reader) -> list[Panel]:
             unit="Bps",
             queries=[
                 panels.query(
-                    promql.total(reader.select("ray_node_disk_io_read_speed"), NODE, "max"), "{{instance}} read"
+                    common.largest(_of_node(reader, "ray_node_disk_io_read_speed"), most=10), "{{instance}} read"
                 ),
                 panels.query(
-                    promql.total(reader.select("ray_node_disk_io_write_speed"), NODE, "max"),
-                    "{{instance}} written",
+                    common.largest(_of_node(reader, "ray_node_disk_io_write_speed"), most=10), "{{instance}} written"
                 ),
             ],
             min=0,
@@ -129,6 +131,10 @@ def use(reader: Reader) -> list[Panel]:
             min=0,
         ),
     ]
+
+
+def _of_node(reader: Reader, gauge: str) -> str:
+    return promql.total(reader.select(gauge), NODE, "max")
 
 
 def _allocated(reader: Reader, resource: str) -> str:
@@ -229,7 +235,11 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
                 "batching is the bottleneck."
             ),
             unit="percent",
-            queries=[panels.query(promql.total(reader.select("ray_node_gpus_utilization"), by, "max"), legend)],
+            queries=[
+                panels.query(
+                    common.largest(promql.total(reader.select("ray_node_gpus_utilization"), by, "max")), legend
+                )
+            ],
             width=6,
             min=0,
             max=100,
@@ -239,7 +249,7 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             "GPU memory",
             description="Memory utilization of each GPU.",
             unit="percentunit",
-            queries=[panels.query(f"{memory} / ({memory} + {free})", legend)],
+            queries=[panels.query(common.largest(f"{memory} / ({memory} + {free})"), legend)],
             width=6,
             min=0,
             max=1,
@@ -250,7 +260,11 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             "GPU temperature",
             description="Temperature of each GPU. Data centre cards throttle between 80 and 90 °C.",
             unit="celsius",
-            queries=[panels.query(promql.total(reader.select("ray_node_gpu_temperature_celsius"), by, "max"), legend)],
+            queries=[
+                panels.query(
+                    common.largest(promql.total(reader.select("ray_node_gpu_temperature_celsius"), by, "max")), legend
+                )
+            ],
             width=6,
             absent=NEEDS_GPU,
         ),
@@ -260,7 +274,8 @@ def gpus(reader: Reader, whole: Reader) -> list[Panel]:
             unit="watt",
             queries=[
                 panels.query(
-                    f"{promql.total(reader.select('ray_node_gpu_power_milliwatts'), by, 'max')} / 1000", legend
+                    common.largest(f"{promql.total(reader.select('ray_node_gpu_power_milliwatts'), by, 'max')} / 1000"),
+                    legend,
                 )
             ],
             width=6,

@@ -23,6 +23,56 @@ from servescope.promql.signals import (
 def autoscaling(reader: Reader) -> list[Panel]:
     """Target and healthy replicas, and the autoscaler's input."""
     scales = promql.total(reader.select("ray_serve_autoscaling_total_requests"), DEPLOYMENT, "max")
+    return [
+        panels.state_timeline(
+            "Autoscaling state",
+            description=common.WHY,
+            queries=[panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), DEPLOYMENT_LEGEND)],
+            states=common.WHY_STATES,
+            width=24,
+            height=4,
+        ),
+        panels.timeseries(
+            "Required and target replicas",
+            description=(
+                "Required replicas (requests that the autoscaler counts, divided by target_ongoing_requests) and "
+                "healthy replicas (both solid); target replicas, min_replicas and max_replicas (dashed). Required "
+                "replicas above a target that does not change mean max_replicas, a delay, or a custom policy; healthy "
+                "replicas below the target are starting or fail to start."
+            ),
+            unit="short",
+            queries=[
+                panels.query(common.by_deployment(capacity.demand(reader), "sum"), f"{DEPLOYMENT_LEGEND} demand"),
+                panels.query(f"{reader.read(REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} healthy"),
+                panels.query(f"{reader.read(TARGET_REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} target"),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "min_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} min"
+                ),
+                panels.query(
+                    common.by_deployment(capacity.limit(reader, "max_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} max"
+                ),
+            ],
+            width=12,
+            min=0,
+            dashed=("/(target|min|max)$/",),
+        ),
+        panels.timeseries(
+            "Concurrency utilization",
+            description=(
+                "Requests executing on the healthy replicas as a share of their capacity (replicas x "
+                "max_ongoing_requests). At 100 % new requests queue."
+            ),
+            unit="percentunit",
+            queries=[panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), DEPLOYMENT_LEGEND)],
+            width=12,
+            min=0,
+            thresholds=common.UTILIZATION,
+        ),
+    ]
+
+
+def autoscaling_in_detail(reader: Reader) -> list[Panel]:
+    """Each input and output of the autoscaler."""
     per_replica = promql.total(reader.select("ray_serve_replica_processing_queries"), REPLICA, "max")
     return [
         panels.timeseries(
@@ -47,47 +97,6 @@ def autoscaling(reader: Reader) -> list[Panel]:
                 panels.query(common.by_deployment(capacity.missing_replicas(reader), "sum"), DEPLOYMENT_LEGEND),
             ],
             min=0,
-        ),
-        panels.timeseries(
-            "Required and target replicas",
-            description=(
-                "Required replicas (requests that the autoscaler counts, divided by target_ongoing_requests) and "
-                "healthy replicas (both solid); target replicas, min_replicas and max_replicas (dashed). Required "
-                "replicas above a target that does not change mean max_replicas, a delay, or a custom policy; healthy "
-                "replicas below the target are starting or fail to start."
-            ),
-            unit="short",
-            queries=[
-                panels.query(common.by_deployment(capacity.demand(reader), "sum"), f"{DEPLOYMENT_LEGEND} demand"),
-                panels.query(f"{reader.read(REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} healthy"),
-                panels.query(f"{reader.read(TARGET_REPLICAS, DEPLOYMENT)} and {scales}", f"{DEPLOYMENT_LEGEND} target"),
-                panels.query(
-                    common.by_deployment(capacity.limit(reader, "min_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} min"
-                ),
-                panels.query(
-                    common.by_deployment(capacity.limit(reader, "max_replicas"), "sum"), f"{DEPLOYMENT_LEGEND} max"
-                ),
-            ],
-            min=0,
-            dashed=("/(target|min|max)$/",),
-        ),
-        panels.state_timeline(
-            "Autoscaling state",
-            description=common.WHY,
-            queries=[panels.query(common.by_deployment(capacity.autoscaling_state(reader), "max"), DEPLOYMENT_LEGEND)],
-            states=common.WHY_STATES,
-            width=16,
-        ),
-        panels.timeseries(
-            "Concurrency utilization",
-            description=(
-                "Requests executing on the healthy replicas as a share of their capacity (replicas x "
-                "max_ongoing_requests). At 100 % new requests queue."
-            ),
-            unit="percentunit",
-            queries=[panels.query(common.by_deployment(capacity.in_flight_share(reader), "max"), DEPLOYMENT_LEGEND)],
-            min=0,
-            thresholds=common.UTILIZATION,
         ),
         panels.timeseries(
             "Executing requests per replica",
@@ -151,13 +160,23 @@ def autoscaling(reader: Reader) -> list[Panel]:
 
 def lifecycle(reader: Reader) -> list[Panel]:
     """Starts, stops, health checks and states."""
-
-    def startup(histogram: str) -> str:
-        """Starts are rare and each makes a new series, so they are counted as events over the whole time range."""
-        in_a_step = promql.events(reader.scope, f"{histogram}_bucket", (*reader.each, "le"), window="$__interval")
-        return promql.quantile(0.95, promql.over_range(in_a_step))
-
     return [
+        panels.state_timeline(
+            "Deployment status",
+            description=(
+                "Status of the deployment as Serve's controller reports it. Green is HEALTHY, blue a change in "
+                "progress, red a failure."
+            ),
+            queries=[
+                panels.query(
+                    promql.total(reader.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
+                    DEPLOYMENT_LEGEND,
+                )
+            ],
+            states=common.DEPLOYMENT_STATES,
+            width=24,
+            height=4,
+        ),
         panels.timeseries(
             "Replica starts",
             description=(
@@ -166,6 +185,7 @@ def lifecycle(reader: Reader) -> list[Panel]:
             ),
             unit="short",
             queries=[panels.query(counted(reader, "ray_serve_replica_startup_latency_ms_count"), DEPLOYMENT_LEGEND)],
+            width=12,
             bars=True,
         ),
         panels.timeseries(
@@ -173,8 +193,21 @@ def lifecycle(reader: Reader) -> list[Panel]:
             description="Failed health checks in each interval, the first one included. Normal is 0.",
             unit="short",
             queries=[panels.query(counted(reader, "ray_serve_health_check_failures_total"), DEPLOYMENT_LEGEND)],
+            width=12,
             bars=True,
         ),
+    ]
+
+
+def lifecycle_in_detail(reader: Reader) -> list[Panel]:
+    """Health checks, and how long starts and stops take."""
+
+    def startup(histogram: str) -> str:
+        """Starts are rare and each makes a new series, so they are counted as events over the whole time range."""
+        in_a_step = promql.events(reader.scope, f"{histogram}_bucket", (*reader.each, "le"), window="$__interval")
+        return promql.quantile(0.95, promql.over_range(in_a_step))
+
+    return [
         panels.timeseries(
             "Log-derived events",
             description=(
@@ -233,21 +266,6 @@ def lifecycle(reader: Reader) -> list[Panel]:
             sort_by="Start",
             width=16,
         ),
-        panels.state_timeline(
-            "Deployment status",
-            description=(
-                "Status of the deployment as Serve's controller reports it. Green is HEALTHY, blue a change in "
-                "progress, red a failure."
-            ),
-            queries=[
-                panels.query(
-                    promql.total(reader.select("ray_serve_deployment_status"), DEPLOYMENT, "min"),
-                    DEPLOYMENT_LEGEND,
-                )
-            ],
-            states=common.DEPLOYMENT_STATES,
-            width=24,
-        ),
     ]
 
 
@@ -282,7 +300,8 @@ def changes(reader: Reader) -> list[Panel]:
                 Column("Value #E", "p95 after", unit="ms"),
             ],
             sort_by="Changed",
-            width=24,
+            width=14,
+            height=6,
             absent="a deploy in the time range",
         ),
     ]
@@ -301,7 +320,10 @@ def each_replica(reader: Reader) -> list[Panel]:
             ),
             unit="reqps",
             queries=[
-                panels.query(promql.total(promql.deployment_requests(each.scope, WINDOW), REPLICA), REPLICA_LEGEND)
+                panels.query(
+                    common.largest(promql.total(promql.deployment_requests(each.scope, WINDOW), REPLICA)),
+                    REPLICA_LEGEND,
+                )
             ],
         ),
         panels.timeseries(
@@ -311,7 +333,11 @@ def each_replica(reader: Reader) -> list[Panel]:
                 "or its state is bad: restart that replica."
             ),
             unit="ms",
-            queries=[panels.query(promql.quantile(0.95, promql.total(buckets, (*REPLICA, "le"))), REPLICA_LEGEND)],
+            queries=[
+                panels.query(
+                    common.largest(promql.quantile(0.95, promql.total(buckets, (*REPLICA, "le")))), REPLICA_LEGEND
+                )
+            ],
             min=0,
         ),
         panels.timeseries(
@@ -321,7 +347,7 @@ def each_replica(reader: Reader) -> list[Panel]:
                 "are not shown."
             ),
             unit="short",
-            queries=[panels.query(failed, REPLICA_LEGEND)],
+            queries=[panels.query(common.largest(failed), REPLICA_LEGEND)],
             bars=True,
         ),
         panels.timeseries(
@@ -333,7 +359,7 @@ def each_replica(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[
                 panels.query(
-                    promql.total(each.select("ray_serve_replica_processing_queries"), REPLICA, "max"),
+                    common.largest(promql.total(each.select("ray_serve_replica_processing_queries"), REPLICA, "max")),
                     REPLICA_LEGEND,
                 )
             ],

@@ -32,6 +32,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="reqps",
             queries=[panels.query(reader.read(DEPLOYMENT_REQUESTS))],
             thresholds=(Threshold(None, PALETTE.neutral),),
+            links=(common.to_panel("servescope-deployment", "Calls by outcome", "application", "deployment"),),
         ),
         panels.stat(
             "Error ratio",
@@ -42,6 +43,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="percentunit",
             queries=[panels.query(failed_ratio(reader))],
             thresholds=common.ERROR_RATIO,
+            links=(common.to_panel("servescope-deployment", "Failed calls by exception", "application", "deployment"),),
         ),
         panels.stat(
             "Processing time p95",
@@ -49,13 +51,15 @@ def now(reader: Reader) -> list[Panel]:
             unit="ms",
             queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY))],
             thresholds=(Threshold(None, PALETTE.neutral),),
+            links=(common.to_panel("servescope-deployment", "Processing time", "application", "deployment"),),
         ),
         panels.stat(
             "Queued",
             description="Requests that wait in proxies and handles until a replica accepts them. Normal is near 0.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED))],
-            thresholds=common.ANY_IS_RISKY,
+            thresholds=common.NEUTRAL,
+            links=(common.to_panel("servescope-deployment", "Queued requests", "application", "deployment"),),
         ),
         panels.stat(
             "Executing",
@@ -63,6 +67,7 @@ def now(reader: Reader) -> list[Panel]:
             unit="short",
             queries=[panels.query(reader.read(RUNNING))],
             thresholds=(Threshold(None, PALETTE.neutral),),
+            links=(common.to_panel("servescope-deployment", "Concurrency utilization", "application", "deployment"),),
         ),
         panels.stat(
             "Missing replicas",
@@ -71,15 +76,14 @@ def now(reader: Reader) -> list[Panel]:
             ),
             unit="none",
             queries=[panels.query(missing)],
-            thresholds=common.ANY_IS_RISKY,
+            thresholds=common.NEUTRAL,
+            links=(common.to_panel("servescope-deployment", "Autoscaling state", "application", "deployment"),),
         ),
     ]
 
 
 def calls(reader: Reader) -> list[Panel]:
-    """Calls by outcome, deployment, exception and route."""
-    routed = reader.scope.narrowed(route='=~"$route"')
-    by_route = ("application", "deployment", "route")
+    """Calls by outcome and exception."""
     failures = promql.events(
         reader.scope, "ray_serve_deployment_error_counter_total", ("deployment", "exception_type"), window="$__interval"
     )
@@ -92,10 +96,31 @@ def calls(reader: Reader) -> list[Panel]:
                 panels.query(reader.read(DEPLOYMENT_REQUESTS, (), outcome='="ok"'), "ok"),
                 panels.query(reader.read(DEPLOYMENT_REQUESTS, (), outcome='="error"'), "error"),
             ],
+            width=12,
             stack=True,
             colors={"ok": PALETTE.neutral, "error": PALETTE.failing},
             links=(logs.TO_LOGS,),
         ),
+        panels.timeseries(
+            "Failed calls by exception",
+            description=(
+                "Exceptions in each interval by type, the first of a type included. RayTaskError(X) means that a "
+                "downstream deployment raised X; CancelledError means a client that disconnected or a timeout. Ray "
+                "before 2.60 does not export the type."
+            ),
+            unit="short",
+            queries=[panels.query(failures, "{{deployment}} {{exception_type}}")],
+            width=12,
+            bars=True,
+        ),
+    ]
+
+
+def calls_in_detail(reader: Reader) -> list[Panel]:
+    """Calls by deployment and route."""
+    routed = reader.scope.narrowed(route='=~"$route"')
+    by_route = ("application", "deployment", "route")
+    return [
         panels.timeseries(
             "Calls by deployment",
             description="Calls finished per second by each deployment, failed calls included.",
@@ -111,17 +136,6 @@ def calls(reader: Reader) -> list[Panel]:
             queries=[panels.query(failed_ratio(reader, DEPLOYMENT), DEPLOYMENT_LEGEND)],
             min=0,
             thresholds=common.ERROR_RATIO,
-        ),
-        panels.timeseries(
-            "Failed calls by exception",
-            description=(
-                "Exceptions in each interval by type, the first of a type included. RayTaskError(X) means that a "
-                "downstream deployment raised X; CancelledError means a client that disconnected or a timeout. Ray "
-                "before 2.60 does not export the type."
-            ),
-            unit="short",
-            queries=[panels.query(failures, "{{deployment}} {{exception_type}}")],
-            bars=True,
         ),
         panels.timeseries(
             "Calls by route",
@@ -155,12 +169,6 @@ def calls(reader: Reader) -> list[Panel]:
 
 def latency(reader: Reader) -> list[Panel]:
     """Processing times."""
-    routed = reader.scope.narrowed(route='=~"$route"')
-    by_route = promql.total(
-        routed.rate("ray_serve_deployment_processing_latency_ms_bucket", WINDOW),
-        ("deployment", "route", "le"),
-    )
-    longest = promql.total(reader.select("ray_serve_deployment_max_processing_latency_ms"), DEPLOYMENT, "max")
     return [
         panels.timeseries(
             "Processing time",
@@ -171,17 +179,7 @@ def latency(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             queries=common.quantile_queries(reader, PROCESSING_LATENCY),
-            min=0,
-        ),
-        panels.timeseries(
-            "Processing time p95 by deployment",
-            description=(
-                "95 % of each deployment's calls took at most this long in the replica. The time of a caller includes "
-                "the time of the deployments that it calls: the cause is the furthest downstream deployment that "
-                "slowed down."
-            ),
-            unit="ms",
-            queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            width=12,
             min=0,
         ),
         panels.heatmap(
@@ -192,7 +190,30 @@ def latency(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             target=panels.query(reader.read(PROCESSING_LATENCY, ("le",))),
-            width=8,
+            width=12,
+        ),
+    ]
+
+
+def latency_in_detail(reader: Reader) -> list[Panel]:
+    """Processing times by deployment and route, and the longest."""
+    routed = reader.scope.narrowed(route='=~"$route"')
+    by_route = promql.total(
+        routed.rate("ray_serve_deployment_processing_latency_ms_bucket", WINDOW),
+        ("deployment", "route", "le"),
+    )
+    longest = promql.total(reader.select("ray_serve_deployment_max_processing_latency_ms"), DEPLOYMENT, "max")
+    return [
+        panels.timeseries(
+            "Processing time p95 by deployment",
+            description=(
+                "95 % of each deployment's calls took at most this long in the replica. The time of a caller includes "
+                "the time of the deployments that it calls: the cause is the furthest downstream deployment that "
+                "slowed down."
+            ),
+            unit="ms",
+            queries=[panels.query(reader.quantile(0.95, PROCESSING_LATENCY, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            min=0,
         ),
         panels.timeseries(
             "Processing time p95 by route",
@@ -215,16 +236,34 @@ def latency(reader: Reader) -> list[Panel]:
 
 def queue(reader: Reader) -> list[Panel]:
     """Queued requests and routing."""
-    routing = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks", WINDOW)
-    backing_off = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
     return [
         panels.timeseries(
             "Queued requests",
             description="Requests queued in proxies and handles, by the deployment that they wait for.",
             unit="short",
             queries=[panels.query(reader.read(QUEUED, DEPLOYMENT), DEPLOYMENT_LEGEND)],
+            width=12,
             min=0,
         ),
+        panels.timeseries(
+            "Router wait",
+            description=(
+                "Time from the start of routing until a replica accepted the request. Normal is near 0; it grows when "
+                "all replicas are at max_ongoing_requests."
+            ),
+            unit="ms",
+            queries=common.quantile_queries(reader, ROUTER_WAIT),
+            width=12,
+            min=0,
+        ),
+    ]
+
+
+def queue_in_detail(reader: Reader) -> list[Panel]:
+    """Callers, requests in flight and routing."""
+    routing = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks", WINDOW)
+    backing_off = promql.lasting(reader.scope, "ray_serve_num_scheduling_tasks_in_backoff", WINDOW)
+    return [
         panels.timeseries(
             "Longest queue of a single caller",
             description=(
@@ -239,16 +278,6 @@ def queue(reader: Reader) -> list[Panel]:
             ],
             min=0,
             dashed=("/limit$/",),
-        ),
-        panels.timeseries(
-            "Router wait",
-            description=(
-                "Time from the start of routing until a replica accepted the request. Normal is near 0; it grows when "
-                "all replicas are at max_ongoing_requests."
-            ),
-            unit="ms",
-            queries=common.quantile_queries(reader, ROUTER_WAIT),
-            min=0,
         ),
         panels.timeseries(
             "Requests in flight (sent / executing)",

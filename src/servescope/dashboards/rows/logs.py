@@ -52,7 +52,7 @@ def _explore(datasource: str, query: dict[str, str], *, start: str, end: str) ->
         "range": {"from": start, "to": end},
     }
     text = quote(json.dumps({"a": pane}, separators=(",", ":")), safe="${}_.:,")
-    return f"/explore?schemaVersion=1&orgId=1&panes={text}"
+    return f"/explore?schemaVersion=1&panes={text}"
 
 
 # From a panel to the logs of its time range, and from a line to its trace.
@@ -60,7 +60,7 @@ TO_LOGS = Link(
     "Logs of this time range",
     _explore(
         "logs",
-        {"expr": '{job="ray", application=~"${application:regex}", deployment=~"${deployment:regex}"}'},
+        {"expr": '{job="ray", application=~"${application:pipe}", deployment=~"${deployment:pipe}"}'},
         start="${__from}",
         end="${__to}",
     ),

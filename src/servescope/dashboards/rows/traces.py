@@ -15,7 +15,7 @@ ABSENT = "spans (servescope.tracing in Serve and the Collector, docs/tracing.md)
 
 # The replica's span of a request; the proxy and the router have spans of their own.
 HANDLED = {"span_kind": '="SPAN_KIND_SERVER"', "span_name": '=~"replica_handle_request.*"'}
-DEPLOYMENT = 'resource.serve.application=~"${application:regex}" && resource.serve.deployment=~"${deployment:regex}"'
+DEPLOYMENT = 'resource.serve.application=~"${application:pipe}" && resource.serve.deployment=~"${deployment:pipe}"'
 
 
 def row(reader: Reader, window: str) -> Row:

@@ -1,0 +1,1 @@
+"""What Grafana makes of the dashboards: its own published code is the oracle."""
