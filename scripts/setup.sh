@@ -1,9 +1,10 @@
 #!/bin/sh
 # Install what the Makefile needs: `setup.sh python` creates .venv from the hashed requirements, `setup.sh ray` creates
 # .venv-ray-$RAY_VERSION for the live tests against another Ray, `setup.sh tools` the external programs, `setup.sh
-# drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh collector` the
-# OpenTelemetry Collector, `setup.sh browser` Chromium, `setup.sh docs` the builder of the documentation site (.venv-docs),
-# `setup.sh actionlint` the checker of the workflows, `setup.sh victorialogs` VictoriaLogs. Reports what it installs; does nothing if it is already there.
+# drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh prometheus3` a
+# Prometheus 3 beside the installed one, `setup.sh collector` the OpenTelemetry Collector, `setup.sh browser` Chromium,
+# `setup.sh docs` the builder of the documentation site (.venv-docs), `setup.sh actionlint` the checker of the workflows,
+# `setup.sh victorialogs` VictoriaLogs. Reports what it installs; does nothing if it is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
@@ -135,43 +136,62 @@ setup_ray() {
     cp "$requirements" "$stamp"
 }
 
-# Compose's parser, for the tests of the compose files without Docker. Debian 12 has only Compose 1, so this unpacks the
-# package of Debian 13, which depends on the C library only, without installing it. apt checks the archive's signature.
-# If it is unavailable, one line says so and the tests are skipped.
-COMPOSE_VERSION=2.26.1-4
-COMPOSE_SHA256_AMD64=47681197cb2b1ab88206b42a1a92fc75f50d9530a6322d03494a473eed0408ea
-setup_compose() ( # a subshell, for its own exit trap
-    [ -x .tools/docker-compose ] && exit 0
-    if docker compose version >/dev/null 2>&1; then exit 0; fi
-    if ! have apt-get || ! have dpkg-deb; then
-        echo "setup: docker compose and apt-get are missing: compose files are not checked by Compose" >&2
-        exit 0
-    fi
+# Unpack one program of a package of another Debian suite, without installing it: `unpack_deb SUITE PACKAGE SHA256 PROGRAM
+# PLACE`. apt checks the archive's signature; SHA256 is that of the amd64 package, "" where the suite still changes it.
+unpack_deb() ( # a subshell, for its own exit trap
+    suite=$1 package=$2 sha256=$3 program=$4 place=$5
     mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
         awk '$1 == "Debian" && $2 == "Debian" { print $3; exit }')
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT
     mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" "$folder/deb"
-    echo "deb [signed-by=$keyring] $mirror trixie main" >"$folder/sources.list"
-    apt_trixie() {
+    echo "deb [signed-by=$keyring] $mirror $suite main" >"$folder/sources.list"
+    apt_of_suite() {
         apt-get -q -o Dir::Etc::sourcelist="$folder/sources.list" -o Dir::Etc::sourceparts=- \
             -o Dir::State::lists="$folder/lists" -o Dir::Cache="$folder/cache" -o APT::Sandbox::User=root \
             -o Acquire::Languages=none "$@"
     }
-    echo "setup: unpacking docker-compose $COMPOSE_VERSION of Debian 13 into .tools"
-    if [ -n "$mirror" ] && apt_trixie update >"$log" 2>&1 &&
-        (cd "$folder/deb" && apt_trixie download "docker-compose=$COMPOSE_VERSION" >>"$log" 2>&1) &&
-        { [ "$(dpkg --print-architecture)" != amd64 ] ||
-            echo "$COMPOSE_SHA256_AMD64  $(echo "$folder"/deb/*.deb)" | sha256sum -c --status; } &&
+    echo "setup: unpacking $package of Debian's $suite into .tools"
+    if [ -n "$mirror" ] && apt_of_suite update >"$log" 2>&1 &&
+        (cd "$folder/deb" && apt_of_suite download "$package" >>"$log" 2>&1) &&
+        { [ -z "$sha256" ] || [ "$(dpkg --print-architecture)" != amd64 ] ||
+            echo "$sha256  $(echo "$folder"/deb/*.deb)" | sha256sum -c --status; } &&
         dpkg-deb -x "$folder"/deb/*.deb "$folder/root"; then
         mkdir -p .tools
-        mv "$folder/root/usr/libexec/docker/cli-plugins/docker-compose" .tools/docker-compose
+        mv "$folder/root$program" "$place"
     else
         tail -n 3 "$log" >&2
-        echo "setup: docker-compose could not be downloaded: compose files are not checked by Compose" >&2
+        return 1
     fi
 )
+
+# Compose's parser, for the tests of the compose files without Docker. Debian 12 has only Compose 1, so this unpacks the
+# package of Debian 13, which depends on the C library only. If it is unavailable, one line says so and the tests are
+# skipped.
+COMPOSE_VERSION=2.26.1-4
+COMPOSE_SHA256_AMD64=47681197cb2b1ab88206b42a1a92fc75f50d9530a6322d03494a473eed0408ea
+setup_compose() {
+    [ -x .tools/docker-compose ] && return 0
+    if docker compose version >/dev/null 2>&1; then return 0; fi
+    if ! have apt-get || ! have dpkg-deb; then
+        echo "setup: docker compose and apt-get are missing: compose files are not checked by Compose" >&2
+        return 0
+    fi
+    unpack_deb trixie "docker-compose=$COMPOSE_VERSION" "$COMPOSE_SHA256_AMD64" \
+        /usr/libexec/docker/cli-plugins/docker-compose .tools/docker-compose ||
+        echo "setup: docker-compose could not be downloaded: compose files are not checked by Compose" >&2
+}
+
+# Prometheus 3, beside Debian 12's 2.42: Debian's testing suite has it, and it needs the C library only.
+setup_prometheus3() {
+    [ -x .tools/prometheus3 ] && return 0
+    if ! have apt-get || ! have dpkg-deb ||
+        ! unpack_deb forky prometheus "" /usr/bin/prometheus .tools/prometheus3; then
+        echo "setup: Prometheus 3 could not be downloaded; put it at .tools/prometheus3" >&2
+        exit 1
+    fi
+}
 
 # For a session of its own that works while something else runs, which comes first: at the CPU, also where the kernel
 # shares it among sessions before it looks at priorities (autogroup), and at the disk.
@@ -313,6 +333,7 @@ for part in "$@"; do
         tools) setup_tools "$TOOLS" ;;
         drill) setup_tools "$TOOLS$DRILL_TOOLS" ;;
         compose) setup_compose ;;
+        prometheus3) setup_prometheus3 ;;
         collector) setup_collector ;;
         collector-state) collector_state ;;
         victorialogs) setup_victorialogs ;;

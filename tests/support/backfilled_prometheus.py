@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +49,7 @@ class BackfilledPrometheus:
         """The server, once `ready` answers with `ready_status`; yields its address."""
         address = f"{LOOPBACK}:{free_port()}"
         command = [
-            "prometheus",
+            os.environ.get("PROMETHEUS", "prometheus"),
             f"--config.file={self._config}",
             f"--storage.tsdb.path={self._data}",
             "--log.level=error",

@@ -133,6 +133,22 @@ def test_an_alert_names_who_acts():
         dataclasses.replace(ALERTS[0], owner="nobody")
 
 
+def test_what_an_alert_is_judged_by_is_known():
+    with pytest.raises(ServescopeError, match="judged 'somehow' is none of process, deployment, start"):
+        dataclasses.replace(ALERTS[0], judged="somehow")
+
+
+def test_alerts_on_what_users_see_keep_the_service_label_alone():
+    settings = Settings(service_label="ray_service")
+    rules = {rule["alert"]: rule for rule in _rules(prometheus_rules.document(settings))}
+    of_users = rules["RayServeErrorRatioHigh"]
+    assert of_users["expr"].startswith("sum by (ray_service, application)")
+    assert "var-cluster" not in of_users["annotations"]["dashboard_url"]
+    of_replicas = rules["RayServeReplicasMissing"]
+    assert of_replicas["expr"].startswith("max by (ray_io_cluster, ray_service, application, deployment)")
+    assert "var-cluster={{ $labels.ray_io_cluster" in of_replicas["annotations"]["dashboard_url"]
+
+
 def test_links_follow_the_settings():
     settings = Settings(grafana_url="https://g.example/", runbook_url="https://r.example/b")
     (rule, *_) = prometheus_rules.document(settings)["groups"][0]["rules"]

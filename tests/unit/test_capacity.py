@@ -248,7 +248,7 @@ def test_starts_against_the_delay(tmp_path):
             "ray_serve_replica_startup_latency_ms",
             {"5000": f"_x300 0x{STEPS}", "10000": f"_x300 4x{STEPS}", "+Inf": f"_x300 4x{STEPS}"},
         )
-        | {'up{instance="n"}': steady(1)}
+        | {'up{instance="n",job="ray"}': steady(1)}
     )
     title = "Autoscaling delays and startup times"
     evaluate(tmp_path, given, {of(title, 0): 30, of(title, 1): 9.75, of(title, 3): 20})

@@ -13,7 +13,7 @@ from servescope.promql.signals import DEPLOYMENT_REQUESTS, Reader
 from servescope.settings import Settings
 from tests.support.promtool import assert_expressions, requires_promtool
 
-SCOPE = Scope("ray_io_cluster")
+SCOPE = Scope.of(Settings())
 STARTS = "ray_serve_deployment_replica_starts_total"
 EVENTS = promql.events(SCOPE, STARTS, DEPLOYMENT, window="5m", hold="1m")
 D = '{application="main", deployment="D"}'
@@ -21,6 +21,11 @@ D = '{application="main", deployment="D"}'
 
 def starts(replica: str = "r1", instance: str = "a") -> str:
     return f'{STARTS}{{application="main", deployment="D", replica="{replica}", instance="{instance}"}}'
+
+
+def labelled(**labels: str) -> str:
+    more = "".join(f', {label}="{value}"' for label, value in labels.items())
+    return f'{STARTS}{{application="main", deployment="D", replica="r1", instance="a"{more}}}'
 
 
 def up(instance: str = "a") -> str:
@@ -115,6 +120,44 @@ def test_select_refuses_what_the_catalogue_does_not_know():
             "17m5s",
             [(D, 1)],
             id="Prometheus started before the window",
+        ),
+        pytest.param(
+            {up(): "1x60", labelled(otel_scope_name="x"): "1000x28", labelled(): "_x29 1002x40"},
+            "8m5s",
+            [(D, 2)],
+            id="a label is dropped",
+        ),
+        pytest.param(
+            {
+                up(): "1x60",
+                labelled(monitor="0"): "5x20 8x40",
+                labelled(monitor="1"): "5x21 8x39",
+            },
+            "7m5s",
+            [(D, 3)],
+            id="two Prometheus scrape the same",
+        ),
+        pytest.param(
+            {up(): "1x60", labelled(WorkerId="w1"): "7x60", labelled(WorkerId="w2"): "_x20 2x40"},
+            "7m5s",
+            [(D, 2)],
+            id="another process counts beside one that ended",
+        ),
+        pytest.param(
+            {
+                'up{job="ray", instance="a", ray_io_cluster="other"}': "1x60",
+                'up{job="ray", instance="a", ray_io_cluster="c"}': "_x20 1x40",
+                labelled(ray_io_cluster="c"): "_x20 1000x40",
+            },
+            "7m5s",
+            [],
+            id="a new cluster has the address of another one",
+        ),
+        pytest.param(
+            {'up{job="mysql", instance="a"}': "1x60", starts(): "_x20 1x40"},
+            "7m5s",
+            [],
+            id="the target is that of another job",
         ),
     ],
 )

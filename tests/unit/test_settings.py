@@ -38,6 +38,13 @@ def test_prices_may_be_whole_numbers(tmp_path):
         ("cluster_label: 9lives", "cluster_label: '9lives' is not a Prometheus label name"),
         ("cluster_label: __name__", "is not a Prometheus label name"),
         ("cluster_label: application", "is a label of Ray's metrics"),
+        ("extra_cluster_labels: [namespace, 9lives]", "extra_cluster_labels: '9lives' is not a Prometheus label name"),
+        ("extra_cluster_labels: [ray_io_cluster]", "'ray_io_cluster' is named twice among the labels of clusters"),
+        ("service_label: application", "service_label: 'application' is a label of Ray's metrics"),
+        ("{service_label: a, extra_cluster_labels: [a]}", "'a' is named twice"),
+        ("scrape_jobs: 'ray(?!x)'", "scrape_jobs: 'ray(?!x)' is not a regular expression of job names"),
+        ("scrape_jobs: 'ray\"'", "is not a regular expression of job names"),
+        ("scrape_jobs: '(ray'", "is not a regular expression of job names"),
         ("cluster_label: 7", "cluster_label: expected a string, got 7"),
         ("scrape_interval_s: 0", "scrape_interval_s: 0 is not between 1 and 60 seconds"),
         ("scrape_interval_s: true", "scrape_interval_s: expected an integer, got True"),
@@ -145,3 +152,16 @@ def test_teams_are_read_and_listed_once(tmp_path):
     assert settings.all_teams == ("nlp", "vision", "ray-platform")
     assert Settings().all_teams == ()
     assert len({settings, load(path)}) == 1, "settings can be hashed"
+
+
+def test_a_cluster_and_a_service_have_their_labels():
+    plain = Settings()
+    assert (plain.cluster_key, plain.service_key) == (("ray_io_cluster",), ("ray_io_cluster",))
+    chosen = Settings(extra_cluster_labels=("namespace",), service_label="ray_service")
+    assert chosen.cluster_key == ("ray_io_cluster", "namespace", "ray_service")
+    assert chosen.service_key == ("ray_service",)
+
+
+@pytest.mark.parametrize("jobs", ["", "ray", "(?i).*(ray|servescope).*", "team-a/ray-.*"])
+def test_jobs_are_named_by_what_prometheus_takes(jobs):
+    assert Settings(scrape_jobs=jobs).scrape_jobs == jobs

@@ -303,7 +303,7 @@ def test_a_failed_scrape_and_a_leaving_node_invent_nothing(tmp_path):
             REQUESTS % 200: "0+100x100",
             other % 200: "50000+100x30 _x100",
             other % 500: "9000x30 _x100",
-            'up{ray_io_cluster="a",instance="n2"}': "1x30 _x100",
+            'up{ray_io_cluster="a",instance="n2",job="ray"}': "1x30 _x100",
         },
         {(value("serve_slo:errors:events1h"), "60m"): [('{slo="s"}', 0)], (FIRING, "60m"): []},
     )

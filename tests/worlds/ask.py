@@ -23,6 +23,7 @@ from tests.worlds.language import SCRAPE_S, World, promtool_input
 
 SLOS = [
     Slo(name="shop", application="shop", availability=0.99, latency_objective=0.9, latency_ms=5000),
+    Slo(name="front", application="shop", deployment="Front", availability=0.99),
 ]
 BOARDS = ("servescope-overview", "servescope-deployment")
 STEP_S = 60

@@ -40,6 +40,10 @@ def own_worlds() -> list[World]:
 
 def _one_cluster() -> list[World]:
     failing = Cluster(failing=0.2, fails_from=10)
+    of_front = {"ray_io_cluster": "a", "job": "ray", "instance": "10.0.0.1:8080", "application": "shop"}
+    of_front |= {"deployment": "Front", "replica": "r0", "route": "/", "WorkerId": "w0"}
+    # The error counter is ahead of the calls by eight minutes' worth.
+    early = Series("ray_serve_deployment_error_counter_total", of_front, (0.0,) * 120 + (5000.0,) * 41)
     return [
         World(
             name="one healthy cluster",
@@ -58,7 +62,7 @@ def _one_cluster() -> list[World]:
             minutes=50,
             series=failing.series(50),
             must=FAILING | BURN,
-            figures={'sum(serve_slo:errors:events1m{sli="availability"})': 120},
+            figures={'sum(serve_slo:errors:events1m{slo="shop", sli="availability"})': 120},
         ),
         World(
             name="the store does not hold `up`",
@@ -70,6 +74,14 @@ def _one_cluster() -> list[World]:
                 if not one.name.startswith("servescope_")
             ],
             must=FAILING | BURN,
+        ),
+        World(
+            name="errors are reported before their calls",
+            right="No minute has more errors than calls, so that one minute spends no month's budget.",
+            minutes=40,
+            series=[*Cluster().series(40), early],
+            may=frozenset({"RayServeReplicaErrorOutlier"}),
+            figures={'sum(max_over_time(serve_slo:errors:events1m{slo="front"}[40m]))': 600},
         ),
         World(
             name="one replica of two",
@@ -91,7 +103,15 @@ def _one_cluster() -> list[World]:
 
 def _labels_that_change() -> list[World]:
     """Counters of long ago go on under other labels: nothing happened."""
-    old = Cluster(past=8000, failing=0.001, slow=0.1).series(50)
+    of_a = {"ray_io_cluster": "a", "job": "ray", "instance": "10.0.0.1:8080", "application": "shop"}
+    long_ago = [
+        Series(name, of_a | labels, (count,) * (42 * SCRAPES_A_MINUTE + 1))
+        for name, labels, count in (
+            ("ray_serve_health_check_failures_total", {"deployment": "Front", "replica": "r0"}, 3.0),
+            ("ray_serve_num_http_requests_total", {"route": "/", "method": "GET", "status_code": "500"}, 120_000.0),
+        )
+    ]
+    old = [*Cluster(past=8000, slow=0.1).series(42), *long_ago]
     extra = [one if one.name == "up" else one.relabelled(otel_scope_name="x") for one in old]
 
     def dropped(one: Series) -> Series:
@@ -104,13 +124,18 @@ def _labels_that_change() -> list[World]:
         bound = one.labels.get("le", "+Inf")
         return one if bound == "+Inf" else one.relabelled(le=f"{bound}.0")
 
-    slow = {'sum(serve_slo:errors:events1m{sli="latency"})': 60, 'sum(serve_slo:requests:events1m{sli="latency"})': 600}
+    # In each of the last ten minutes, the one of the change among them.
+    slow = {
+        f'{bound}_over_time(serve_slo:{what}:events1m{{sli="latency"}}[10m])': count
+        for what, count in (("errors", 60), ("requests", 600))
+        for bound in ("min", "max")
+    }
     return [
         World(
             name="a label is dropped",
             right="The counters are old: nothing new fires, and the slow requests are as many as before.",
             minutes=42,
-            series=changed_at(40.5, extra, dropped),
+            series=changed_at(37.5, extra, dropped),
             must=SLOW,
             figures=slow,
         ),
@@ -118,7 +143,7 @@ def _labels_that_change() -> list[World]:
             name="a label is added by the scrape",
             right="The counters are old: nothing new fires, and the slow requests are as many as before.",
             minutes=42,
-            series=changed_at(40.5, old, added),
+            series=changed_at(37.5, old, added),
             must=SLOW,
             figures=slow,
         ),
@@ -126,7 +151,7 @@ def _labels_that_change() -> list[World]:
             name="Prometheus 2 becomes 3",
             right='`le="5000"` becomes `le="5000.0"`: 60 of 600 requests in a minute are slow, before and after.',
             minutes=42,
-            series=changed_at(40.5, old, other_le),
+            series=changed_at(37.5, old, other_le),
             must=SLOW,
             figures=slow,
         ),
@@ -144,7 +169,7 @@ def _two_clusters() -> list[World]:
             ("ray_serve_num_http_requests_total", {"route": "/", "method": "GET", "status_code": "500"}, 60_000.0),
         )
     ]
-    sick, well = Cluster(name="a", healthy=0, requests=0), Cluster(name="b", address="10.0.0.2")
+    sick, well = Cluster(name="a", healthy=0, requests=0), Cluster(name="b", address="10.0.0.2", healthy=3)
     in_a, in_b = (
         replace(cluster, name="raycluster-kuberay", labels={"namespace": namespace})
         for cluster, namespace in ((sick, "team-a"), (well, "team-b"))
@@ -158,11 +183,11 @@ def _two_clusters() -> list[World]:
         ),
         World(
             name="one of two clusters has no replica",
-            right="The other one's replicas do not make up for them: two are missing.",
+            right="The other one, which still stops a third, does not make up for it: two are missing.",
             minutes=30,
             series=[*sick.series(30), *well.series(30)],
             must=frozenset({"RayServeReplicasMissing"}),
-            shows={MISSING: (2,), TARGET_AND_HEALTHY: (2,)},
+            shows={MISSING: (2,), TARGET_AND_HEALTHY: (3,)},
         ),
         World(
             name="two namespaces with a cluster of the same name",
@@ -254,7 +279,7 @@ def _clusters_that_come_and_go() -> list[World]:
             ],
             must=FAILING | BURN,
             settings=BY_SERVICE,
-            figures={'serve_slo:errors:events1m{sli="availability", ray_service="shop"}': 240},
+            figures={'serve_slo:errors:events1m{slo="shop", sli="availability", ray_service="shop"}': 240},
         ),
     ]
 

@@ -119,7 +119,7 @@ def _route(
     return {
         "receiver": "ticket",
         # One notification for one alert of one application, however many replicas or routes it fires for.
-        "group_by": [settings.cluster_label, *([LABEL] if tickets else []), "application", "alertname"],
+        "group_by": [*settings.cluster_key, *([LABEL] if tickets else []), "application", "alertname"],
         "group_wait": "30s",
         "group_interval": "5m",
         "repeat_interval": "12h",
@@ -150,7 +150,7 @@ def _inhibit_rules(settings: Settings) -> list[dict[str, Any]]:
         {
             "source_matchers": [burn, 'severity="critical"'],
             "target_matchers": [burn, 'severity="warning"'],
-            "equal": [settings.cluster_label, "slo", "sli"],
+            "equal": [*settings.cluster_key, "slo", "sli"],
         },
         *(
             {
@@ -158,7 +158,7 @@ def _inhibit_rules(settings: Settings) -> list[dict[str, Any]]:
                 "target_matchers": [f'alertname=~"{"|".join(inhibition.targets)}"'],
                 # An alert about no metrics at all has no cluster label.
                 "equal": [
-                    *([] if inhibition.source == "ServescopeNoRayMetrics" else [settings.cluster_label]),
+                    *([] if inhibition.source == "ServescopeNoRayMetrics" else settings.cluster_key),
                     *inhibition.labels,
                 ],
             }
