@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fastapi import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI, HTTPException
 from ray import serve
 from ray.serve.exceptions import BackPressureError
 from ray.serve.handle import DeploymentHandle
 
-from tests.live.truth_names import SESSION_S, TALK, WORKER
+from tests.live.truth_names import WORKER
 
 steady_web = FastAPI()
 held_web = FastAPI()
-talk_web = FastAPI()
 
 
 class Counts:
@@ -131,33 +129,5 @@ class Door:
         return answer
 
 
-@serve.deployment(name=TALK)
-@serve.ingress(talk_web)
-class Talk:
-    """WebSocket sessions that end as the client or the path says, and a stream that breaks after its first byte."""
-
-    @talk_web.websocket("/session/{code}")
-    async def session(self, socket: WebSocket, code: int) -> None:
-        await socket.accept()
-        if code:
-            await asyncio.sleep(SESSION_S)
-            await socket.close(code)
-            return
-        try:
-            await socket.receive_text()  # until the client goes
-        except WebSocketDisconnect:
-            return
-
-    @talk_web.get("/stream")
-    async def stream(self) -> StreamingResponse:
-        async def parts() -> AsyncIterator[bytes]:
-            yield b"first\n"
-            await asyncio.sleep(0.2)
-            raise ValueError("as asked")
-
-        return StreamingResponse(parts())
-
-
 steady = Front.bind(Worker.bind())
 held = Door.bind(Held.bind(), Grow.bind(), Mortal.bind())
-talk = Talk.bind()

@@ -43,7 +43,7 @@ VALUES = {
     "deployment": ("Front.v1", "LLMServer:qwen-0_5b"),
     "replica": ("r1", "r2"),
     "status_code": ("200", "404", "429", "499", "500", "503"),
-    "method": ("GET",),
+    "method": ("GET", "WS"),
     "Component": ("ray::ServeReplica:shop:Front.v1", "ray::ServeReplica:shop:LLMServer:qwen-0_5b.handle_request"),
 }
 BOUNDS = ("50", "100", "200", "500", "1000", "2000", "5000", "+Inf")
