@@ -1,9 +1,9 @@
 """A model of how Grafana evaluates an alert rule of its own, in words of our own.
 
-From what is known of Grafana 10 to 13: a rule is evaluated every `interval`. Each label set of the last expression is an
-instance: a figure other than 0 makes it pending, and firing once it has been so for `for`; 0 makes it normal. An empty
-answer means what `noDataState` says, a failed query what `execErrState` says: OK makes every instance normal, Error
-raises an alert `DatasourceError` at once. An instance whose label set is missing from two answers in a row is over.
+From what is known of Grafana 10 to 13: a rule is evaluated every `interval`. Each label set of the last expression is
+an instance: a figure other than 0 makes it pending, and firing once it has been so for `for`; 0 makes it normal. An
+empty answer means what `noDataState` says, a failed query what `execErrState` says: OK makes every instance normal,
+Error raises an alert `DatasourceError` at once. An instance whose label set is missing from two answers is over.
 """
 
 from __future__ import annotations

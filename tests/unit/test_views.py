@@ -34,7 +34,7 @@ def test_heatmap_buckets_are_taken_apart():
     options = {"yAxis": {"unit": "ms"}, "cellValues": {"unit": "reqps"}}
     view = panel("heatmap", [answer("A", *series)], options=options)
     assert [row[0] for row in view.figure["z"]] == [1, 2, None]
-    assert view.figure["names"] == ["1 ms", "2 ms", "over"]
+    assert view.figure["names"] == ["1 ms", "2 ms", "+Inf"]
 
 
 def test_table_merges_queries_and_sorts():
