@@ -72,8 +72,8 @@ def displayed(config: Mapping[str, Any], value: str | float | None, *, now: floa
     text = found[0] if found else ""
     if not text and isinstance(value, str):
         text = value
-    elif not text and not _is_nothing(value):
-        text = units.format_value(float(value or 0), config.get("unit", ""), config.get("decimals"), now=now)
+    elif not text and value is not None:
+        text = units.format_value(float(value), config.get("unit", ""), config.get("decimals"), now=now)
     text = text or config.get("noValue", "")
     tone = found[1] if found else ""
     return text, tone or threshold_color(config, value if isinstance(value, (int, float)) else math.nan)
