@@ -167,7 +167,7 @@ def log_panels(stack: Backends) -> str:
             for board in (
                 board.to_json() for board in all_dashboards(SETTINGS, recorded=True) if board.uid in PANELS_OF
             ):
-                scope = Interpolation(select_variables(board, grafana, window), window.macros())
+                scope = Interpolation(select_variables(board, grafana, window, every=True), window.macros())
                 for panel in panels_of(board):
                     for target in panel.get("targets", []):
                         if target["datasource"]["type"] == "loki":

@@ -205,7 +205,8 @@ def test_a_scale_to_the_ceiling_shows_as_capped_within_30_seconds(
         """The panel's own answer, as of now."""
         window = Window.last(300)
         scope = Interpolation(
-            select_variables(board.to_json(), prometheus, window, chosen={"application": ["narrow"]}), window.macros()
+            select_variables(board.to_json(), prometheus, window, chosen={"application": ["narrow"]}, every=True),
+            window.macros(),
         )
         found = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
         return int(found[0]["value"][1]) if found else None
@@ -246,7 +247,9 @@ def test_the_table_of_changes_knows_when(deployed: Deployed, prometheus: Prometh
     (panel,) = [p for p in panels_of(board.to_json()) if p["title"] == "Last change, before and after"]
     window = Window.last(900)
     chosen = {"application": ["narrow"], "deployment": ["Narrow"]}
-    scope = Interpolation(select_variables(board.to_json(), prometheus, window, chosen=chosen), window.macros())
+    scope = Interpolation(
+        select_variables(board.to_json(), prometheus, window, chosen=chosen, every=True), window.macros()
+    )
     (row,) = prometheus.query(scope.promql(panel["targets"][0]["expr"]))
     changed_at = float(row["value"][1]) / 1000
     assert deployed.changed_at <= changed_at <= deployed.changed_at + 5 + 15 + 2 * window.step_s

@@ -140,7 +140,7 @@ def figures(prometheus: Prometheus) -> dict[tuple[str, str], list[float]]:
     for board in all_dashboards(SETTINGS):
         titles = {panel.title for panel in board.panels if panel.absent == NEEDS_GPU}
         document = board.to_json()
-        scope = Interpolation(select_variables(document, prometheus, window), window.macros())
+        scope = Interpolation(select_variables(document, prometheus, window, every=True), window.macros())
         for panel in panels_of(document):
             if panel["title"] in titles:
                 answers = ask(panel, prometheus, window=window, scope=scope)

@@ -315,7 +315,7 @@ def test_an_exemplar_leads_to_a_trace(client, stack):
     def exemplars():
         window = Window.last(120)  # the Collector's files of traces are rotated, so an old dot may have lost its trace
         with Prometheus(stack.run.prometheus_url) as prometheus:
-            selected = select_variables(document, prometheus, window, chosen={"application": ["traced"]})
+            selected = select_variables(document, prometheus, window, chosen={"application": ["traced"]}, every=True)
             (answer,) = ask(
                 {"targets": [target]}, prometheus, window=window, scope=Interpolation(selected, window.macros())
             )

@@ -80,7 +80,9 @@ class Truth:
         """The series that one target of a panel draws: labels and points (unix seconds, value)."""
         (document,) = [b.to_json() for b in all_dashboards(SETTINGS, recorded=recorded) if b.uid == board]
         (panel,) = [p for p in panels_of(document) if p["title"] == title]
-        scope = Interpolation(select_variables(document, self.prometheus, window, chosen=chosen), window.macros())
+        scope = Interpolation(
+            select_variables(document, self.prometheus, window, chosen=chosen, every=True), window.macros()
+        )
         # A table's target is asked over the window too: its figures are compared as those of a graph.
         target = panel["targets"][ref] | {"instant": False}
         (answer,) = ask({"targets": [target]}, self.prometheus, window=window, scope=scope)

@@ -54,7 +54,7 @@ def address(stack: Stack, traffic: Background) -> Iterator[str]:
 def dead(stack: Stack, uid: str) -> set[str]:
     """The panels for which Prometheus has nothing now."""
     with Prometheus(stack.run.prometheus_url) as prometheus:
-        check = check_board(BOARDS[uid], prometheus, Window.last(300, SETTINGS.scrape_interval_s))
+        check = check_board(BOARDS[uid], prometheus, Window.last(300, SETTINGS.scrape_interval_s), every=False)
     return {*check.missing, *(title for title, _ in check.excused)}
 
 

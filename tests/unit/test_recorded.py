@@ -135,7 +135,7 @@ def test_recorded_panels_say_what_plain_ones_say(prometheus, name):
     window = RANGES[name]
     boards = {b.uid: b.to_json() for b in all_dashboards(SETTINGS) if b.uid in BOARDS}
     scopes = {
-        uid: Interpolation(select_variables(board, prometheus, window), window.macros())
+        uid: Interpolation(select_variables(board, prometheus, window, every=True), window.macros())
         for uid, board in boards.items()
     }
     compared: set[tuple[str, str]] = set()

@@ -24,6 +24,38 @@ def test_a_stat_shows_the_last_figure_in_the_colour_of_its_threshold():
     assert (view.items[0]["value"], view.items[0]["color"]) == ("2%", colors.css("red"))
 
 
+def test_a_figure_that_stopped_is_not_shown_for_ever():
+    """As in Grafana: `last` takes the last point, of NaN too, and a mapping gives it a word."""
+    nothing = {"type": "special", "options": {"match": "null+nan", "result": {"text": "no data", "color": "#8e8e8e"}}}
+    config = {"defaults": {"unit": "reqps", "mappings": [nothing]}}
+    stopped = answer("A", ({}, [9.58, math.nan]))
+    for calc, shown in (("last", ("no data", "#8e8e8e")), ("lastNotNull", ("9.58 req/s", ""))):
+        view = panel("stat", [stopped], fieldConfig=config, options={"reduceOptions": {"calcs": [calc]}})
+        assert (view.items[0]["value"], view.items[0]["color"]) == shown
+
+
+def test_a_timeline_that_merges_by_thresholds_has_lost_its_names():
+    states = {"type": "value", "options": {"1": {"text": "DEPLOY_FAILED", "color": "red"}}}
+    steps = {"steps": [{"value": None, "color": "blue"}]}
+    for mode, text in (("thresholds", "-∞+"), ("fixed", "DEPLOY_FAILED")):
+        config = {"defaults": {"mappings": [states], "thresholds": steps, "color": {"mode": mode}}}
+        view = panel("state-timeline", [answer("A", ({}, [1, 1]))], fieldConfig=config, options={"mergeValues": True})
+        assert [run[3] for run in view.figure["runs"]] == [text]
+
+
+def test_an_empty_cell_says_what_its_field_says():
+    first, second = answer("A", ({"slo": "a"}, [1]), ({"slo": "b"}, [2])), answer("B", ({"slo": "a"}, [3]))
+    nothing = {"type": "special", "options": {"match": "null+nan", "result": {"text": "-", "color": "#8e8e8e"}}}
+    for mappings, text in (([], "needs an SLO"), ([nothing], "-")):
+        config = {"defaults": {"noValue": "needs an SLO", "mappings": mappings}}
+        assert [line[2]["text"] for line in panel("table", [first, second], fieldConfig=config).cells] == ["3", text]
+
+
+def test_a_name_has_one_colour_whatever_its_place():
+    assert views.palette_color("ocr", 0, by_name=True) == views.palette_color("ocr", 7, by_name=True)
+    assert views.palette_color("ocr", 0, by_name=False) != views.palette_color("ocr", 7, by_name=False)
+
+
 def test_an_empty_panel_gives_its_reason():
     view = panel("timeseries", [answer("A")], fieldConfig={"defaults": {"noValue": "needs a GPU on a node"}})
     assert view.empty == "No data: needs a GPU on a node"
@@ -34,7 +66,7 @@ def test_heatmap_buckets_are_taken_apart():
     options = {"yAxis": {"unit": "ms"}, "cellValues": {"unit": "reqps"}}
     view = panel("heatmap", [answer("A", *series)], options=options)
     assert [row[0] for row in view.figure["z"]] == [1, 2, None]
-    assert view.figure["names"] == ["1 ms", "2 ms", "over"]
+    assert view.figure["names"] == ["1 ms", "2 ms", "+Inf"]
 
 
 def test_table_merges_queries_and_sorts():

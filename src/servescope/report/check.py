@@ -40,14 +40,21 @@ class SeriesCount:
 
 
 def count_series(
-    dashboard: Mapping[str, Any], prometheus: Prometheus, window: Window, *, chosen: Choices | None = None
+    dashboard: Mapping[str, Any],
+    prometheus: Prometheus,
+    window: Window,
+    *,
+    chosen: Choices | None = None,
+    every: bool = True,
 ) -> list[SeriesCount]:
     """Run every Prometheus target of a dashboard over a window and count the series that have data.
+
+    A dashboard of one deployment is asked for all of them, or with `every=False` for the one on which it opens.
 
     Raises:
         ServescopeError: Prometheus is unreachable or rejects a query.
     """
-    scope = Interpolation(select_variables(dashboard, prometheus, window, chosen=chosen), window.macros())
+    scope = Interpolation(select_variables(dashboard, prometheus, window, chosen=chosen, every=every), window.macros())
     return [
         SeriesCount(panel=panel["title"], ref=answer.ref, expression=answer.expression, series=answer.series_with_data)
         for panel in panels_of(dashboard)
@@ -68,14 +75,14 @@ def check_dashboards(
         return [check_board(board, prometheus, window) for board in all_dashboards(settings, recorded=recorded)]
 
 
-def check_board(board: Dashboard, prometheus: Prometheus, window: Window) -> DashboardCheck:
-    """Check one dashboard against a live Prometheus.
+def check_board(board: Dashboard, prometheus: Prometheus, window: Window, *, every: bool = True) -> DashboardCheck:
+    """Check one dashboard against a live Prometheus; `every` as of `count_series`.
 
     Raises:
         ServescopeError: Prometheus is unreachable or rejects a query.
     """
     alive: dict[str, bool] = {}
-    for count in count_series(board.to_json(), prometheus, window):
+    for count in count_series(board.to_json(), prometheus, window, every=every):
         alive[count.panel] = alive.get(count.panel, False) or count.series > 0
     reasons = {panel.title: panel.absent for panel in board.panels if panel.absent}
     dead = [title for title, has_data in alive.items() if not has_data]

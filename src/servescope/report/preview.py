@@ -7,7 +7,6 @@ import os
 import re
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 from servescope.clients.access import PUBLIC, Access
 from servescope.clients.prometheus import Prometheus
+from servescope.clients.shared import SharedAnswers
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
 from servescope.json_types import Json
@@ -31,14 +31,14 @@ from servescope.settings import Settings
 LOOPBACK = "127.0.0.1"
 LOOPBACK_ADDRESSES = (LOOPBACK, "::1")
 KEPT_S = 10  # Ray's data change every 10 s: a younger page is reused
-MOST_KEPT = 64
+MOST_READERS = 16  # whose pages are made at the same time
 TIMEOUT_S = 60.0  # for all queries of a page, or of a row
 
 Parameters = Mapping[str, list[str]]
 
 
 class Pages:
-    """Renders pages and caches them briefly. One round of queries at a time: a second reader waits for the first.
+    """Renders pages and caches them briefly. Readers do not wait for each other, except for what both ask for.
 
     A page comes without panels; the browser requests rows when they come into view, as in Grafana.
     """
@@ -50,8 +50,8 @@ class Pages:
         self._prometheus = prometheus
         self._settings = settings
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[float, str]] = {}
+        self._answers = SharedAnswers(at_once=collect.QUERIES_AT_ONCE, kept_s=KEPT_S)
+        self._texts = SharedAnswers(at_once=MOST_READERS, kept_s=KEPT_S)
 
     def page(self, uid: str, query: Parameters) -> str:
         """The page of one dashboard; `query` is that of its URL, with Grafana's names (`from`, `to`, `var-...`).
@@ -74,23 +74,19 @@ class Pages:
                 raise collect.RequestError("at: the time of the page is missing")
             window, chosen, live = self._parse(uid, query, int(at))
             section, problems = collect.collect_row(
-                self._prometheus, self.boards[uid], number, window=window, chosen=chosen, timeout_s=self._timeout_s
+                self._reader(), self.boards[uid], number, window=window, chosen=chosen, timeout_s=self._timeout_s
             )
             return script_json(render_row(section, uid, live, problems=problems))
 
         return self._cached(f"{uid}/{number}", query, make)
 
     def _cached(self, name: str, query: Parameters, make: Callable[[], str]) -> str:
-        key = f"{name}?{urlencode(sorted(query.items()), doseq=True)}"
-        with self._lock:
-            made, text = self._kept.get(key, (0.0, ""))
-            if time.monotonic() - made < KEPT_S and text:
-                return text
-            text = make()
-            while len(self._kept) >= MOST_KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[key] = (time.monotonic(), text)
-            return text
+        text: str = self._texts.get(f"{name}?{urlencode(sorted(query.items()), doseq=True)}", make)
+        return text
+
+    def _reader(self) -> Prometheus:
+        """For one request: a round of its own, and the answers that all requests share."""
+        return self._prometheus.for_reader(self._answers)
 
     def _parse(self, uid: str, query: Parameters, now: int) -> tuple[Window, dict[str, list[str]], Live]:
         """The time range, the chosen values, and the page's own fields."""
@@ -126,8 +122,9 @@ class Pages:
     def _make(self, uid: str, query: Parameters) -> str:
         board = self.boards[uid]
         window, chosen, live = self._parse(uid, query, int(time.time()))
+        reader = self._reader()
         report = collect.collect(
-            self._prometheus,
+            reader,
             [board],
             window,
             settings=self._settings,
@@ -137,12 +134,12 @@ class Pages:
         )
         missing = Missing()
         scope = Interpolation(report.boards[0].selections, window.macros())
-        with self._prometheus.round(self._timeout_s):
+        with reader.round(self._timeout_s):
             for variable in board["templating"]["list"]:
                 if variable["type"] == "query":
                     options = list(scope.selections[variable["name"]].values)
                     with missing.part(f"choices of {variable['name']}"):
-                        options = variable_options(variable, self._prometheus, window=window, scope=scope)
+                        options = variable_options(variable, reader, window=window, scope=scope)
                     report.boards[0].options[variable["name"]] = options
         report.problems += missing.lines()
         return render(report, board["title"], live)

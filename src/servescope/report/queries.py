@@ -63,9 +63,11 @@ def select_variables(
     *,
     chosen: Choices | None = None,
     missing: Missing | None = None,
+    every: bool = False,
 ) -> dict[str, Selection]:
     """The initial value of each variable of a dashboard: All, or the first value; without the data source.
 
+    With `every` all values are selected where several can be: a dashboard of one deployment then is one of all of them.
     `chosen` maps a variable's name to the chosen values and overrides that. Where `missing` is given, a variable whose
     values cannot be had holds all values, as far as a query can say so, and is noted there.
 
@@ -99,7 +101,7 @@ def select_variables(
                 values=options, multi=multi, everything=True, all_value=variable.get("allValue") or ""
             )
         else:
-            selections[name] = Selection(values=options[:1] or ("",), multi=multi)
+            selections[name] = Selection(values=(options if every and multi else options[:1]) or ("",), multi=multi)
     return selections
 
 

@@ -16,6 +16,7 @@ from servescope.grafana import colors, templating, units
 from servescope.grafana.colors import CLASSIC_PALETTE
 from servescope.grafana.templating import Interpolation
 from servescope.json_types import Json
+from servescope.report.display import displayed, is_nan, settings_of, threshold_color
 from servescope.report.model import View
 from servescope.report.queries import Series, TargetAnswer, Window
 
@@ -57,7 +58,7 @@ def view(
         result.empty = f"Not supported here: panel type {panel['type']}"
         return result
     build(result, PanelData(panel=panel, answers=answers, window=window))
-    if not (result.figure or result.items or result.cells):
+    if not (result.figure or result.items or result.cells or result.empty):
         reason = panel.get("fieldConfig", {}).get("defaults", {}).get("noValue", "")
         result.empty = f"No data: {reason}" if reason else "No data"
     return result
@@ -65,49 +66,6 @@ def view(
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Field configuration
-
-
-def settings_of(panel: Mapping[str, Any], name: str) -> Json:
-    """The field configuration of one series or column: the defaults with the overrides that match its name.
-
-    Shape: as Grafana's `fieldConfig.defaults`, with `custom.x` as keys of its own.
-    """
-    config = panel.get("fieldConfig", {})
-    defaults = dict(config.get("defaults", {}))
-    result = {f"custom.{key}": value for key, value in defaults.pop("custom", {}).items()} | defaults
-    for override in config.get("overrides", []):
-        matcher = override["matcher"]
-        if matcher["id"] == "byRegexp":
-            matches = re.search(matcher["options"].strip("/"), name) is not None
-        else:
-            matches = matcher["options"] == name
-        if matches:
-            result |= {item["id"]: item.get("value") for item in override["properties"]}
-    return result
-
-
-def threshold_color(config: Mapping[str, Any], value: float) -> str:
-    """The colour of the last step at or below the value."""
-    chosen = ""
-    for step in config.get("thresholds", {}).get("steps", []):
-        if step["value"] is None or value >= step["value"]:
-            chosen = step["color"]
-    return colors.css(chosen)
-
-
-def mapped(config: Mapping[str, Any], value: float) -> tuple[str, str] | None:
-    """Text and colour of a value by the value mappings; None if none matches."""
-    for mapping in config.get("mappings", []):
-        if mapping["type"] == "value":
-            found = mapping["options"].get(f"{value:g}")
-            if found:
-                return found.get("text", ""), colors.css(found.get("color", ""))
-        if mapping["type"] == "range":
-            options = mapping["options"]
-            low, high = options.get("from"), options.get("to")
-            if (low is None or value >= low) and (high is None or value <= high):
-                return options["result"].get("text", ""), colors.css(options["result"].get("color", ""))
-    return None
 
 
 @dataclass(frozen=True)
@@ -129,22 +87,25 @@ class PanelData:
 
     def named(self) -> list[NamedSeries]:
         """Every series with a value, in the order of targets, named by its legend."""
+        return [item for item in self.all() if _figures(item.series)]
+
+    def all(self) -> list[NamedSeries]:
+        """Every series, also of NaN: those of a range by their labels, those of a moment as Prometheus sorted them."""
         result = []
         for answer in self.answers:
-            for series in sorted(answer.series, key=lambda series: sorted(series.labels.items())):
-                if _figures(series):
-                    name = templating.legend(answer.legend, series.labels, self.panel["title"])
+            series_of = answer.series
+            if any(len(series.points) > 1 for series in series_of):
+                series_of = sorted(series_of, key=lambda series: sorted(series.labels.items()))
+            for series in series_of:
+                if series.points:
+                    # Grafana takes the field's name where the legend is empty.
+                    name = templating.legend(answer.legend, series.labels, self.panel["title"]) or "Value"
                     result.append(NamedSeries(name, series, settings_of(self.panel, name)))
         return result
 
 
 def _figures(series: Series) -> list[float]:
     return [value for _, value in series.points if not math.isnan(value)]
-
-
-def last(series: Series) -> float:
-    """The last value that is not NaN; there must be one."""
-    return _figures(series)[-1]
 
 
 def short(value: float) -> float | None:
@@ -192,7 +153,7 @@ def _timeseries(result: View, data: PanelData) -> None:
         tone = (
             colors.css(paint["fixedColor"])
             if paint.get("mode") == "fixed"
-            else CLASSIC_PALETTE[index % len(CLASSIC_PALETTE)]
+            else palette_color(item.name, index, by_name=str(paint.get("mode", "")).endswith("by-name"))
         )
         trace: Json = {"name": item.name, "color": tone, "y": on_grid(item.series, data.window)}
         if item.config.get("custom.lineStyle", {}).get("fill") == "dash":
@@ -231,6 +192,15 @@ def _timeseries(result: View, data: PanelData) -> None:
     result.figure = figure | _grid(data.window) | {"traces": traces}
 
 
+def palette_color(name: str, index: int, *, by_name: bool) -> str:
+    """The colour of a series that has none of its own: by its place, or the same for a name on every panel."""
+    if by_name:
+        index = 0
+        for character in name:
+            index = (31 * index + ord(character)) & 0xFFFFFFFF
+    return CLASSIC_PALETTE[index % len(CLASSIC_PALETTE)]
+
+
 def _extent(traces: Sequence[Json], stacked: bool) -> tuple[float, float]:
     """Lowest and highest value; of the sums if stacked."""
     if stacked:
@@ -254,30 +224,54 @@ def _hover(unit: str) -> Json:
     return {"format": known.hover_format, "suffix": known.hover_suffix}
 
 
+def reduced(config_of_panel: Mapping[str, Any], series: Series) -> float | None:
+    """The figure of a stat or a bar: its last one, or the last that is a number, as the panel says."""
+    calcs = config_of_panel.get("reduceOptions", {}).get("calcs") or ["lastNotNull"]
+    if calcs[0] == "last":
+        return series.points[-1][1]
+    figures = _figures(series)
+    return figures[-1] if figures else None
+
+
+def _without_figures(data: PanelData) -> str:
+    """What a stat or a bar gauge without any series says."""
+    text, _ = displayed(settings_of(data.panel, ""), None, now=data.window.end)
+    return text or "No data"
+
+
 def _stat(result: View, data: PanelData) -> None:
-    found = data.named()
+    found = data.all()
     for item in found:
-        value = last(item.series)
-        text = mapped(item.config, value)
+        text, tone = displayed(item.config, reduced(data.panel["options"], item.series), now=data.window.end)
         spark = on_grid(item.series, data.window) if data.panel["options"].get("graphMode") == "area" else []
         result.items.append(
             {
                 "name": item.name if len(found) > 1 else "",
-                "value": text[0]
-                if text
-                else units.format_value(value, item.config.get("unit", ""), None, now=data.window.end),
-                "color": (text and text[1]) or threshold_color(item.config, value),
-                "spark": spark_path(spark),
+                "value": text,
+                "color": tone,
+                "spark": spark_path(spark, low=item.config.get("min"), high=item.config.get("max")),
+                "links": item.config.get("links") or [],
+                "labels": item.series.labels,
             }
         )
+    if not found:
+        result.empty = _without_figures(data)
 
 
-def spark_path(values: Sequence[float | None], width: int = 100, height: int = 30) -> str:
-    """The SVG path of a line without axes over a box; gaps stay gaps."""
+def spark_path(
+    values: Sequence[float | None],
+    *,
+    width: int = 100,
+    height: int = 30,
+    low: float | None = None,
+    high: float | None = None,
+) -> str:
+    """The SVG path of a line without axes over a box, from the lowest to the highest value or the given limits."""
     drawn = [value for value in values if value is not None]
     if len(drawn) < 2:
         return ""
-    low, high = min(0, *drawn), max(drawn)
+    low = min(drawn) if low is None else low
+    high = max(drawn) if high is None else high
     spread = (high - low) or 1
     parts = []
     pen = "M"
@@ -292,21 +286,18 @@ def spark_path(values: Sequence[float | None], width: int = 100, height: int = 3
 
 
 def _bargauge(result: View, data: PanelData) -> None:
-    found = sorted(data.named(), key=lambda item: -last(item.series))
-    if not found:
-        return
-    highest = max(last(item.series) for item in found)
-    for item in found:
-        value = last(item.series)
+    found = [(item, reduced(data.panel["options"], item.series)) for item in data.all()]
+    highest = max((value for _, value in found if value is not None), default=0)
+    for item, value in found:
         low = item.config.get("min") or 0
         high = item.config["max"] if item.config.get("max") is not None else highest
-        share = (value - low) / (high - low) if high > low else 0
-        text = units.format_value(value, item.config.get("unit", ""))
+        share = ((value or 0) - low) / (high - low) if high > low else 0
+        text, tone = displayed(item.config, value, now=data.window.end)
         result.items.append(
             {
                 "name": item.name,
                 "value": text,
-                "color": threshold_color(item.config, value),
+                "color": tone,
                 "share": round(100 * min(max(share, 0), 1), 1),
                 "links": [
                     link | {"url": fill_value(link.get("url", ""), value, text, at=item.series.points[-1][0])}
@@ -315,6 +306,8 @@ def _bargauge(result: View, data: PanelData) -> None:
                 "labels": item.series.labels,
             }
         )
+    if not found:
+        result.empty = _without_figures(data)
 
 
 def _state_timeline(result: View, data: PanelData) -> None:
@@ -325,10 +318,7 @@ def _state_timeline(result: View, data: PanelData) -> None:
     seen: dict[str, str] = {}
     for row, item in enumerate(found):
         for start, end, value in runs_of(on_grid(item.series, data.window), data.window):
-            text, tone = mapped(item.config, value) or (
-                units.format_value(value, item.config.get("unit", "")),
-                threshold_color(item.config, value),
-            )
+            text, tone = _band(data.panel, item.config, value, now=data.window.end)
             seen[text] = tone
             runs.append([row, start, end, text, tone])
     result.figure = {
@@ -339,6 +329,21 @@ def _state_timeline(result: View, data: PanelData) -> None:
         "to": round(data.window.end * 1000),
     }
     result.legend = [{"name": text, "color": tone, "last": "", "max": ""} for text, tone in seen.items()]
+
+
+def _band(panel: Mapping[str, Any], config: Mapping[str, Any], value: float, *, now: float) -> tuple[str, str]:
+    """Text and colour of a band.
+
+    Where bands are merged and coloured by thresholds, Grafana writes the threshold's range and ignores the mappings.
+    """
+    if not (panel["options"].get("mergeValues") and config.get("color", {}).get("mode") == "thresholds"):
+        return displayed(config, value, now=now)
+    steps = config.get("thresholds", {}).get("steps", [])
+    reached = [index for index, step in enumerate(steps) if step["value"] is None or value >= step["value"]]
+    place = reached[-1] if reached else 0
+    low, high = ((steps[at]["value"] if at < len(steps) else None) for at in (place, place + 1))
+    text = ("-∞" if low is None else f"{low:g}") + ("+" if high is None else f" - {high:g}")
+    return text, threshold_color(config, value)
 
 
 def runs_of(values: Sequence[float | None], window: Window) -> list[tuple[int, int, float]]:
@@ -379,7 +384,7 @@ def _heatmap(result: View, data: PanelData) -> None:
         return
     first, final = max(0, used[0] - 1), min(len(rows) - 1, used[-1] + 1)
     unit = data.panel["options"]["yAxis"].get("unit", "")
-    names = ["over" if bound == float("inf") else units.format_value(bound, unit) for bound in bounds]
+    names = ["+Inf" if bound == float("inf") else units.format_value(bound, unit) for bound in bounds]
     result.figure = {
         "type": "heatmap",
         "unit": _hover(data.panel["options"]["cellValues"]["unit"]),
@@ -390,7 +395,8 @@ def _heatmap(result: View, data: PanelData) -> None:
 
 def _table(result: View, data: PanelData) -> None:
     records = merge(data.answers)
-    names, records = organize(data.panel.get("transformations", []), records)
+    figures = [f"Value #{answer.ref}" for answer in data.answers] if records and len(data.answers) > 1 else []
+    names, records = organize(data.panel.get("transformations", []), records, figures)
     for order in reversed(data.panel.get("options", {}).get("sortBy", [])):
         records = _sorted_by(order["displayName"], records, descending=order.get("desc", False))
     result.columns = names
@@ -399,16 +405,10 @@ def _table(result: View, data: PanelData) -> None:
         for name in names:
             config = settings_of(data.panel, name)
             value = record.get(name)
-            cell = {"text": value if isinstance(value, str) else "", "number": False, "color": "", "links": []}
-            if isinstance(value, (int, float)):
-                text = mapped(config, value)
-                unit = config.get("unit", "")
-                cell["text"] = (
-                    text[0] if text else units.format_value(value, unit, config.get("decimals"), now=data.window.end)
-                )
-                cell["number"] = True
-                if "color" in str(config.get("custom.cellOptions", {}).get("type", "")):
-                    cell["color"] = (text and text[1]) or threshold_color(config, value)
+            text, tone = displayed(config, value, now=data.window.end)
+            colored = "color" in str(config.get("custom.cellOptions", {}).get("type", ""))
+            number = isinstance(value, (int, float))
+            cell: Json = {"text": text, "number": number, "color": tone if colored else "", "links": []}
             cell["links"] = [
                 link
                 | {
@@ -426,14 +426,10 @@ def _sorted_by(
 ) -> list[dict[str, str | float]]:
     """Records by one column: NaN, which compares with nothing, and those without a figure come last either way."""
     missing = [record for record in records if record.get(key) is None]
-    unknown = [record for record in records if _is_nan(record.get(key))]
-    figures = [record for record in records if record.get(key) is not None and not _is_nan(record[key])]
+    unknown = [record for record in records if is_nan(record.get(key))]
+    figures = [record for record in records if record.get(key) is not None and not is_nan(record[key])]
     figures.sort(key=lambda record: (isinstance(record[key], str), record[key]), reverse=descending)
     return figures + unknown + missing
-
-
-def _is_nan(value: str | float | None) -> bool:
-    return isinstance(value, float) and math.isnan(value)
 
 
 def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
@@ -445,9 +441,11 @@ def merge(answers: Sequence[TargetAnswer]) -> list[dict[str, str | float]]:
     records: list[dict[str, str | float]] = []
     for answer in answers:
         fresh: list[dict[str, str | float]] = []
+        # A frame has a column for each label of any of its series; the others are empty there.
+        names = sorted({name for series in answer.series for name in series.labels})
         for series in answer.series:
             value = series.points[-1][1]
-            labels: dict[str, str | float] = dict(series.labels)
+            labels: dict[str, str | float] = {name: series.labels.get(name, "") for name in names}
             figure: dict[str, str | float] = {f"Value #{answer.ref}": value}
             if alone:  # Grafana then omits the letter
                 figure["Value"] = value
@@ -466,10 +464,15 @@ def _agree(record: Mapping[str, str | float], labels: Mapping[str, str | float])
 
 
 def organize(
-    transformations: Sequence[Mapping[str, Any]], records: Sequence[dict[str, str | float]]
+    transformations: Sequence[Mapping[str, Any]],
+    records: Sequence[dict[str, str | float]],
+    figures: Sequence[str] = (),
 ) -> tuple[list[str], list[dict[str, str | float]]]:
-    """Grafana's `filterFieldsByName` and `organize`: selection, order and names of the fields."""
-    names: list[str] = list(dict.fromkeys(name for record in records for name in record))
+    """Grafana's `filterFieldsByName` and `organize`: selection, order and names of the fields.
+
+    `figures` are the columns of queries: one that no record has a figure of stays as well.
+    """
+    names: list[str] = list(dict.fromkeys([*(name for record in records for name in record), *figures]))
     titles: dict[str, str] = {}
     for step in transformations:
         options = step["options"]

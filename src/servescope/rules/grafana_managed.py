@@ -59,7 +59,9 @@ def _rule(rule: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         "for": rule.get("for", "0s"),
         # In Prometheus an expression without a result means that the alert does not fire.
         "noDataState": "OK",
-        "execErrState": "Error",
+        # "Error" would page somebody once for each rule whenever Prometheus restarts. That it stays away is for the
+        # dead man's switch behind ServescopeWatchdog to say, as with Prometheus' own rules.
+        "execErrState": "OK",
         "labels": dict(rule["labels"]),
         # Grafana's own exports name the panel in both places.
         "dashboardUid": link["uid"],
