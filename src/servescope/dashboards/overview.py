@@ -349,6 +349,7 @@ def _traffic_in_detail(reader: Reader) -> list[Panel]:
 def _sessions(reader: Reader) -> list[Panel]:
     ended = reader.read(REQUESTS, ("application", "status_code"), method=promql.SESSIONS)
     lasted = reader.scope.rate("ray_serve_http_request_latency_ms_bucket", common.WINDOW, method=promql.SESSIONS)
+    median, p95 = (promql.quantile(level, promql.total(lasted, ("application", "le"))) for level in (0.5, 0.95))
     return [
         panels.timeseries(
             "WebSocket sessions ended",
@@ -359,7 +360,7 @@ def _sessions(reader: Reader) -> list[Panel]:
                 "are open do not show: Serve counts a session when it ends, under the application's route prefix."
             ),
             unit="reqps",
-            queries=[panels.query(ended, "{{application}} {{status_code}}")],
+            queries=[panels.query(common.largest(ended), "{{application}} {{status_code}}")],
             width=12,
             height=6,
             absent=_NO_SESSION,
@@ -372,8 +373,8 @@ def _sessions(reader: Reader) -> list[Panel]:
             ),
             unit="ms",
             queries=[
-                panels.query(promql.quantile(level, promql.total(lasted, ("application", "le"))), legend)
-                for level, legend in ((0.5, "{{application}} p50"), (0.95, "{{application}} p95"))
+                panels.query(common.largest(median, among=p95, most=10), "{{application}} p50"),
+                panels.query(common.largest(p95, most=10), "{{application}} p95"),
             ],
             min=0,
             width=12,

@@ -34,7 +34,7 @@ PLUGIN_VERSION = "10.0.0"
 
 # The narrowest that Grafana makes a column, in pixels; its own 150 hides the last figures of a table.
 _FIGURE_WIDTH = 70
-NAME_WIDTH = 110
+NAME_WIDTH = 105
 
 
 def plain(element: Any) -> Json:

@@ -313,7 +313,7 @@ def _column_overrides(title: str, columns: Sequence[Column]) -> list[Json]:
             mappings = [panel_json.states_json(states), panel_json.nothing("-")]
             properties.append({"id": "mappings", "value": mappings})
             properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
-        if not column.field.startswith("Value"):
+        if not column.field.startswith("Value") and not column.states:
             properties.append({"id": "custom.minWidth", "value": panel_json.NAME_WIDTH})
         if column.links:
             properties.append({"id": "links", "value": panel_json.links_json(column.links)})
