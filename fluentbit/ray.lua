@@ -198,7 +198,10 @@ local function serve_text(r, file, level, time, rest)
       return false
     end
   elseif file.fields.replica and id == file.fields.replica then
-    r.application, r.deployment = split(component) -- the names themselves, where the file's has "_" for some characters
+    if file.component ~= component then -- the names themselves, where the file's has "_" for some characters
+      file.component, file.application, file.deployment = component, split(component)
+    end
+    r.application, r.deployment = file.application, file.deployment
   end
   set_level(r, level)
   r.request_id = request_id(before)

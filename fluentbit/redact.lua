@@ -107,25 +107,44 @@ end
 
 local M = {}
 
--- The rules by their gates, which are tried once for all rules that they have in common.
-local gates, by_gate = {}, {}
+-- The rules by their gates, and these by what they have in common, so that an ordinary text is searched for few words.
+local COMMON = { "key", "_" }
+local groups, by_gate = {}, {}
+local function group_of(gate)
+  for _, common in ipairs(COMMON) do
+    if gate:find(common, 1, true) then return common end
+  end
+  return gate
+end
 for _, rule in ipairs(rules) do
-  local gate = rule[1]
+  local gate, common = rule[1], group_of(rule[1])
+  if not groups[common] then
+    groups[common] = {}
+    groups[#groups + 1] = common
+  end
   if not by_gate[gate] then
-    gates[#gates + 1], by_gate[gate] = gate, {}
+    by_gate[gate] = {}
+    table.insert(groups[common], gate)
   end
   table.insert(by_gate[gate], rule)
+end
+
+local function without(text, lower, gates)
+  for _, gate in ipairs(gates) do
+    if lower:find(gate, 1, true) then
+      for _, rule in ipairs(by_gate[gate]) do
+        if rule[3] == hide then text = hide(text, rule[2]) else text = text:gsub(rule[2], rule[3]) end
+      end
+    end
+  end
+  return text
 end
 
 -- The text without its secrets.
 function M.text(text)
   local lower = text:lower()
-  for i = 1, #gates do
-    if lower:find(gates[i], 1, true) then
-      for _, rule in ipairs(by_gate[gates[i]]) do
-        if rule[3] == hide then text = hide(text, rule[2]) else text = text:gsub(rule[2], rule[3]) end
-      end
-    end
+  for i = 1, #groups do
+    if lower:find(groups[i], 1, true) then text = without(text, lower, groups[groups[i]]) end
   end
   return text
 end
