@@ -429,7 +429,7 @@ def test_a_dashboards_page_describes_each_panel(uid):
     page = PAGES[ROOT / f"docs/dashboards/{uid}.md"]
     board = BOARDS[uid]
     titles = [title for row in board.rows for title in (row.title, *(panel.title for panel in row.panels))]
-    assert [title for _, title in page.headings] == [board.title, *titles]
+    assert [title for _, title in page.headings] == [board.title, "In the first ten seconds", *titles]
     for language, queries in (
         ("promql", [lay_out(query.expr) for panel in board.panels for query in panel.queries]),
         ("logql", [query.expr for panel in board.panels for query in panel.log_queries]),

@@ -20,7 +20,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
         title="Ray Serve / Cluster",
         description="Are the nodes, the controller, the proxies and the GCS healthy?",
         first_look=(
-            "The figures of the first row: red is a proxy that is not healthy or a controller that stands still, amber "
+            "The figures of the first row: red is a proxy that is not healthy or a stalled controller, amber "
             "a full disk or memory, or tasks that no node can take. The table below names the node: the fullest is on "
             "top. What died is under GCS and failures."
         ),
