@@ -72,8 +72,17 @@ lint-workflows: ## run actionlint on .github/workflows; builds it with Go
 # The other live tests (whole demo, log agents, Chromium) take as long again: `make test-live` runs all of them.
 LIVE_CORE := $(addprefix tests/live/test_,batch.py collector.py contract.py exporter.py slow_scrapes.py tracing.py truth.py without_head.py)
 
-test: setup lint test-unit ## run what CI runs: lint, unit tests, and the live tests of metrics, traces and exporter
+test: setup lint test-unit ## run what CI runs: lint, unit tests, Grafana's oracle, and the live tests of metrics, traces and exporter
+	@GRAFANA_LINES="$(GRAFANA_FEW)" $(MAKE) --no-print-directory test-grafana
 	$(RUN)/python -m pytest $(LIVE_CORE) -q
+
+# The oldest and the newest supported version; `make test-grafana` takes those between them too.
+GRAFANA_FEW := 10.4 13.2
+export GRAFANA_LINES ?= 10.4 11.6 12.4 13.2
+
+test-grafana: setup ## read every panel with Grafana's own published code, in four versions (GRAFANA_LINES=13.2 selects)
+	@scripts/setup.sh tools grafana
+	$(RUN)/python -m pytest tests/grafana -q -rs
 
 # promtool takes half of the time, so the two halves run in parallel; its half does not need the Collector, built meanwhile.
 PROMTOOL_TESTS := $(addprefix tests/unit/test_,alerts.py promql.py recorded.py slo.py) tests/worlds

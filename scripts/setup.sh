@@ -4,7 +4,8 @@
 # drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh prometheus3` a
 # Prometheus 3 beside the installed one, `setup.sh collector` the OpenTelemetry Collector, `setup.sh browser` Chromium,
 # `setup.sh docs` the builder of the documentation site (.venv-docs), `setup.sh actionlint` the checker of the workflows,
-# `setup.sh victorialogs` VictoriaLogs. Reports what it installs; does nothing if it is already there.
+# `setup.sh victorialogs` VictoriaLogs, `setup.sh grafana` the packages of Grafana that GRAFANA_LINES names. Reports what it
+# installs; does nothing if it is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
@@ -321,6 +322,33 @@ setup_victorialogs() {
     fi
 }
 
+# Grafana's published packages, for the tests that read the panels with its own code. They are optional, so a failure is
+# reported in one line. Their locks name no addresses: npm asks the registry that it is configured for.
+setup_grafana() {
+    for line in ${GRAFANA_LINES:-10.4 11.6 12.4 13.2}; do
+        lock=tests/grafana/lines/$line/package-lock.json
+        folder=.tools/grafana/$line
+        if [ ! -f "$lock" ]; then
+            echo "setup: $lock not found; available versions: $(ls tests/grafana/lines | tr '\n' ' ')" >&2
+            exit 1
+        fi
+        if [ -d "$folder/node_modules/@grafana/data" ] && cmp -s "$lock" "$folder/package-lock.json"; then continue; fi
+        if ! have npm; then
+            echo "setup: npm is missing, so Grafana's own code reads no panels: as root, apt-get install npm" >&2
+            return 0
+        fi
+        echo "setup: installing the packages of Grafana $line into $folder (some 400 MB)"
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        cp "tests/grafana/lines/$line/package.json" "$lock" "$folder"
+        # No package runs a script of its own.
+        if ! (cd "$folder" && npm ci --legacy-peer-deps --ignore-scripts --no-audit --no-fund) >"$log" 2>&1; then
+            rm -rf "$folder"
+            echo "setup: Grafana $line's packages were not installed: $(tail -n 1 "$log")" >&2
+        fi
+    done
+}
+
 log=${SETUP_LOG:-}
 if [ -z "$log" ]; then
     log=$(mktemp)
@@ -341,6 +369,7 @@ for part in "$@"; do
         browser) setup_browser ;;
         docs) setup_docs ;;
         actionlint) setup_actionlint ;;
+        grafana) setup_grafana ;;
         *) echo "setup: unknown part $part" >&2; exit 2 ;;
     esac
 done

@@ -1,11 +1,12 @@
 """Seventy minutes of an invented Ray Serve, with figures that can be worked out by hand.
 
-One cluster with two nodes and four deployments: shop/Front and shop/Model have traffic, lab/Quiet has none, and bad/Broken
-fails to deploy. Counters grow by the same amount in each scrape, and every observation of a histogram lies between 100 and
-200 of its unit (0.1 and 0.2 for seconds), so that its p95 is 195. A real Prometheus answers the dashboards' queries over it.
+One cluster with two nodes and four deployments: shop/Front and shop/Model have traffic, lab/Quiet has none, and
+bad/Broken fails to deploy. Counters grow by the same amount in each scrape, and every observation of a histogram lies
+between 100 and 200 of its unit (0.1 and 0.2 for seconds), so that its p95 is 195. A real Prometheus answers the
+dashboards' queries over it.
 
-The ranges of `WINDOWS` are worlds: `live` ends with the last sample, `died` ends 50 minutes after it, and in `empty` nothing
-has been scraped for hours.
+The ranges of `WINDOWS` are worlds: `live` ends with the last sample, `died` ends 50 minutes after it, and in `empty`
+nothing has been scraped for hours.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ _SAID = {
     "traces_service_graph_": {"client": ("serve-proxy",), "server": ("shop.Front",)},
     "ray_serve_event_loop_": {"component": ("replica", "controller"), "loop_type": ("user_code",)},
 }
+_OF_ORIGIN = {"ray_io_context_": {"Component": "gcs"}}
 _PER_NODE = ("ray_node_", "ray_component_", "ray_object_store", "scrape_", "up", "ray_serve_haproxy")
 
 # Gauges; the others say 1. `{}` is a deployment's or an application's name by which the figure differs.
@@ -170,6 +172,7 @@ def _label_sets(metric: Metric, sample: str) -> Iterator[dict[str, str]]:
         found = {"instance": "10.0.0.1:8080", **place, **who, **dict(zip(labels, values, strict=True))}
         if sample.startswith("ray_node_cpu_count"):
             found["RayNodeType"] = "head" if found["instance"] == "10.0.0.1:8080" else "worker"
+        found |= next((more for prefix, more in _OF_ORIGIN.items() if sample.startswith(prefix)), {})
         yield {"ray_io_cluster": "blue", "job": "ray", **found}
 
 

@@ -48,7 +48,7 @@ def private_words(text: str) -> list[str]:
 
 def texts_of_dashboards() -> Iterator[tuple[str, str]]:
     for board in all_dashboards(Settings()):
-        yield board.uid, f"{board.title}. {board.description}"
+        yield board.uid, f"{board.title}. {board.description} {board.first_look}"
         for row in board.rows:
             yield f"{board.uid}, row", row.title
             for panel in row.panels:
