@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from servescope import catalog
 from servescope.catalog import replica_names
@@ -37,6 +37,7 @@ class Scope:
 
     cluster_label: str
     matchers: Mapping[str, str] = field(default_factory=dict)
+    _: KW_ONLY
     extra_labels: Labels = ()
     jobs: str = ""
 

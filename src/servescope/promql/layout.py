@@ -9,12 +9,14 @@ or a whole argument; the meaning is the same. It works on tokens, so Grafana's v
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from servescope.errors import ServescopeError
 
 WIDTH = 100
+_LABELLED = re.compile(r"(\w+ \w+) \((.*)\) ")
 _STEP = "  "
 
 _TOKEN = re.compile(
@@ -399,7 +401,10 @@ def _chain(chain: _Chain, place: _Place) -> list[str]:
         lines, inner = [place.indent + place.before.rstrip()], place.deeper
     lines += _lines(first, _Place(inner.indent, factor, bound))
     for operator, operand in rest:
-        lines += _lines(operand, _Place(inner.indent, f"{operator} "))
+        further = _lines(operand, _Place(inner.indent, f"{operator} "))
+        if len(further[0]) > WIDTH and operator.endswith(")"):  # matched on many labels
+            further = [inner.indent + operator, *_lines(operand, inner.deeper)]
+        lines += further
     lines[-1] += place.after
     return lines
 
@@ -411,12 +416,25 @@ def _number(operand: _Operand) -> bool:
 def _group(group: _Group, place: _Place) -> list[str]:
     opening, closing = group.head + group.brackets[0], group.brackets[1] + group.tail
     items = _packed(group.items, place.deeper)
-    if len(items) == 1 and group.head and _long_selector(items[0], place.deeper):
+    lines = _opening(group, place)
+    beside = len(lines[0]) + len(getattr(items[0].node, "head", "")) < WIDTH if items else False
+    if len(items) == 1 and len(lines) == 1 and beside and group.head and _long_selector(items[0], place.deeper):
         return _code(items[0], _Place(place.indent, place.before + opening, closing + place.after))
-    lines = [place.indent + place.before + opening]
     for number, item in enumerate(items, 1):
         lines += _lines(item, _Place(place.deeper.indent, "", "," if number < len(items) else ""))
     return [*lines, place.indent + closing + place.after]
+
+
+def _opening(group: _Group, place: _Place) -> list[str]:
+    """What stands before the items: one line, or more where an aggregation has many labels."""
+    line = place.indent + place.before + group.head + group.brackets[0]
+    labelled = _LABELLED.fullmatch(group.head)
+    if len(line) <= WIDTH or labelled is None:
+        return [line]
+    inner = place.deeper.indent
+    labels = textwrap.wrap(labelled[2], WIDTH - len(inner), break_long_words=False)
+    opening, closing = f"{place.indent}{place.before}{labelled[1]} (", f"{place.indent}) {group.brackets[0]}"
+    return [opening, *(inner + part for part in labels), closing]
 
 
 def _long_selector(operand: _Operand, place: _Place) -> bool:

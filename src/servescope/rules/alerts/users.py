@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from servescope import promql
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
@@ -17,16 +19,12 @@ FAILED_CALLS_BY_EXCEPTION = (
 def build(settings: Settings) -> Group:
     """The alerts of this group, in the order of the rule file."""
     exprs = Expressions(settings)
+    of_users = (error_ratio_high, error_ratio_elevated, route_failing, unavailable, latency_high, back_pressure)
     return Group(
         name="users",
         title="User-facing errors and latency",
         alerts=(
-            error_ratio_high(exprs),
-            error_ratio_elevated(exprs),
-            route_failing(exprs),
-            unavailable(exprs),
-            latency_high(exprs),
-            back_pressure(exprs),
+            *(replace(alert(exprs.by_service), judged="users") for alert in of_users),
             healthz_failing(exprs),
             probe_failing(exprs),
             routes_gone(exprs),
@@ -59,7 +57,6 @@ def code_share(exprs: Expressions, codes: str, *labels: str, above: float, windo
 
 
 def error_ratio_high(exprs: Expressions) -> Alert:
-    exprs = exprs.by_service
     return Alert(
         name="RayServeErrorRatioHigh",
         severity="critical",
@@ -101,13 +98,11 @@ def error_ratio_high(exprs: Expressions) -> Alert:
             also=("RayServeErrorRatioElevated", "RayServeRouteFailing"),
             quiet_also=("RayServeErrorRatioElevated",),
         ),
-        judged="users",
         drill="raising-handler",
     )
 
 
 def error_ratio_elevated(exprs: Expressions) -> Alert:
-    exprs = exprs.by_service
     return Alert(
         name="RayServeErrorRatioElevated",
         severity="warning",
@@ -136,13 +131,11 @@ def error_ratio_elevated(exprs: Expressions) -> Alert:
             quiet={series.http_requests("500"): "0+0.9x"},
             labels=series.THE_APPLICATION,
         ),
-        judged="users",
         drill="raising-handler",
     )
 
 
 def route_failing(exprs: Expressions) -> Alert:
-    exprs = exprs.by_service
     return Alert(
         name="RayServeRouteFailing",
         severity="warning",
@@ -189,13 +182,11 @@ def route_failing(exprs: Expressions) -> Alert:
             labels={"application": "main", "route": "/a"},
             also=("RayServeErrorRatioElevated",),
         ),
-        judged="users",
         drill="raising-handler",
     )
 
 
 def unavailable(exprs: Expressions) -> Alert:
-    exprs = exprs.by_service
     return Alert(
         name="RayServeUnavailable",
         severity="critical",
@@ -232,13 +223,11 @@ def unavailable(exprs: Expressions) -> Alert:
             also=("RayServeBackPressure",),
             quiet_also=("RayServeBackPressure",),
         ),
-        judged="users",
         drill="burst",
     )
 
 
 def latency_high(exprs: Expressions) -> Alert:
-    exprs = exprs.by_service
     requests = {"application": '!=""', "method": promql.NO_SESSIONS}
     slow = exprs.slow_share(
         "ray_serve_http_request_latency_ms", exprs.settings.latency_ms, "10m", "application", **requests
@@ -288,13 +277,11 @@ def latency_high(exprs: Expressions) -> Alert:
             quiet={series.http_latency_bucket(exprs.settings.latency_ms): "0+96x"},
             labels=series.THE_APPLICATION,
         ),
-        judged="users",
         drill="slow-model",
     )
 
 
 def back_pressure(exprs: Expressions) -> Alert:
-    exprs = exprs.by_service
     return Alert(
         name="RayServeBackPressure",
         severity="warning",
@@ -339,7 +326,6 @@ def back_pressure(exprs: Expressions) -> Alert:
             quiet={series.http_requests("429"): "0+0.9x"},
             labels=series.THE_APPLICATION,
         ),
-        judged="users",
         drill="burst",
     )
 
