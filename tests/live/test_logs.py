@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -213,6 +214,66 @@ def test_secrets_can_be_let_through(kind, place):
         wait_for(lambda: place.sink.tally()["total"] == 1, 30, lambda: "nothing comes", pause_s=0.2)
     (record,) = place.sink.records()
     assert (record["message"], record["db_password"]) == ("password=x", "x")
+
+
+ODD_KEYS = (
+    *("message", "msg", "event", "text", "level", "levelname", "severity", "time", "timestamp", "ts"),
+    *("timestamp_ns", "asctime", "filename", "lineno", "process", "actor_name", "deployment", "application"),
+    *("request_id", "exc_text", "exception", "log", "file", "record", "component", "node", "status"),
+    *("client", "name", "value", "custom_fields", "err", "", "a.b"),
+)  # fmt: skip
+
+
+def odd_value(random: Random, depth: int = 0) -> Any:
+    """A JSON value of any type, some of them deep."""
+    kind = random.randrange(9 if depth < 5 else 7)
+    if kind == 7:
+        return [odd_value(random, depth + 1) for _ in range(random.randrange(4))]
+    if kind == 8:
+        return {random.choice(ODD_KEYS): odd_value(random, depth + 1) for _ in range(random.randrange(4))}
+    return (None, True, random.randrange(-(10**18), 10**18), random.random() * 10**9, "x\u0000\ud7ff\n é", "INFO", "")[
+        kind
+    ]
+
+
+def odd_lines() -> list[str]:
+    """Lines of JSON as no logger should print them, each with a secret and beside one of text."""
+    random, lines = Random(24), []
+    for number in range(400):
+        odd = {random.choice(ODD_KEYS): odd_value(random) for _ in range(random.randrange(1, 6))}
+        odd[random.choice(ODD_KEYS)] = random.choice(
+            ({"password": "S3cr3t"}, ["token=S3cr3t"], [["api_key", "S3cr3t"]])
+        )
+        lines += [json.dumps(odd), f"password=S3cr3t n={number}"]
+    for depth in (40, 1000):
+        lines += ['{"a":' * depth + '{"password":"S3cr3t"}' + "}" * depth, '{"a":' + "[" * depth + "]" * depth + "}"]
+    return lines
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_lines_are_records_without_secrets_and_so_are_their_neighbours(kind, place):
+    needs(kind)
+    lines = odd_lines()
+    printed = place.logs() / "worker-0d3a-01000000-18790.out"
+    printed.parent.mkdir(parents=True)
+    printed.write_text("".join(f"{line}\n" for line in lines))
+    serve = place.serve_file()
+    serve.parent.mkdir(parents=True)
+    head = "INFO 2026-11-23 14:36:02,175 main_Gateway f3jxvnsq -- "
+    serve.write_text("".join(f"{'' if line.startswith('{') else head}{line}\n" for line in lines))
+    with place.agent(kind) as agent:
+
+        def came() -> bool:
+            agent.watch()
+            return place.sink.tally()["total"] >= 2 * len(lines)
+
+        wait_for(came, 60, lambda: f"{place.sink.tally()}, {2 * len(lines)} wanted", pause_s=0.5)
+    records = place.sink.records()
+    assert len(records) == 2 * len(lines)
+    assert place.sink.tally()["distinct"] == 400
+    assert Counter(record["component"] for record in records) == {"worker": len(lines), "serve_replica": len(lines)}
+    assert [record for record in records if "S3cr3t" in json.dumps(record)] == []
+    assert not any("unread" in record for record in records)
 
 
 def copy_of_a_younger_session(logs: Path, target: Path) -> list[str]:

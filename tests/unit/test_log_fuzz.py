@@ -121,6 +121,13 @@ def test_none_of_the_planted_secrets_leaves_it(lua, file, function):
             assert "unread" not in record
 
 
+def test_a_line_with_a_secret_that_only_its_name_shows_is_not_sent_as_it_is(lua):
+    line = json.dumps({"env": [{"value": SECRET, "from": "vault", "name": "DB_PASSWORD"}]})
+    _, record = call(lua, "ray", FILES[3], line)
+    assert record["message"] == '{"env.0.from":"vault","env.0.name":"DB_PASSWORD"}'
+    assert SECRET not in json.dumps(record)
+
+
 def test_a_record_that_cannot_be_read_is_marked_redacted_and_alone(monkeypatch):
     lua = Lua()
     lua._runtime.execute("math.floor = function() error('broken') end")
