@@ -3,11 +3,23 @@
 const Module = require("module");
 const path = require("path");
 
+// Packages write notices; standard output is for the readings.
+for (const name of ["log", "info", "debug", "warn"]) console[name] = console.error;
+
 // Grafana's packages import style sheets, which Node cannot read and nothing here needs.
 Module._extensions[".css"] = () => {};
-// The loader of plugins: old versions import it by a path that Node does not resolve, and no plugin is loaded here.
+// What older versions import by paths that Node does not resolve: the loader of
+// plugins, the types of panels for the builders of scenes. None of it is used here.
+const unneeded = /^systemjs|^@grafana\/schema\/dist\/esm\/raw\//;
 const loadModule = Module._load;
-Module._load = (name, ...more) => (name.startsWith("systemjs") ? {} : loadModule(name, ...more));
+Module._load = (name, ...more) => {
+  try {
+    return loadModule(name, ...more);
+  } catch (error) {
+    if (unneeded.test(name) && error.code === "MODULE_NOT_FOUND") return {};
+    throw error;
+  }
+};
 
 function load(folder) {
   const need = Module.createRequire(path.resolve(folder) + "/");
