@@ -70,7 +70,8 @@ def checks(exprs: Expressions) -> tuple[SetupCheck, ...]:
 
 
 def up_missing(exprs: Expressions) -> SetupCheck:
-    nodes, up = (exprs.total("group", exprs.now(name), "instance") for name in ("ray_node_cpu_utilization", "up"))
+    nodes = exprs.total("group", exprs.now("ray_node_cpu_utilization"), "instance")
+    up = exprs.total("group", f"last_over_time({exprs.scope.up()}[{exprs.hold}])", "instance")
     return SetupCheck(
         name="UpMissing",
         severity="warning",
@@ -79,13 +80,14 @@ def up_missing(exprs: Expressions) -> SetupCheck:
         description="{{ $value }} nodes report metrics and have no `up` with the same cluster label and instance.",
         cause=(
             "Federation or remote write passes on `ray_.*` only; or the cluster label is added to samples "
-            "(metric_relabel_configs), which `up` does not go through, instead of to targets (relabel_configs)."
+            "(metric_relabel_configs), which `up` does not go through, instead of to targets (relabel_configs); or the "
+            "scrape job has a name that the setting scrape_jobs does not match."
         ),
         effect=(
             "The first event of each series is not counted: a new route that fails, a replica's first crash, the first "
             "failed health check. Alerts on them stay silent."
         ),
-        cure="Store `up`, with the cluster label.",
+        cure="Store `up`, with the cluster label, and match the job's name in scrape_jobs.",
         snippet="""\
 # Federation: ask for `up` as well.
 params:
@@ -94,6 +96,9 @@ params:
 # Remote write with an allow-list: keep `up`.
 write_relabel_configs:
   - {source_labels: [__name__], regex: "(ray|autoscaler|servescope)_.+|up", action: keep}
+
+# settings.yaml, for `servescope rules` and `servescope dashboards`: the names of your scrape jobs
+scrape_jobs: "(ray|my-job)"
 """,
         page="up",
         question="Which targets have it?",
