@@ -257,12 +257,12 @@ def test_starts_against_the_delay(tmp_path):
 @pytest.mark.parametrize(
     ("target", "advice"),
     [
-        (9, "Lower the target to half of the limit: queues grow before replicas do."),
-        (7.5, "Lower the target to half of the limit: queues grow before replicas do."),
-        (7, "Fine: a burst finds room while the next replica starts."),
-        (5, "Fine: a burst finds room while the next replica starts."),
-        (3, "Fine: a burst finds room while the next replica starts."),
-        (2.5, "Lower the limit: a replica may get far more than it is planned for."),
+        (9, "Lower target"),
+        (7.5, "Lower target"),
+        (7, "Keep"),
+        (5, "Keep"),
+        (3, "Keep"),
+        (2.5, "Lower limit"),
     ],
 )
 def test_the_target_against_half_of_the_limit(tmp_path, target, advice):

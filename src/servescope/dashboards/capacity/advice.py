@@ -46,10 +46,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
                 panels.query(
                     " or ".join(
                         (
-                            advice(
-                                f"> {high}",
-                                "Lower target",
-                            ),
+                            advice(f"> {high}", "Lower target"),
                             advice(f"< {low}", "Lower limit"),
                             advice(f">= {low} <= {high}", "Keep"),
                         )
