@@ -8,7 +8,7 @@ from typing import Any
 
 import promql_parser
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
@@ -249,6 +249,7 @@ def _parses(text: str) -> bool:
 
 @limits(deadline=None, max_examples=400)
 @given(EXPRESSIONS.filter(_parses))
+@example("- (( up\n# at the end\n)) or up")
 def test_any_expression_stays_the_same_query(text):
     laid_out = lay_out(text)
     assert shape(laid_out) == shape(text)

@@ -53,6 +53,12 @@ def lay_out(expression: str) -> str:
     Raises:
         ServescopeError: the expression has a form that PromQL has not; the message names the place.
     """
+    laid_out = _laid_out_once(expression)
+    # A comment that has moved in front of its term may let the rest fit on fewer lines.
+    return _laid_out_once(laid_out) if "#" in laid_out else laid_out
+
+
+def _laid_out_once(expression: str) -> str:
     parser = _Parser(expression)
     operand = parser.argument()
     after = parser.end()
