@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from math import inf
 
+from servescope import __version__
 from servescope.settings import Settings
 
 SCRAPE_S = 15
@@ -196,6 +197,7 @@ class Cluster:
         yield info.relabelled(**target)
         yield one("servescope_exporter_data_age_seconds", lambda _: 1).relabelled(**target)
         yield one("servescope_exporter_up", lambda _: 1).relabelled(**target)
+        yield one("servescope_exporter_build_info", lambda _: 1, version=__version__).relabelled(**target)
         if self.up:
             yield one("up", lambda _: 1).relabelled(**target)
 
