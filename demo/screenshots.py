@@ -176,7 +176,7 @@ def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Pat
     written = []
     with Prometheus(prometheus_url) as prometheus, browser() as chrome, tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch) / "all.html"
-        report = collect.collect(prometheus, boards, window, settings=settings)
+        report = collect.collect(prometheus, boards, window, settings=settings, every=True)
         whole.write_text(report_page.render(report, "Ray Serve"), encoding="utf-8")
         with open_page(chrome, whole.as_uri(), offline=True) as opened:
             if wrong := [*opened.complaints, *unexplained(drawn(opened.page), settings)]:

@@ -150,6 +150,10 @@ def test_a_panel_of_loki_says_that_only_grafana_asks_it():
     assert panel("logs", [], targets=targets).empty == "In Grafana only: queries Loki"
 
 
+def test_the_list_of_grafanas_own_alerts_says_that_only_grafana_has_it():
+    assert panel("alertlist", []).empty == "In Grafana only: queries Grafana's own alerts"
+
+
 def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():
     answers = [answer("A", ({"deployment": "a"}, [1, 1]), ({"deployment": "b"}, [5, 2]), ({"deployment": "c"}, [3, 3]))]
     view = panel("timeseries", answers, options={"legend": {"sortBy": "Max", "sortDesc": True}})

@@ -94,13 +94,15 @@ def collect(
     settings: Settings,
     chosen: Choices | None = None,
     progress: Progress = lambda done, total, what: None,
+    every: bool = False,
     with_panels: bool = True,
     timeout_s: float = TIMEOUT_S,
 ) -> Report:
     """Query Prometheus for everything on the dashboards. `progress` gets the panels done, their total, and the latest.
 
-    `with_panels=False` leaves the rows empty; `collect_row` fills one. The results of failed queries, and of those that
-    are not sent within `timeout_s` seconds, are left out; the report's `problems` name them.
+    With `every`, a dashboard of one deployment is one of all of them. `with_panels=False` leaves the rows empty;
+    `collect_row` fills one. The results of failed queries, and of those that are not sent within `timeout_s` seconds,
+    are left out; the report's `problems` name them.
 
     Raises:
         Unavailable: no query was answered.
@@ -128,7 +130,14 @@ def collect(
         with ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
             boards = [
                 _BoardQueries.begin(
-                    prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing, panel_done=panel_done
+                    prometheus,
+                    dashboard,
+                    window,
+                    chosen=chosen,
+                    every=every,
+                    pool=pool,
+                    missing=missing,
+                    panel_done=panel_done,
                 ).board(with_panels=with_panels)
                 for dashboard in dashboards
             ]
@@ -201,6 +210,7 @@ class _BoardQueries:
         chosen: Choices | None,
         pool: ThreadPoolExecutor,
         missing: Missing,
+        every: bool = False,
         panel_done: Callable[[str], None] = lambda what: None,
     ) -> _BoardQueries:
         """Query the values of the dashboard's variables; everything else depends on them."""
@@ -208,7 +218,7 @@ class _BoardQueries:
             prometheus=prometheus,
             dashboard=dashboard,
             window=window,
-            selections=select_variables(dashboard, prometheus, window, chosen=chosen, missing=missing),
+            selections=select_variables(dashboard, prometheus, window, chosen=chosen, missing=missing, every=every),
             pool=pool,
             missing=missing,
             panel_done=panel_done,

@@ -53,6 +53,9 @@ def view(
     if elsewhere:
         result.empty = f"In Grafana only: queries {' and '.join(elsewhere).title()}"
         return result
+    if panel["type"] == "alertlist":
+        result.empty = "In Grafana only: queries Grafana's own alerts"
+        return result
     build = _BUILDERS.get(panel["type"])
     if build is None:
         result.empty = f"Not supported here: panel type {panel['type']}"
