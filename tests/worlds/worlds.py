@@ -67,8 +67,8 @@ def _one_cluster() -> list[World]:
         World(
             name="the store does not hold `up`",
             right=(
-                "What was counted before goes on to be judged; only the first events of new series are unknown, and that "
-                "is said."
+                "What was counted before goes on to be judged; only the first events of new series are unknown, and "
+                "that is said."
             ),
             minutes=50,
             series=[
