@@ -100,8 +100,8 @@ def rules(place: Place) -> None:
 
 def everything(place: Place) -> None:
     """All that `make generate` takes from the package is as committed."""
-    for path in (SLOS, Path("docs/alerts.md")):
-        (place.folder / path).parent.mkdir(parents=True)
+    for path in (SLOS, Path("docs/alerts.md"), Path("docs/set-ups.md")):
+        (place.folder / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / path, place.folder / path)
     place.servescope("generate", "-o", "out")
     compare(place.folder / "out", ROOT)
