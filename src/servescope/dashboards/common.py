@@ -231,10 +231,12 @@ MOST_LINES = 20
 def largest(figures: str, *, among: str = "", most: int = MOST_LINES, smallest: bool = False) -> str:
     """The series with the largest maximum in the time range, or the smallest minimum: more cannot be told apart.
 
-    `among` is what they are ranked by, where that is not the figures themselves; it has the same labels.
+    `among` is what they are ranked by, where that is not the figures themselves; it has the same labels. A range below
+    the step of two minutes may hold none of its points, so the last one stands in.
     """
     pick, over = ("bottomk", "min_over_time") if smallest else ("topk", "max_over_time")
-    return f"({figures}) and {pick}({most}, {over}(({among or figures})[$__range:2m] @ end()))"
+    ranks = (f"{over}(({among or figures})[{window}:2m] @ end())" for window in ("$__range", "2m"))
+    return f"({figures}) and {pick}({most}, {' or '.join(ranks)})"
 
 
 def to_slo() -> Link:
