@@ -51,6 +51,12 @@ def test_an_empty_cell_says_what_its_field_says():
         assert [line[2]["text"] for line in panel("table", [first, second], fieldConfig=config).cells] == ["3", text]
 
 
+def test_an_empty_cell_is_aligned_as_its_column_is():
+    view = panel("table", [answer("A", ({"node": "a"}, [1]), ({"node": "b"}, [2])), answer("B", ({"node": "a"}, [3]))])
+    assert [[cell["number"] for cell in line] for line in view.cells] == [[False, True, True], [False, True, True]]
+    assert view.cells[1][2]["text"] == ""
+
+
 def test_a_name_has_one_colour_whatever_its_place():
     assert views.palette_color("ocr", 0, by_name=True) == views.palette_color("ocr", 7, by_name=True)
     assert views.palette_color("ocr", 0, by_name=False) != views.palette_color("ocr", 7, by_name=False)

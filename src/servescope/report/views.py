@@ -403,6 +403,8 @@ def _table(result: View, data: PanelData) -> None:
     for order in reversed(data.panel.get("options", {}).get("sortBy", [])):
         records = _sorted_by(order["displayName"], records, descending=order.get("desc", False))
     result.columns = names
+    # An empty cell is aligned as the figures of its column are.
+    numeric = {name for record in records for name, value in record.items() if isinstance(value, (int, float))}
     for record in records:
         line = []
         for name in names:
@@ -410,8 +412,7 @@ def _table(result: View, data: PanelData) -> None:
             value = record.get(name)
             text, tone = displayed(config, value, now=data.window.end)
             colored = "color" in str(config.get("custom.cellOptions", {}).get("type", ""))
-            number = isinstance(value, (int, float))
-            cell: Json = {"text": text, "number": number, "color": tone if colored else "", "links": []}
+            cell: Json = {"text": text, "number": name in numeric, "color": tone if colored else "", "links": []}
             cell["links"] = [
                 link
                 | {
