@@ -104,16 +104,21 @@ def _one_cluster() -> list[World]:
     ]
 
 
-def _labels_that_change() -> list[World]:
-    """Counters of long ago go on under other labels: nothing happened."""
-    of_a = {"ray_io_cluster": "a", "job": "ray", "instance": "10.0.0.1:8080", "application": "shop"}
-    long_ago = [
-        Series(name, of_a | labels, (count,) * (42 * SCRAPES_A_MINUTE + 1))
+def _long_ago(cluster: str, instance: str, *, first: int, last: int) -> list[Series]:
+    """Failures of long ago, in counters that Prometheus sees from scrape `first` to `last`."""
+    target = {"ray_io_cluster": cluster, "job": "ray", "instance": instance, "application": "shop"}
+    return [
+        Series(name, target | labels, (None,) * first + (count,) * (last - first))
         for name, labels, count in (
             ("ray_serve_health_check_failures_total", {"deployment": "Front", "replica": "r0"}, 3.0),
             ("ray_serve_num_http_requests_total", {"route": "/", "method": "GET", "status_code": "500"}, 120_000.0),
         )
     ]
+
+
+def _labels_that_change() -> list[World]:
+    """Counters of long ago go on under other labels: nothing happened."""
+    long_ago = _long_ago("a", "10.0.0.1:8080", first=0, last=42 * SCRAPES_A_MINUTE + 1)
     old = [*Cluster(past=8000, slow=0.1).series(42), *long_ago]
     extra = [one if one.name == "up" else one.relabelled(otel_scope_name="x") for one in old]
 
@@ -133,45 +138,23 @@ def _labels_that_change() -> list[World]:
         for what, count in (("errors", 60), ("requests", 600))
         for bound in ("min", "max")
     }
+    as_before = "The counters are old: nothing new fires, and the slow requests are as many as before."
+    of_bounds = '`le="5000"` becomes `le="5000.0"`: 60 of 600 requests in a minute are slow, before and after.'
     return [
-        World(
-            name="a label is dropped",
-            right="The counters are old: nothing new fires, and the slow requests are as many as before.",
-            minutes=42,
-            series=changed_at(37.5, extra, dropped),
-            must=SLOW,
-            figures=slow,
-        ),
-        World(
-            name="a label is added by the scrape",
-            right="The counters are old: nothing new fires, and the slow requests are as many as before.",
-            minutes=42,
-            series=changed_at(37.5, old, added),
-            must=SLOW,
-            figures=slow,
-        ),
-        World(
-            name="Prometheus 2 becomes 3",
-            right='`le="5000"` becomes `le="5000.0"`: 60 of 600 requests in a minute are slow, before and after.',
-            minutes=42,
-            series=changed_at(37.5, old, other_le),
-            must=SLOW,
-            figures=slow,
-        ),
+        World(name=name, right=right, minutes=42, series=changed_at(37.5, before, change), must=SLOW, figures=slow)
+        for name, right, before, change in (
+            ("a label is dropped", as_before, extra, dropped),
+            ("a label is added by the scrape", as_before, old, added),
+            ("Prometheus 2 becomes 3", of_bounds, old, other_le),
+        )
     ]
 
 
 def _two_clusters() -> list[World]:
     a = Cluster(name="a", address="10.244.0.14")
     met_later = replace(a, name="b", born=30, runs_from=30, past=9000)
-    of_b = {"ray_io_cluster": "b", "job": "ray", "instance": "10.244.0.14:8080", "application": "shop"}
-    long_ago = [
-        Series(name, of_b | labels, (None,) * (30 * SCRAPES_A_MINUTE) + (count,) * (3 * SCRAPES_A_MINUTE + 1))
-        for name, labels, count in (
-            ("ray_serve_health_check_failures_total", {"deployment": "Front", "replica": "r0"}, 3.0),
-            ("ray_serve_num_http_requests_total", {"route": "/", "method": "GET", "status_code": "500"}, 60_000.0),
-        )
-    ]
+    met, last = 30 * SCRAPES_A_MINUTE, 33 * SCRAPES_A_MINUTE + 1
+    long_ago = _long_ago("b", "10.244.0.14:8080", first=met, last=last)
     sick, well = Cluster(name="a", healthy=0, requests=0), Cluster(name="b", address="10.0.0.2", healthy=3)
     in_a, in_b = (
         replace(cluster, name="raycluster-kuberay", labels={"namespace": namespace})

@@ -217,7 +217,7 @@ def increase(
     just started does not count all of the past as new. A counter that restarted counts nothing.
 
     A series is known by the labels of the catalogue (`identifying_labels`), not by all that it carries: one that goes
-    on under another relabelling, or whose `le` Prometheus 3 writes differently, is no news.
+    on under another relabelling, or whose `le` Prometheus 3 writes differently, is not new.
 
     Both ends read the last sample within `hold`, at least four scrapes, so that a failed scrape at either end loses
     nothing: what happened meanwhile counts with the next sample. `up` is held the same way; as it is written by the
@@ -251,18 +251,9 @@ def identifying_labels(scope: Scope, sample: str, *, one_bound: bool = False) ->
     return tuple(dict.fromkeys((*scope.key, "instance", *own)))
 
 
-def events(
-    scope: Scope,
-    counter: str,
-    by: Labels,
-    *,
-    window: str,
-    hold: str = "$__rate_interval",
-    ended: str = "",
-    **extra: str,
-) -> str:
+def events(scope: Scope, counter: str, by: Labels, *, window: str, hold: str = "$__rate_interval", **extra: str) -> str:
     """How many events a counter saw in a window, first ones counted; see `increase`."""
-    return total(increase(scope, counter, window, hold=hold, ended=ended, **extra), by)
+    return total(increase(scope, counter, window, hold=hold, **extra), by)
 
 
 def over_range(events_in_a_step: str) -> str:
