@@ -24,7 +24,7 @@ def document(settings: Settings) -> dict[str, Any]:
         groups.setdefault(level, []).append({"record": signal.name(settings), "expr": expression(signal, settings)})
     return {
         "groups": [
-            {"name": f"servescope.{level}", "interval": f"{settings.evaluation_interval_s}s", "rules": rules}
+            {"name": f"servescope.{level}", "interval": f"{settings.recording_interval_s}s", "rules": rules}
             for level, rules in groups.items()
         ]
     }

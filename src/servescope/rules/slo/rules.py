@@ -11,9 +11,10 @@ from typing import Any
 
 from servescope import promql
 from servescope.promql.durations import shorten, shortened
+from servescope.promql.figures import bound
 from servescope.promql.slo_series import LABELS, RATIO_WINDOWS
 from servescope.rules.alert import Alert, Case, rule
-from servescope.rules.expressions import Expressions, bound
+from servescope.rules.expressions import Expressions
 from servescope.rules.slo.objectives import PAIRS, Pair, Slo, pairs
 from servescope.settings import Settings
 
