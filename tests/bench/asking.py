@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import psutil
 
+from servescope.promql.durations import milliseconds
+
 TIMEOUT_S = 150  # above the server's own two minutes
 
 
@@ -19,8 +21,9 @@ TIMEOUT_S = 150  # above the server's own two minutes
 class Answer:
     """What a query gave and what it cost.
 
-    `samples` are those that it touched and `peak` those that it held at once, `seconds` what the engine took, `bytes`
-    the answer's size before compression; `last` has the labels and the last value of each series.
+    `samples` are those that it touched, in its subqueries too, and `peak` those that it held at once; `seconds` what
+    the engine took, `bytes` the answer's size before compression; `last` has the labels and the last value of each
+    series.
     """
 
     error: str = ""
@@ -34,6 +37,44 @@ class Answer:
     def lines(self) -> int:
         """How many series the answer has."""
         return len(self.last)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subquery:
+    """`(expression)[range:step] offset o`, or `@ end()`, which is evaluated once and not at each step."""
+
+    expression: str
+    range_s: int
+    step_s: int
+    offset_s: int
+    fixed: bool
+
+
+_SUBQUERY = re.compile(r"\)\[(\w+):(\w+)\](?:\s+offset\s+(\w+))?(\s*@\s*end\(\))?")
+
+
+def subqueries(expression: str) -> list[Subquery]:
+    """The outermost subqueries of a query in our form, an expression in parentheses with range and step."""
+    found: list[Subquery] = []
+    outside = len(expression)
+    for match in reversed(list(_SUBQUERY.finditer(expression))):
+        if match.start() >= outside:
+            continue  # within the one before
+        outside = _opening(expression, match.start())
+        length, step, offset = (round(milliseconds(match[n] or "0s") / 1000) for n in (1, 2, 3))
+        inner = expression[outside + 1 : match.start()]
+        found.append(Subquery(expression=inner, range_s=length, step_s=step, offset_s=offset, fixed=bool(match[4])))
+    return found
+
+
+def _opening(text: str, closing: int) -> int:
+    """The place of the parenthesis that one at `closing` closes; label values of ours have them in pairs."""
+    depth = 0
+    for place in range(closing, -1, -1):
+        depth += (text[place] == ")") - (text[place] == "(")
+        if depth == 0:
+            return place
+    raise ValueError(f"no opening parenthesis: {text}")
 
 
 class Server:
@@ -69,6 +110,18 @@ class Server:
     def over(self, expression: str, *, start: int, end: int, step: int) -> Answer:
         """A range query."""
         return self._ask("query_range", {"query": expression, "start": start, "end": end, "step": step})
+
+    def inside(self, expression: str, *, start: int, end: int) -> int:
+        """The samples that the subqueries of a query over this time touch, which the server does not count: each is
+        asked as a range query over the time that it looks at."""
+        samples = 0
+        for inner in subqueries(expression):
+            first = end - inner.range_s if inner.fixed else start - inner.range_s - inner.offset_s
+            last = end if inner.fixed else end - inner.offset_s
+            first += -first % inner.step_s
+            samples += self.over(inner.expression, start=first, end=last, step=inner.step_s).samples
+            samples += self.inside(inner.expression, start=first, end=last)
+        return samples
 
     def _ask(self, path: str, parameters: Mapping[str, Any]) -> Answer:
         response = self._client.post(f"/api/v1/{path}", data={**parameters, "stats": "all"})
