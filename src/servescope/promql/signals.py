@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from servescope import promql
 from servescope.errors import ServescopeError
-from servescope.promql import DEPLOYMENT, Labels, Scope
+from servescope.promql import DEPLOYMENT, Labels, Scope, scaling
 from servescope.settings import Settings
 
 
@@ -21,7 +21,8 @@ class Signal:
 
     `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
     `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
-    not: two clusters that want two replicas each want four. A signal with `finer` is recorded from that one's record,
+    not: two clusters that want two replicas each want four. What is recorded within a step of a graph is averaged, or
+    brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record,
     right after it, in the same group. `SIGNALS` holds all of them, in the rule file's order.
     """
 
@@ -32,6 +33,7 @@ class Signal:
     inner: Callable[[Scope, str], str]
     op: str = "sum"
     over_clusters: str = ""
+    over: str = "avg"
     finer: Signal | None = None
 
     @property
@@ -76,7 +78,7 @@ class Reader:
         scope = self.scope.narrowed(**extra)
         if self.recorded:
             inside = ", ".join(f"{label}{text}" for label, text in scope.matchers.items() if label in kept)
-            inner = f"avg_over_time({signal.name(self.settings)}{{{inside}}}[{self.recorded_window}])"
+            inner = f"{signal.over}_over_time({signal.name(self.settings)}{{{inside}}}[{self.recorded_window}])"
         else:
             inner = signal.inner(scope, self.window)
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
@@ -186,6 +188,24 @@ TARGET_REPLICAS = Signal(
     op="max",
     over_clusters="sum",
 )
+DEMAND = Signal(
+    record="serve_deployment:replicas_demand:max",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Replicas that the load asks for, by the autoscaler's input and target_ongoing_requests.",
+    inner=lambda scope, window: scaling.demand(scope),
+    op="max",
+    over_clusters="sum",
+)
+AUTOSCALING_STATE = Signal(
+    record="serve_deployment:autoscaling_state:max",
+    labels=DEPLOYMENT,
+    unit="none",
+    help="0 steady, 1 starting, 2 upscale delay, 3 capped by max_replicas, 4 failing to start, 5 unschedulable.",
+    inner=lambda scope, window: scaling.state(scope),
+    op="max",
+    over="max",
+)
 REPLICA_CPU = Signal(
     record="serve_deployment:cpu_cores:sum",
     labels=DEPLOYMENT,
@@ -244,6 +264,8 @@ SIGNALS: tuple[Signal, ...] = (
     SUBMITTED,
     REPLICAS,
     TARGET_REPLICAS,
+    DEMAND,
+    AUTOSCALING_STATE,
     REPLICA_CPU,
     REPLICA_MEMORY,
     LONG_POLL_LATENCY,
