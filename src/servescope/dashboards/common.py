@@ -148,9 +148,14 @@ def deployment_variables(settings: Settings) -> list[Variable]:
     return [datasource, cluster, *ranked, *others]
 
 
-def rollout_marks(settings: Settings) -> list[Annotation]:
-    """On every dashboard: what was deployed (from the state exporter), and how long a deployment was UPDATING."""
-    scope = Scope.of(settings, {settings.cluster_label: '=~"$cluster"'})
+def rollout_marks(settings: Settings, *labels: str) -> list[Annotation]:
+    """On every dashboard: what was deployed (from the state exporter), and how long a deployment was UPDATING.
+
+    `labels` are the variables of the dashboard that select them. Of a dashboard of one deployment that is its
+    application: a change of the one that calls it matters too.
+    """
+    matchers = {settings.cluster_label: '=~"$cluster"'} | {label: f'=~"${label}"' for label in labels}
+    scope = Scope.of(settings, matchers)
     updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
     return [
         Annotation(

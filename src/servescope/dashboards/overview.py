@@ -13,11 +13,11 @@ from servescope.grafana.layout import Dashboard
 from servescope.grafana.model import Column, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT, capacity, rollouts
 from servescope.promql.signals import (
+    APPLICATION_LATENCY,
     DEPLOYMENT_REQUESTS,
     PROCESSING_LATENCY,
     QUEUED,
     REPLICAS,
-    REQUEST_LATENCY,
     REQUESTS,
     TARGET_REPLICAS,
     Reader,
@@ -60,7 +60,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Alerts managed by Grafana", [alerts.managed()], collapsed=True),
         ],
         variables=common.standard_variables(settings, "application"),
-        annotations=common.rollout_marks(settings),
+        annotations=common.rollout_marks(settings, "application"),
         settings=settings,
     )
 
@@ -144,7 +144,7 @@ def _health(reader: Reader) -> list[Panel]:
                 "is interpolated within one histogram bucket, and Ray has no bucket bound between 10 s and 60 s."
             ),
             unit="ms",
-            queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY))],
+            queries=[panels.query(reader.quantile(0.95, APPLICATION_LATENCY))],
             width=6,
             height=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
@@ -197,7 +197,7 @@ def _health(reader: Reader) -> list[Panel]:
             queries=[
                 panels.query(reader.read(REQUESTS, each)),
                 panels.query(common.error_ratio(reader, each)),
-                panels.query(reader.quantile(0.95, REQUEST_LATENCY, each)),
+                panels.query(reader.quantile(0.95, APPLICATION_LATENCY, each)),
                 panels.query(reader.read(REPLICAS, each)),
                 panels.query(promql.total(capacity.missing_replicas(reader), each)),
                 panels.query(reader.read(QUEUED, each)),
@@ -277,7 +277,7 @@ def _traffic(reader: Reader) -> list[Panel]:
                 "bound between 10 s and 60 s. WebSocket sessions are left out: see WebSocket session length."
             ),
             unit="ms",
-            queries=common.quantile_queries(reader, REQUEST_LATENCY),
+            queries=common.quantile_queries(reader, APPLICATION_LATENCY),
             width=6,
             min=0,
         ),
@@ -286,7 +286,7 @@ def _traffic(reader: Reader) -> list[Panel]:
             description="95 % of each application's requests were answered within this time, measured at the proxy.",
             unit="ms",
             queries=[
-                panels.query(common.largest(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION)), "{{application}}")
+                panels.query(common.largest(reader.quantile(0.95, APPLICATION_LATENCY, APPLICATION)), "{{application}}")
             ],
             width=6,
             min=0,
@@ -296,7 +296,7 @@ def _traffic(reader: Reader) -> list[Panel]:
 
 
 def _traffic_in_detail(reader: Reader) -> list[Panel]:
-    buckets = reader.read(REQUEST_LATENCY, ("le",))
+    buckets = reader.read(APPLICATION_LATENCY, ("le",))
     not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code=f'!~"{promql.SUCCESS_CODES}"')
     return [
         panels.timeseries(

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass
 
 from servescope import promql
 from servescope.errors import ServescopeError
-from servescope.promql import DEPLOYMENT, Labels, Scope
+from servescope.promql import DEPLOYMENT, Labels, Scope, scaling
 from servescope.settings import Settings
 
 
@@ -21,7 +21,9 @@ class Signal:
 
     `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
     `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
-    not: two clusters that want two replicas each want four. `SIGNALS` holds all of them, in the rule file's order.
+    not: two clusters that want two replicas each want four. What is recorded within a step of a graph is averaged, or
+    brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record,
+    right after it, in the same group. `SIGNALS` holds all of them, in the rule file's order.
     """
 
     record: str
@@ -31,6 +33,13 @@ class Signal:
     inner: Callable[[Scope, str], str]
     op: str = "sum"
     over_clusters: str = ""
+    over: str = "avg"
+    finer: Signal | None = None
+
+    @property
+    def level(self) -> str:
+        """What one series of it is of, such as `serve_deployment`; that of the finer one where there is one."""
+        return (self.finer or self).record.partition(":")[0]
 
     def name(self, settings: Settings) -> str:
         """The name of the recorded series; that of a rate contains its window: `serve_route:requests:rate1m`."""
@@ -47,6 +56,15 @@ class Reader:
     recorded: bool = False
     window: str = "$__rate_interval"
 
+    @property
+    def recorded_window(self) -> str:
+        """How much of a record a step reads: the step, since what is recorded is a rate or a level already.
+
+        Records that are further apart than scrapes are read over `$__rate_interval`, which holds one of them.
+        """
+        spaced = self.settings.recording_interval_s > self.settings.scrape_interval_s
+        return "$__interval" if self.window == "$__rate_interval" and not spaced else self.window
+
     def read(self, signal: Signal, by: Labels = (), **extra: str) -> str:
         """The signal by some of its labels; `extra` adds matchers on labels that the signal keeps.
 
@@ -60,7 +78,7 @@ class Reader:
         scope = self.scope.narrowed(**extra)
         if self.recorded:
             inside = ", ".join(f"{label}{text}" for label, text in scope.matchers.items() if label in kept)
-            inner = f"avg_over_time({signal.name(self.settings)}{{{inside}}}[{self.window}])"
+            inner = f"{signal.over}_over_time({signal.name(self.settings)}{{{inside}}}[{self.recorded_window}])"
         else:
             inner = signal.inner(scope, self.window)
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
@@ -103,6 +121,14 @@ REQUEST_LATENCY = Signal(
     unit="ms",
     help="Latency buckets: time from a request's arrival at the proxy to the end of its answer, all outcomes.",
     inner=promql.ingress_buckets,
+)
+APPLICATION_LATENCY = Signal(
+    record="serve_application:request_latency_ms_bucket:rate",
+    labels=("application", "le"),
+    unit="ms",
+    help="The same latency buckets by application.",
+    inner=promql.ingress_buckets,
+    finer=REQUEST_LATENCY,
 )
 DEPLOYMENT_REQUESTS = Signal(
     record="serve_deployment:requests:rate",
@@ -162,6 +188,24 @@ TARGET_REPLICAS = Signal(
     op="max",
     over_clusters="sum",
 )
+DEMAND = Signal(
+    record="serve_deployment:replicas_demand:max",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Replicas that the load asks for, by the autoscaler's input and target_ongoing_requests.",
+    inner=lambda scope, window: scaling.demand(scope),
+    op="max",
+    over_clusters="sum",
+)
+AUTOSCALING_STATE = Signal(
+    record="serve_deployment:autoscaling_state:max",
+    labels=DEPLOYMENT,
+    unit="none",
+    help="0 steady, 1 starting, 2 upscale delay, 3 capped by max_replicas, 4 failing to start, 5 unschedulable.",
+    inner=lambda scope, window: scaling.state(scope),
+    op="max",
+    over="max",
+)
 REPLICA_CPU = Signal(
     record="serve_deployment:cpu_cores:sum",
     labels=DEPLOYMENT,
@@ -175,6 +219,13 @@ REPLICA_MEMORY = Signal(
     unit="bytes",
     help="Resident memory of the deployment's replica processes; shared pages count once per process.",
     inner=lambda scope, window: promql.replica_processes(scope, "ray_component_rss_bytes"),
+)
+LONG_POLL_LATENCY = Signal(
+    record="serve_cluster:long_poll_latency_ms_bucket:rate",
+    labels=("le",),
+    unit="ms",
+    help="Long-poll buckets: time until an update from the controller reaches proxies and handles.",
+    inner=_buckets("ray_serve_long_poll_latency_ms"),
 )
 NODE_CPU = Signal(
     record="ray_node:cpu_utilization:ratio",
@@ -204,6 +255,7 @@ NODE_DISK = Signal(
 SIGNALS: tuple[Signal, ...] = (
     REQUESTS,
     REQUEST_LATENCY,
+    APPLICATION_LATENCY,
     DEPLOYMENT_REQUESTS,
     PROCESSING_LATENCY,
     ROUTER_WAIT,
@@ -212,8 +264,11 @@ SIGNALS: tuple[Signal, ...] = (
     SUBMITTED,
     REPLICAS,
     TARGET_REPLICAS,
+    DEMAND,
+    AUTOSCALING_STATE,
     REPLICA_CPU,
     REPLICA_MEMORY,
+    LONG_POLL_LATENCY,
     NODE_CPU,
     NODE_MEMORY,
     NODE_DISK,
