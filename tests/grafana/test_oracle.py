@@ -116,8 +116,8 @@ def test_figures(shown: dict[str, tuple[Case, Any]]) -> None:
     def pairs() -> Iterator[tuple[str, Any, Any]]:
         for board, panels in MUST["figures"].items():
             for panel, worlds in panels.items():
-                for where in ("live", "idle", "one", "died", "empty", "nan"):
-                    must = str(worlds.get(where, MUST["no_data"]))
+                for where in ("live", "idle", "one", "died", "empty", "nan", "nothing"):
+                    must = str(worlds.get("nan" if where == "nothing" else where, MUST["no_data"]))
                     for reading in readings_of(shown, board, panel, where):
                         yield f"{board} / {panel} / {where}", [even(must)], [cell(one) for one in reading]
 
