@@ -79,6 +79,14 @@ def test_every_panel_answers_and_shows_what_is_there(world, prometheus):
     assert {panel: shown[panel] for panel in world.shows} == dict(world.shows), world.right
 
 
+@requires_promtool
+def test_what_ends_is_gone_from_the_next_scrape_on(prometheus):
+    (world,) = [world for world in WORLDS if world.name == "the only cluster, which served, ends"]
+    ends = START[world.name] + 30 * 60
+    counts = [len(prometheus.query("ray_serve_application_status", at)) for at in (ends - 1, ends)]
+    assert counts == [1, 0]
+
+
 @pytest.fixture(scope="module")
 def victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A VictoriaMetrics that holds all worlds, one after the other."""
