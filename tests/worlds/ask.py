@@ -27,8 +27,26 @@ SLOS = [
     Slo(name="front", application="shop", deployment="Front", availability=0.99),
 ]
 BOARDS = ("servescope-overview", "servescope-deployment")
+FIGURES_OF_NOW = {
+    (board.uid, panel.title)
+    for board in all_dashboards(Settings())
+    if board.uid in BOARDS
+    for panel in board.panels
+    if panel.type == "stat"
+}
+RULE_FILES = ("servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml")
 STEP_S = 60
 PLAIN = "plain"
+
+
+def documents(settings: Settings) -> list[dict[str, Any]]:
+    """The rule files, read."""
+    return [yaml.safe_load(text) for text in _rules(settings).values()]
+
+
+def _rules(settings: Settings) -> dict[str, str]:
+    files = rule_files(settings, SLOS)
+    return {name: files[Path(name)] for name in RULE_FILES}
 
 
 def fired_expression(world: World, but: Iterable[str]) -> str:
@@ -80,14 +98,13 @@ def promtool_test(world: World) -> dict[str, Any]:
 
 def run_promtool(worlds: Iterable[World], folder: Path, settings: Settings) -> str:
     """What promtool says of worlds that share settings; "" where all is as it must be."""
-    files = rule_files(settings, SLOS)
-    for path in map(Path, ("servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml")):
-        (folder / path).write_text(files[path])
+    for name, text in _rules(settings).items():
+        (folder / name).write_text(text)
     plain = plain_rules(settings)
     (folder / "plain.yml").write_text(yaml.safe_dump(plain, width=10_000))
     recorded_first = [group["name"] for rules in (recording.document(settings), plain) for group in rules["groups"]]
     document = {
-        "rule_files": ["plain.yml", "servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml"],
+        "rule_files": ["plain.yml", *RULE_FILES],
         "evaluation_interval": "1m",
         "group_eval_order": [*recorded_first, *evaluation_order(settings)],
         "tests": [promtool_test(world) for world in worlds],

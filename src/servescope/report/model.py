@@ -13,9 +13,13 @@ from servescope.report.queries import Window
 
 @dataclass(kw_only=True)
 class View:
-    """One panel, ready for the page: `kind` says which of the other fields hold its content."""
+    """One panel, ready for the page: `kind` says which of the other fields hold its content.
+
+    `number` is the panel's id in Grafana, by which links name it.
+    """
 
     id: str
+    number: int
     kind: str
     title: str
     description: str
@@ -34,11 +38,12 @@ class View:
 
 @dataclass(frozen=True)
 class Section:
-    """A row of a dashboard with its panels."""
+    """A row of a dashboard with its panels; `numbers` are those of all of them, also while none is made yet."""
 
     title: str
     panels: list[View]
     collapsed: bool
+    numbers: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
