@@ -186,6 +186,90 @@ def test_a_request_whose_client_has_gone_is_no_failure():
     assert "error.type" not in span.attributes
 
 
+def socket_span(code, what="proxy_websocket_request Talk WS /ws", error=None, **more):
+    methods = {"request_method": "WS", "http__method": "WS"}
+    return rewritten(serve_span(what, error=error, http__status_code=code, http__route="/ws", **methods, **more))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (1000, "UNSET"),
+        (1001, "UNSET"),
+        (1005, "UNSET"),
+        (1006, "UNSET"),
+        (1008, "UNSET"),
+        (1010, "UNSET"),
+        (1011, "ERROR"),
+        (1014, "ERROR"),
+        (1015, "UNSET"),
+        (4001, "UNSET"),
+    ],
+)
+def test_a_session_is_an_error_by_the_close_codes_of_a_failed_server_only(code, status):
+    span = socket_span(code)
+    assert (span.name, span.status.status_code.name) == ("WS /ws", status)
+    assert span.attributes["websocket.close_code"] == code
+    assert "http.response.status_code" not in span.attributes
+    assert span.attributes.get("error.type") == (str(code) if status == "ERROR" else None)
+
+
+def test_the_session_of_a_replica_has_no_route_but_the_prefix_which_is_none():
+    span = socket_span("1000", "replica_handle_request Talk __call__")
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes["websocket.close_code"] == 1000
+    assert "http.route" not in span.attributes
+
+
+def test_a_handshake_that_is_refused_has_a_status_of_http():
+    span = socket_span(403)
+    assert span.attributes["http.response.status_code"] == 403
+    assert "websocket.close_code" not in span.attributes
+
+
+class RequestCancelledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "status"),
+    [
+        (200, ValueError("broken"), "ERROR"),
+        (200, TimeoutError(), "ERROR"),
+        (200, RequestCancelledError(), "UNSET"),
+        (200, asyncio.CancelledError(), "UNSET"),
+        (408, TimeoutError(), "UNSET"),
+        (499, RequestCancelledError(), "UNSET"),
+        (500, ValueError("broken"), "ERROR"),
+    ],
+)
+def test_an_exception_of_the_proxy_is_an_error_where_no_status_says_whose_it_is(code, error, status):
+    span = rewritten(serve_span("proxy_http_request A GET /", error=error, http__status_code=code, **PROXY))
+    assert span.status.status_code.name == status
+
+
+def test_an_exception_that_ray_has_wrapped_is_known():
+    wrapped = type("RayTaskError(CancelledError)", (Exception,), {})
+    span = rewritten(serve_span("proxy_http_request A GET /", error=wrapped(), http__status_code=200, **PROXY))
+    assert span.status.status_code is StatusCode.UNSET
+    failed = type("RayTaskError(ValueError)", (Exception,), {})
+    span = rewritten(serve_span("proxy_http_request A GET /", error=failed("as asked"), http__status_code=200, **PROXY))
+    assert (span.status.status_code, span.status.description) == (
+        StatusCode.ERROR,
+        f"{failed.__module__}.RayTaskError(ValueError): as asked",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("NOT_FOUND", "UNSET"), ("RESOURCE_EXHAUSTED", "UNSET"), ("INTERNAL", "ERROR")]
+)
+def test_an_exception_behind_a_grpc_status_is_judged_by_the_status(code, status):
+    span = rewritten(
+        serve_span("proxy_grpc_request A /s/M", error=ValueError("x"), rpc__method="/s/M", rpc__grpc__status_code=code)
+    )
+    assert span.status.status_code.name == status
+
+
 @pytest.mark.parametrize(("code", "status"), [("OK", "UNSET"), ("NOT_FOUND", "UNSET"), ("INTERNAL", "ERROR")])
 def test_a_grpc_request_is_named_by_service_and_method(code, status):
     span = rewritten(
@@ -619,6 +703,28 @@ def test_a_proxy_describes_only_what_is_sampled():
     """Before, after the router's span, and outside: Serve builds attributes where this is true."""
     assert run_patched(patched=True)["described"] == [True, True, False]
     assert run_patched(patched=True, ratio="0")["described"] == [False, False, False]
+
+
+SOCKET_ROUTE = """
+import os
+from ray.serve._private import tracing_utils as t
+from ray.serve._private.proxy_router import ProxyRouter
+from ray.serve._private.thirdparty.get_asgi_route_name import RoutePattern
+from servescope.tracing import ray_patches
+assert ray_patches.patch_serve()
+router = ProxyRouter.__new__(ProxyRouter)
+socket, get = RoutePattern(methods=None, path="/ws/{room}"), RoutePattern(methods=["GET"], path="/a/{b}")
+router.route_patterns = {"/chat": [socket, get]}
+router._route_pattern_apps = {}
+for kind, path in (("websocket", "/chat/ws/7"), ("http", "/chat/a/7"), ("websocket", "/chat/none")):
+    scope = {"type": kind, "path": path, "root_path": "/chat", "method": "GET"}
+    print(router.match_route_pattern("/chat", scope), ray_patches._socket_route.get() or "-")
+"""
+
+
+def test_the_route_of_a_socket_is_found_for_its_span_and_not_for_serves_metrics():
+    done = subprocess.run([sys.executable, "-c", SOCKET_ROUTE], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-3:] == ["/chat /chat/ws/{room}", "/chat/a/{b} -", "/chat /chat"]
 
 
 STATE = """

@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 import os
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +36,9 @@ EXPECTED = {
 }
 EXPECTED_MANAGER = ("self", "trace_name", "span_kind", "trace_context")
 _MARK = "_servescope_patched"
+
+# The route template of the WebSocket session of this context; "" for a request.
+_socket_route: ContextVar[str] = ContextVar("servescope_socket_route", default="")
 
 
 def serve_tracing() -> ModuleType | None:
@@ -77,6 +81,7 @@ def patch_serve() -> bool:
     _own_stack_for_each_task(module)
     _propagate_decisions_and_record_failures(module)
     _pass_trace_state_on()
+    _find_routes_of_sockets()
     _sample_everything(module)
     setattr(module, _MARK, True)
     return True
@@ -173,7 +178,7 @@ def _propagate_decisions_and_record_failures(module: Any) -> None:
 def _record_end(span: Any, name: str, exc: BaseException | None) -> None:
     from opentelemetry.trace import StatusCode
 
-    if name.startswith("proxy_http") and (route := _route()):
+    if name.startswith("proxy_http") and (route := _socket_route.get() or _route()):
         span.set_attribute("http.route", route)
     if (
         name.startswith(semconv.ROUTER)
@@ -190,6 +195,30 @@ def _route() -> str:
 
     current = context._serve_request_context.get()
     return str(getattr(current, "route", "") or "")
+
+
+def _find_routes_of_sockets() -> None:
+    """Serve's proxy matches the routes of requests only, and counts a socket under the application's prefix.
+
+    Its metrics and logs stay as they are: the route is kept for the span alone.
+    """
+    try:
+        from ray.serve._private.proxy_router import ProxyRouter
+    except ImportError:
+        return
+    router: Any = ProxyRouter
+    original = getattr(router, "match_route_pattern", None)
+    if original is None or tuple(inspect.signature(original).parameters) != ("self", "route_prefix", "asgi_scope"):
+        return  # the span then has the prefix
+
+    def match_route_pattern(self: Any, route_prefix: str, asgi_scope: Any) -> str:
+        found: str = original(self, route_prefix, asgi_scope)
+        is_socket = asgi_scope.get("type") == "websocket"
+        as_request = {**asgi_scope, "type": "http", "method": "GET"}
+        _socket_route.set(original(self, route_prefix, as_request) if is_socket else "")
+        return found
+
+    router.match_route_pattern = match_route_pattern
 
 
 def _pass_trace_state_on() -> None:
