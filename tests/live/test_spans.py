@@ -1,9 +1,10 @@
-"""Spans of sockets and broken streams, of a Serve of their own."""
+"""Spans of sockets, of broken streams, and of processes that were instrumented before, of a Serve of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,11 @@ import grpc
 import httpx
 import pytest
 import yaml
+from opentelemetry.instrumentation import auto_instrumentation
 from ray.serve.generated.serve_pb2 import UserDefinedMessage
 from ray.serve.generated.serve_pb2_grpc import UserDefinedServiceStub
 
+from demo import ROOT
 from demo.stack import component
 from demo.stack.components.applications import applications
 from demo.stack.components.ray import ray
@@ -196,3 +199,59 @@ def test_a_grpc_stream_that_breaks_after_its_first_message_is_an_error(ours: Ser
     assert root.attributes["rpc.response.status_code"] == "INTERNAL"
     assert {span.status for span in trace.spans if span.name.startswith("replica_handle")} == {"error"}
     assert good not in ours.collector.traces()
+
+
+@pytest.fixture(scope="module")
+def injected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """A Serve whose every process, proxies too, loads OpenTelemetry's own sitecustomize, as the operator injects it.
+
+    The operator's image has opentelemetry-distro, whose configurator is the SDK's; here the SDK's is registered alone.
+    """
+    directory = tmp_path_factory.mktemp("injected")
+    distribution = directory / "site/distro_stand_in-1.dist-info"
+    distribution.mkdir(parents=True)
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: distro-stand-in\nVersion: 1\n")
+    (distribution / "entry_points.txt").write_text(
+        "[opentelemetry_configurator]\nsdk = opentelemetry.sdk._configuration:_OTelSDKConfigurator\n"
+    )
+    places = [str(Path(auto_instrumentation.__file__).parent), str(distribution.parent), str(ROOT), str(ROOT / "src")]
+    variables = {
+        "PYTHONPATH": os.pathsep.join(places),
+        "OTEL_SERVICE_NAME": "raycluster-worker",
+        "OTEL_TRACES_EXPORTER": "otlp",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+    }
+    with serve(directory, {"sessions", "injected"}, variables) as started:
+        yield started
+
+
+def test_injected_proxies_and_replicas_send_each_span_once_under_serves_names(injected: Serve):
+    trace_id, headers = parent()
+    assert httpx.get(f"{injected.run.serve_url}/injected/", headers=headers, timeout=30).text == "plain"
+    streamed, headers = parent()
+    assert httpx.get(f"{injected.run.serve_url}/sessions/stream/ends", headers=headers, timeout=30).status_code == 200
+    trace = injected.trace(trace_id, 3)
+    names = {"serve-proxy", "injected.Plain"}
+    assert {span.service for span in trace.spans} == names
+    assert {span.resource.get("serve.deployment") for span in trace.spans} == {None, "Plain"}
+    of_fastapi = injected.trace(streamed, 4)
+    assert {span.service for span in of_fastapi.spans} == {"serve-proxy", "sessions.chat/talk v1.5"}
+    # Nobody else delivers them too: of each there is one line in the Collector's file.
+    written = [line for file in injected.collector.data.glob("traces*.json") for line in file.read_text().splitlines()]
+    ids = re.findall(r'"spanId":"(\w+)"', "".join(line for line in written if trace_id in line or streamed in line))
+    assert len(ids) == len(set(ids)) == len(trace.spans) + len(of_fastapi.spans)
+    assert "raycluster-worker" not in "".join(line for line in written if "ray.serve" in line)
+    said = [
+        (file.name, line)
+        for file in (injected.run.temp_dir / "session_latest/logs/serve").glob("*.log")
+        for line in file.read_text().splitlines()
+        if "was instrumented before" in line
+    ]
+    assert {name.split("_")[0] for name, _ in said} == {"proxy", "replica"}
+    assert len(said) == 3  # one in the proxy and one in each replica
+    everything = "".join(
+        file.read_text(errors="replace") for file in (injected.run.temp_dir / "session_latest/logs").glob("worker-*")
+    )
+    assert "Overriding of current TracerProvider" not in everything

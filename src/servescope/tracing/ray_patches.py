@@ -88,12 +88,14 @@ def patch_serve() -> bool:
 
 
 def record_nothing() -> None:
-    """Make Serve's tracer provider, which it is about to make, record nothing."""
+    """Make Serve record nothing: neither in the provider that it is about to make, nor in one that is there already."""
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+    from opentelemetry.trace import NoOpTracer
     from ray.serve._private import tracing_utils
 
     module: Any = tracing_utils
     module.ParentBasedTraceIdRatio = lambda rate: ALWAYS_OFF
+    module._tracer = NoOpTracer()  # what Serve keeps of its provider
 
 
 def _sample_everything(module: Any) -> None:
@@ -222,7 +224,7 @@ def _find_routes_of_sockets() -> None:
 
 
 def _pass_trace_state_on() -> None:
-    """Serve's proxy reads `traceparent` from a request and ignores `tracestate`."""
+    """Serve's proxy reads `traceparent` only: neither `tracestate` nor what OTEL_PROPAGATORS names."""
     try:
         from ray.serve._private import proxy_request_response
         from ray.serve._private.tracing_utils import extract_propagated_context, is_tracing_enabled, set_trace_context
@@ -234,13 +236,21 @@ def _pass_trace_state_on() -> None:
     except (ImportError, AttributeError):
         return
 
+    other = other_propagators()
+    names = frozenset(other.fields) if other else frozenset(("traceparent", "tracestate"))
+
     def populate(headers: Any) -> None:
-        wanted = {}
+        wanted: dict[str, str] = {}
         for key, value in headers:
             name = key.decode("latin-1") if isinstance(key, bytes) else key
-            if name in ("traceparent", "tracestate"):
-                wanted[name] = value.decode("latin-1") if isinstance(value, bytes) else value
-        if "traceparent" in wanted:
+            if name.lower() in names:
+                name, text = name.lower(), value.decode("latin-1") if isinstance(value, bytes) else value
+                # A list in several headers of one name is one list (RFC 9110, 5.3); of two parents the last counts.
+                wanted[name] = f"{wanted[name]},{text}" if name == "tracestate" and wanted.get(name) else text
+        if other is not None:
+            if wanted:
+                set_trace_context(other.extract(wanted))
+        elif "traceparent" in wanted:
             set_trace_context(extract_propagated_context(wanted))
 
     def of_http(self: Any) -> None:
@@ -253,6 +263,23 @@ def _pass_trace_state_on() -> None:
 
     requests.ASGIProxyRequest.populate_tracing_context = of_http
     requests.gRPCProxyRequest.populate_tracing_context = of_grpc
+
+
+def other_propagators() -> Any:
+    """The propagator of OTEL_PROPAGATORS where it names others than W3C's, else None.
+
+    Serve's proxy reads a request with it. Between proxy and replicas Serve speaks W3C's Trace Context only: neither
+    another format nor baggage goes further.
+    """
+    named = {name.strip() for name in os.environ.get("OTEL_PROPAGATORS", "").split(",") if name.strip()}
+    if named <= {"tracecontext", "baggage"}:
+        return None
+    try:
+        from opentelemetry import propagate
+    except Exception as error:  # it raises whatever a package of a propagator raises
+        log.warning("servescope: OTEL_PROPAGATORS: %s; requests are read by W3C's Trace Context only", error)
+        return None
+    return propagate.get_global_textmap()
 
 
 def flush_at_shutdown(processor: Any) -> None:
