@@ -244,6 +244,16 @@ def largest(figures: str, *, among: str = "", most: int = MOST_LINES, smallest: 
     return f"({figures}) and {pick}({most}, {' or '.join(ranks)})"
 
 
+def most_events(reader: Reader, signal: Signal) -> list[Query]:
+    """The deployments with most events of a signal in the time range, none without any, and a line at zero for them."""
+    most = reader.events_over_range(signal, DEPLOYMENT, at=" @ end()")
+    quiet = f"0 * {promql.total(reader.select('ray_serve_deployment_status'), (), 'group')}"
+    return [
+        panels.query(f"{reader.events(signal, DEPLOYMENT)} and topk({MOST_LINES}, {most} > 0)", DEPLOYMENT_LEGEND),
+        panels.query(quiet, "all others"),
+    ]
+
+
 def to_slo() -> Link:
     """A data link from a table's row to the dashboard of its SLO."""
     chosen = "var-slo=${__data.fields.SLO}"

@@ -15,8 +15,11 @@ from servescope.promql import APPLICATION, DEPLOYMENT, capacity, rollouts
 from servescope.promql.signals import (
     APPLICATION_LATENCY,
     DEPLOYMENT_REQUESTS,
+    FAILED_CALLS,
+    HEALTH_CHECK_FAILURES,
     PROCESSING_LATENCY,
     QUEUED,
+    REPLICA_STARTS,
     REPLICAS,
     REQUESTS,
     TARGET_REPLICAS,
@@ -409,10 +412,7 @@ def _grpc(reader: Reader) -> list[Panel]:
 
 
 def _deployments(reader: Reader) -> list[Panel]:
-    failed_in_a_step = promql.events(
-        reader.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, window="$__interval"
-    )
-    failed = promql.or_zero(promql.over_range(failed_in_a_step), reader.scope)
+    failed = promql.or_zero(reader.events_over_range(FAILED_CALLS, DEPLOYMENT), reader.scope)
     return [
         panels.state_timeline(
             "Deployment status",
@@ -552,44 +552,37 @@ def _deployments_in_detail(reader: Reader) -> list[Panel]:
 
 
 def _events(reader: Reader) -> list[Panel]:
-    def counted(counter: str) -> str:
-        return promql.or_zero(promql.events(reader.scope, counter, DEPLOYMENT, window="$__interval"), reader.scope)
-
     return [
         panels.timeseries(
             "Replica starts",
             description=(
-                "Replicas started in each interval, first starts included. Normal during a deploy or a scale-up; any "
-                "other start replaced a replica that died."
+                "Replicas started in each interval (recorded: once a minute), first starts included. Normal during a "
+                "deploy or a scale-up; any other start replaced a replica that died."
             ),
             unit="short",
-            queries=[
-                panels.query(
-                    common.largest(counted("ray_serve_replica_startup_latency_ms_count")), common.DEPLOYMENT_LEGEND
-                )
-            ],
+            queries=common.most_events(reader, REPLICA_STARTS),
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Health check failures",
-            description="Failed replica health checks in each interval, the first one included. Normal is 0.",
+            description=(
+                "Failed replica health checks in each interval (recorded: once a minute), the first one included. "
+                "Normal is 0."
+            ),
             unit="short",
-            queries=[
-                panels.query(common.largest(counted("ray_serve_health_check_failures_total")), common.DEPLOYMENT_LEGEND)
-            ],
+            queries=common.most_events(reader, HEALTH_CHECK_FAILURES),
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Failed calls",
-            description="Calls that ended in an exception in each interval, the first one included. Normal is 0.",
+            description=(
+                "Calls that ended in an exception in each interval (recorded: once a minute), the first one included. "
+                "Normal is 0."
+            ),
             unit="short",
-            queries=[
-                panels.query(
-                    common.largest(counted("ray_serve_deployment_error_counter_total")), common.DEPLOYMENT_LEGEND
-                )
-            ],
+            queries=common.most_events(reader, FAILED_CALLS),
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),

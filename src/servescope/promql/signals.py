@@ -7,7 +7,7 @@ wrote. Both come from the same `Signal`, so they cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from servescope import promql
 from servescope.errors import ServescopeError
@@ -22,8 +22,10 @@ class Signal:
     `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
     `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
     not: two clusters that want two replicas each want four. What is recorded within a step of a graph is averaged, or
-    brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record,
-    right after it, in the same group. `SIGNALS` holds all of them, in the rule file's order.
+    brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record, right
+    after it, in the same group. One with a `counter` is not read but counted: it records how many events the counter
+    saw in each minute, first ones included, and a graph sums them (`Reader.events`). `SIGNALS` holds all of them, in
+    the rule file's order.
     """
 
     record: str
@@ -35,11 +37,13 @@ class Signal:
     over_clusters: str = ""
     over: str = "avg"
     finer: Signal | None = None
+    counter: str = ""
 
     @property
-    def level(self) -> str:
-        """What one series of it is of, such as `serve_deployment`; that of the finer one where there is one."""
-        return (self.finer or self).record.partition(":")[0]
+    def group(self) -> str:
+        """The rule group: what one series is of, such as `serve_deployment`, or of the finer signal; events apart."""
+        level = (self.finer or self).record.partition(":")[0]
+        return f"{level}.events" if self.counter else level
 
     def name(self, settings: Settings) -> str:
         """The name of the recorded series; that of a rate contains its window: `serve_route:requests:rate1m`."""
@@ -77,8 +81,7 @@ class Reader:
                 raise ServescopeError(f"{signal.record} keeps no label {label!r}; it keeps {', '.join(sorted(kept))}")
         scope = self.scope.narrowed(**extra)
         if self.recorded:
-            inside = ", ".join(f"{label}{text}" for label, text in scope.matchers.items() if label in kept)
-            inner = f"{signal.over}_over_time({signal.name(self.settings)}{{{inside}}}[{self.recorded_window}])"
+            inner = f"{signal.over}_over_time({replace(self, scope=scope)._record(signal)}[{self.recorded_window}])"
         else:
             inner = signal.inner(scope, self.window)
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
@@ -90,6 +93,23 @@ class Reader:
     def each(self) -> Labels:
         """The labels of one deployment of one cluster: what figures that are compared or multiplied must share."""
         return (*self.settings.cluster_key, *DEPLOYMENT)
+
+    def events(self, signal: Signal, by: Labels) -> str:
+        """The events of a signal's counter in each step of a graph; recorded ones are there once a minute."""
+        if self.recorded:
+            return promql.total(f"sum_over_time({self._record(signal)}[$__interval])", by)
+        return promql.events(self.scope, signal.counter, by, window="$__interval")
+
+    def events_over_range(self, signal: Signal, by: Labels, *, at: str = "") -> str:
+        """The events of a signal's counter in the graph's whole range; at the range's end with `at=" @ end()"`."""
+        if self.recorded:
+            return promql.total(f"sum_over_time({self._record(signal)}[$__range]{at})", by)
+        return promql.over_range(promql.events(self.scope, signal.counter, by, window="$__interval"), at=at)
+
+    def _record(self, signal: Signal) -> str:
+        kept = {*signal.labels, *self.settings.cluster_key}
+        inside = ", ".join(f"{label}{text}" for label, text in self.scope.matchers.items() if label in kept)
+        return f"{signal.name(self.settings)}{{{inside}}}"
 
     def quantile(self, level: float, buckets: Signal, by: Labels = (), **extra: str) -> str:
         """A quantile of a bucket signal, in the signal's unit; level 0.95 is the p95."""
@@ -106,6 +126,18 @@ def _gauge(name: str) -> Callable[[Scope, str], str]:
 
 def _buckets(name: str) -> Callable[[Scope, str], str]:
     return lambda scope, window: scope.rate(f"{name}_bucket", window)
+
+
+def _events(name: str, counter: str, *labels: str, help: str, unit: str) -> Signal:
+    """The events of a counter by deployment, in each minute."""
+    return Signal(
+        record=f"serve_deployment:{name}:events1m",
+        labels=(*DEPLOYMENT, *labels),
+        unit=unit,
+        help=help,
+        inner=lambda scope, window: promql.increase(scope, counter, "1m", hold=window),
+        counter=counter,
+    )
 
 
 REQUESTS = Signal(
@@ -227,6 +259,31 @@ LONG_POLL_LATENCY = Signal(
     help="Long-poll buckets: time until an update from the controller reaches proxies and handles.",
     inner=_buckets("ray_serve_long_poll_latency_ms"),
 )
+FAILED_CALLS = _events(
+    "failed_calls",
+    "ray_serve_deployment_error_counter_total",
+    unit="calls",
+    help="Calls that ended in an exception in a minute, as replicas count them.",
+)
+REPLICA_STARTS = _events(
+    "replica_starts",
+    "ray_serve_replica_startup_latency_ms_count",
+    unit="replicas",
+    help="Replicas that started in a minute, as the controller counts them.",
+)
+STARTUP_LATENCY = _events(
+    "startup_latency_ms_bucket",
+    "ray_serve_replica_startup_latency_ms_bucket",
+    "le",
+    unit="ms",
+    help="The same by how long the start took: buckets.",
+)
+HEALTH_CHECK_FAILURES = _events(
+    "health_check_failures",
+    "ray_serve_health_check_failures_total",
+    unit="checks",
+    help="Health checks of replicas that failed in a minute.",
+)
 NODE_CPU = Signal(
     record="ray_node:cpu_utilization:ratio",
     labels=("instance",),
@@ -268,6 +325,10 @@ SIGNALS: tuple[Signal, ...] = (
     AUTOSCALING_STATE,
     REPLICA_CPU,
     REPLICA_MEMORY,
+    FAILED_CALLS,
+    REPLICA_STARTS,
+    STARTUP_LATENCY,
+    HEALTH_CHECK_FAILURES,
     LONG_POLL_LATENCY,
     NODE_CPU,
     NODE_MEMORY,
