@@ -99,9 +99,9 @@ unit-rest:
 	@scripts/setup.sh docs || : # it reports why; the tests of the site are then skipped
 	$(RUN)/python -m pytest tests/unit $(addprefix --ignore=,$(PROMTOOL_TESTS)) -q
 
-test-stores: setup tools ## ask all alerts and panels in every world of a Prometheus 3
-	@scripts/setup.sh prometheus3
-	PROMETHEUS=.tools/prometheus3 $(RUN)/python -m pytest tests/worlds -q -k "not promtool_says"
+test-stores: setup tools ## ask all alerts and panels in every world of a Prometheus 3, and of VictoriaMetrics with vmalert
+	@scripts/setup.sh prometheus3 victoriametrics
+	PROMETHEUS=.tools/prometheus3 $(RUN)/python -m pytest tests/worlds -q -rs -k "not promtool_says"
 
 test-live: setup tools ## run the tests against a live Ray Serve and Prometheus; RAY_VERSION=2.54.1 selects that Ray
 	@scripts/setup.sh ray

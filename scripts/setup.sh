@@ -322,8 +322,18 @@ setup_actionlint() {
     fi
 }
 
-# VictoriaLogs, a backend for the tests of the log agents: takes Loki's push protocol and OTLP. Built inside of its module, whose
-# own go.sum then holds. It is optional, so a failure is reported in one line.
+# One program of a Go module, built inside of the module, whose own go.sum and replace lines then hold:
+# `build_in_module MODULE@VERSION PACKAGE PLACE`.
+build_in_module() (
+    place=$PWD/$3
+    mkdir -p "$(dirname "$place")"
+    folder=$(cd / && go mod download -json "$1" 2>"$log" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p')
+    [ -n "$folder" ] && cd "$folder" &&
+        CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$place" "$2" >>"$log" 2>&1
+)
+
+# VictoriaLogs, a backend for the tests of the log agents: takes Loki's push protocol and OTLP. It is optional, so a failure is
+# reported in one line.
 VICTORIA_LOGS_VERSION=v1.52.2
 setup_victorialogs() {
     without="the log agents are not tested with a real backend"
@@ -333,14 +343,26 @@ setup_victorialogs() {
         return 0
     fi
     echo "setup: building VictoriaLogs $VICTORIA_LOGS_VERSION"
-    mkdir -p .tools
-    target=$PWD/.tools/victoria-logs
-    module=github.com/VictoriaMetrics/VictoriaLogs@$VICTORIA_LOGS_VERSION
-    if ! folder=$(cd / && go mod download -json "$module" 2>"$log" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p') ||
-        [ -z "$folder" ] ||
-        ! (cd "$folder" && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$target" ./app/victoria-logs) >>"$log" 2>&1; then
+    build_in_module "github.com/VictoriaMetrics/VictoriaLogs@$VICTORIA_LOGS_VERSION" ./app/victoria-logs .tools/victoria-logs ||
         echo "setup: VictoriaLogs was not built: $(tail -n 1 "$log"): $without"
-    fi
+}
+
+# VictoriaMetrics and its evaluator of rules, for the tests of other stores.
+VICTORIA_METRICS_VERSION=v1.151.0
+setup_victoriametrics() {
+    for program in victoria-metrics vmalert; do
+        [ -x ".tools/$program" ] && continue
+        if ! have go; then
+            echo "setup: $program is not built, Go is missing (https://go.dev/dl)" >&2
+            exit 1
+        fi
+        echo "setup: building $program $VICTORIA_METRICS_VERSION"
+        if ! build_in_module "github.com/VictoriaMetrics/VictoriaMetrics@$VICTORIA_METRICS_VERSION" \
+            "./app/$program" ".tools/$program"; then
+            echo "setup: $program was not built: $(tail -n 1 "$log")" >&2
+            exit 1
+        fi
+    done
 }
 
 # Grafana's published packages, for the tests that read the panels with its own code. They are optional, so a failure is
@@ -387,6 +409,7 @@ for part in "$@"; do
         collector-state) collector_state ;;
         bench-blocks) setup_bench_blocks ;;
         victorialogs) setup_victorialogs ;;
+        victoriametrics) setup_victoriametrics ;;
         background) setup_background ;;
         browser) setup_browser ;;
         docs) setup_docs ;;

@@ -10,6 +10,7 @@ from typing import Any
 
 from servescope.clients.prometheus import Prometheus
 from servescope.grafana import templating
+from servescope.grafana.panel_json import NOTHING
 from servescope.grafana.templating import Interpolation
 from servescope.json_types import Json
 from servescope.report.queries import Choices, Series, TargetAnswer, Window, ask, panels_of, select_variables
@@ -100,16 +101,18 @@ def _scope(board: Json, prometheus: Prometheus, world: str) -> Interpolation:
 
 
 def derived(live: Sequence[Case]) -> Iterator[Case]:
-    """The worlds made from the answers of another: all figures NaN, and a thousand series of the first target."""
+    """The worlds made from the answers of another: no figure is one, and a thousand series of the first target."""
     for case in live:
-        yield replace(case, world="nan", answers=[_nan(answer) for answer in case.answers])
+        yield replace(case, world="nan", answers=[_all(answer, math.nan) for answer in case.answers])
+        if case.panel["type"] == "stat":
+            yield replace(case, world="nothing", answers=[_all(answer, NOTHING) for answer in case.answers])
         if case.panel["type"] != "heatmap":  # its rows are buckets, of which there are never many
             first, *others = case.answers
             yield replace(case, world="many", answers=[_many(first), *map(_short, others)])
 
 
-def _nan(answer: TargetAnswer) -> TargetAnswer:
-    series = [Series(one.labels, [(at, math.nan) for at, _ in one.points]) for one in answer.series]
+def _all(answer: TargetAnswer, figure: float) -> TargetAnswer:
+    series = [Series(one.labels, [(at, figure) for at, _ in one.points]) for one in answer.series]
     return replace(answer, series=series)
 
 

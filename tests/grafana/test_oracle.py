@@ -24,8 +24,9 @@ from demo import ROOT
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.json_types import Json
+from servescope.report import collect
 from servescope.report.queries import panels_of
-from tests.grafana import ask, preview, world
+from tests.grafana import annotations, ask, preview, world
 from tests.grafana.ask import Case
 from tests.support.backfilled_prometheus import BackfilledPrometheus
 from tests.support.promtool import requires_promtool
@@ -46,10 +47,11 @@ def modules(line: str) -> str:
 
 @dataclass(frozen=True)
 class Answers:
-    """The cases of the plain and of the recorded dashboards."""
+    """The cases of the plain and of the recorded dashboards, and the Prometheus that was asked."""
 
     plain: list[Case]
     recorded: list[Case]
+    prometheus: Prometheus
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
         yield Answers(
             [*found, *ask.derived([case for case in found if case.world == "live"])],
             ask.cases(prometheus, recorded, ("live", "died")),
+            prometheus,
         )
 
 
@@ -116,8 +119,8 @@ def test_figures(shown: dict[str, tuple[Case, Any]]) -> None:
     def pairs() -> Iterator[tuple[str, Any, Any]]:
         for board, panels in MUST["figures"].items():
             for panel, worlds in panels.items():
-                for where in ("live", "idle", "one", "died", "empty", "nan"):
-                    must = str(worlds.get(where, MUST["no_data"]))
+                for where in ("live", "idle", "one", "died", "empty", "nan", "nothing"):
+                    must = str(worlds.get("nan" if where == "nothing" else where, MUST["no_data"]))
                     for reading in readings_of(shown, board, panel, where):
                         yield f"{board} / {panel} / {where}", [even(must)], [cell(one) for one in reading]
 
@@ -174,6 +177,32 @@ def test_graphs(shown: dict[str, tuple[Case, Any]]) -> None:
                         yield f"{board} / {panel} / {name}", must, found.get(name)
 
     assert differences(pairs()) == {}
+
+
+@requires_promtool
+@pytest.mark.parametrize("rule", annotations.RULES)
+def test_marks_and_regions(answers: Answers, rule: str) -> None:
+    for board in all_dashboards(world.SETTINGS):
+        found = annotations.read(board.to_json(), answers.prometheus, world.WINDOWS["live"], rule)
+        assert {name: sorted(marks) for name, marks in found.items()} == MUST["marks"], board.uid
+
+
+@requires_promtool
+def test_the_preview_has_the_same_marks_and_regions(answers: Answers) -> None:
+    """Drawn from more points, so that its regions end later."""
+    window = world.WINDOWS["live"]
+    (overview, *_) = [board.to_json() for board in all_dashboards(world.SETTINGS)]
+    report = collect.collect(answers.prometheus, [overview], window, settings=world.SETTINGS, with_panels=False)
+    found = sorted((mark.text, (mark.start / 1000 - window.end) / 60) for mark in report.boards[0].marks)
+    texts_and_starts = (mark.split(": ") for marks in MUST["marks"].values() for mark in marks)
+    assert found == sorted((text, float(minutes.split(" to ")[0])) for text, minutes in texts_and_starts)
+
+
+def test_a_dashboard_can_be_edited_where_it_is_imported_by_hand() -> None:
+    """Those that are provisioned are read-only by their provider's own setting."""
+    for recorded in (False, True):
+        for board in all_dashboards(world.SETTINGS, recorded=recorded):
+            assert board.to_json()["editable"] is True, board.uid
 
 
 def test_the_table_has_every_figure_and_every_timeline() -> None:

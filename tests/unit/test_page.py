@@ -6,6 +6,8 @@ import html
 import re
 from dataclasses import replace
 
+import pytest
+
 from servescope.report import page as report_page
 from servescope.report.page import Live
 from tests.support.canned_report import HOSTILE, WINDOW, alerting_report, hostile_report
@@ -103,3 +105,22 @@ def test_what_is_pending_no_more_is_folded_where_the_page_shows_now():
     live = Live(start="now-5m", end="now", boards=[], refresh_s=0)
     assert '<details class="group passed-alerts">' in report_page.render(report, "t", live)
     assert '<details class="group passed-alerts" open>' in report_page.render(report, "t")
+
+
+@pytest.mark.parametrize(
+    ("panel", "in_the_preview", "in_a_snapshot"),
+    [
+        ("viewPanel=7&", "/d/b?var-application=shop&amp;from=now-5m&amp;to=now#b/7", "#b/7"),
+        ("", "/d/b?var-application=shop&amp;from=now-5m&amp;to=now", "#b"),
+    ],
+)
+def test_a_link_that_names_a_panel_leads_to_it(panel, in_the_preview, in_a_snapshot):
+    report = alerting_report()
+    (board,) = report.boards
+    figure = next(view for view in board.sections[0].panels if view.kind == "stat")
+    url = f"/d/b?{panel}${{cluster:queryparam}}&var-application=shop&${{__url_time_range}}"
+    figure.items[0]["links"] = [{"title": "Explain", "url": url}]
+    live = Live(start="now-5m", end="now", boards=[], refresh_s=0, query="from=now-5m&to=now")
+    for page, target in ((live, in_the_preview), (None, in_a_snapshot)):
+        html_of = report_page.render(report, "t", page)
+        assert re.findall(r'<b><a href="(.*?)">', html_of) == [target]

@@ -9,11 +9,18 @@ import pytest
 from playwright.sync_api import Browser
 
 from demo import screenshots
+from servescope.clients.prometheus import Prometheus
+from servescope.dashboards import all_dashboards
 from servescope.report import page as report_page
+from servescope.report import preview
 from servescope.report.model import Section
+from servescope.report.queries import panels_of
+from servescope.settings import Settings
 from tests.support.canned_report import HOSTILE, alerting_report, answer, hostile_report, panel
 from tests.support.printed_page import after_print, before_print, theme
 from tests.support.recording_server import recording_server
+from tests.support.servers import running
+from tests.support.store_server import store_server
 
 pytestmark = pytest.mark.skipif(screenshots.chromium() is None, reason=screenshots.MISSING)
 
@@ -37,7 +44,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         view.id, view.title = f"m{index}", f"M{index}"
     for index, view in enumerate(board.sections[0].panels):
         view.title = f"{HOSTILE}{index}"
-    board.sections.extend([Section("more", more, False), Section("closed", [closed], True)])
+    closed.number = 77
+    board.sections.extend([Section("more", more, False), Section("closed", [closed], True, numbers=[77])])
     file: Path = tmp_path_factory.mktemp("page") / "report.html"
     file.write_text(report_page.render(report, HOSTILE), encoding="utf-8")
     return file.as_uri()
@@ -164,4 +172,43 @@ def test_pending_alerts_are_below_those_that_fire_and_do_not_look_like_them(chro
         assert opened.page.locator(".passed-alerts[open]").count() == 1
         # What it says is read without opening it.
         assert opened.page.get_by_text("It may break.").first.is_visible()
+        assert opened.complaints == []
+
+
+EXPLAIN = """(panel) => {
+    const { top, bottom } = panel.getBoundingClientRect();
+    return [panel.dataset.title, panel.closest("details.row").open, top >= 0 && bottom <= innerHeight];
+}"""
+
+
+def test_a_link_to_a_panel_opens_its_row_and_brings_it_into_sight(chrome):
+    """In the preview of a dashboard whose store answers everything: from a figure to the panel that explains it."""
+    boards = {board.uid: board for board in all_dashboards(Settings())}
+    with (
+        store_server() as store,
+        Prometheus(store.url) as prometheus,
+        preview.serve(prometheus, port=0, folder=None, settings=Settings()) as server,
+        running(server) as place,
+        screenshots.open_page(chrome, f"http://{place}/d/servescope-overview?from=now-5m", draw=False) as opened,
+    ):
+        page = opened.page
+        links = page.locator('.stat a[href*="#"]')
+        links.first.wait_for()
+        found = links.evaluate_all("(links) => links.map((link) => link.getAttribute('href'))")
+        assert len(found) == 8
+        for link in dict.fromkeys(found):
+            uid, number = link.partition("#")[2].split("/")
+            (title,) = {p["title"] for p in panels_of(boards[uid].to_json()) if str(p["id"]) == number}
+            page.goto(f"http://{place}{link}")
+            page.locator(f'.panel.asked[data-number="{number}"]').wait_for()
+            page.wait_for_function(f"() => ({EXPLAIN})(document.querySelector('.panel.asked'))[2]")
+            assert page.locator(".panel.asked").evaluate_all(f"(panels) => panels.map({EXPLAIN})") == [
+                [title, True, True]
+            ]
+        assert opened.complaints == []
+
+
+def test_a_link_to_a_panel_opens_a_closed_row_of_a_file(address, chrome):
+    with screenshots.open_page(chrome, f"{address}#b/77", draw=False) as opened:
+        assert opened.page.locator(".panel.asked").evaluate(EXPLAIN) == ["M13", True, True]
         assert opened.complaints == []

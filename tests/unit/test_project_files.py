@@ -224,7 +224,7 @@ def test_renovate_covers_python_and_the_pins_of_setup():
     for path in (ROOT / "requirements").iterdir():
         assert re.search(pattern.strip("/"), f"requirements/{path.name}")
     script = (ROOT / "scripts/setup.sh").read_text()
-    pins = dict(re.findall(r"^([A-Z]+_VERSION)=(\S+)$", script, re.MULTILINE))
+    pins = dict(re.findall(r"^([A-Z_]+_VERSION)=(\S+)$", script, re.MULTILINE))
     found = {}
     for manager in rules["customManagers"]:
         if manager["managerFilePatterns"] == [r"/^scripts\/setup\.sh$/"]:
@@ -232,4 +232,5 @@ def test_renovate_covers_python_and_the_pins_of_setup():
             assert manager["datasourceTemplate"] in ("repology", "npm", "go")
             (found[expression.partition("=")[0]],) = re.findall(expression.replace("(?<", "(?P<"), script)
     assert found == pins
-    assert set(pins) == {"COMPOSE_VERSION", "MERMAID_VERSION", "ACTIONLINT_VERSION"}
+    victoria = {"VICTORIA_LOGS_VERSION", "VICTORIA_METRICS_VERSION"}
+    assert set(pins) == {"COMPOSE_VERSION", "MERMAID_VERSION", "ACTIONLINT_VERSION", *victoria}

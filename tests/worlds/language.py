@@ -1,6 +1,6 @@
 """The language of worlds: series over time, and the clusters that report them.
 
-A series has one value for each scrape. `promtool_input` and `openmetrics` write the same series for promtool's unit
+A series has one value for each scrape. `promtool_input` and `pushed` write the same series for promtool's unit
 tests and for a real store, so that both are asked about the same world. Times are minutes from the world's start.
 """
 
@@ -266,9 +266,7 @@ def _notation(values: Iterable[float | None]) -> str:
     return " ".join(words)
 
 
-def openmetrics(series: Iterable[Series], start: int) -> Iterator[str]:
-    """The samples as OpenMetrics text, from `start` on (unix seconds), without the closing `# EOF`."""
+def pushed(series: Iterable[Series], start: int) -> Iterator[tuple[dict[str, str], list[tuple[int, float | None]]]]:
+    """The samples for a real store, from `start` on (unix seconds): labels, and a value or None for each scrape."""
     for one in series:
-        for i, value in enumerate(one.values):
-            if value is not None:
-                yield f"{one.text} {value!r} {start + i * SCRAPE_S}\n"
+        yield {"__name__": one.name, **one.labels}, [(start + i * SCRAPE_S, v) for i, v in enumerate(one.values)]

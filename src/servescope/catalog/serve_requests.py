@@ -30,7 +30,8 @@ REQUESTS_AT_THE_PROXY = group(
         trap=(
             'Traffic that belongs to no application has application="": probes of /-/healthz, /-/routes, unmatched '
             "404s. Under HAProxy the route is the application's prefix. A WebSocket session counts when it ends, with "
-            "method WS (WEBSOCKET in older versions), the prefix as route and its close code as status_code."
+            "method WS (WEBSOCKET in older versions), the prefix as route and its close code as status_code. A stream "
+            "that breaks after its status was sent counts with that status, in 2.54 as 500."
         ),
     ),
     Metric(

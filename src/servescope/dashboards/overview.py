@@ -252,7 +252,7 @@ def _traffic(reader: Reader) -> list[Panel]:
                 "(back-pressure) are failures of the service; grey and violet are caused by clients. A WebSocket "
                 "session counts once, when it ends, by its close code: 1000 and 1001 are success, 1011 to 1014 "
                 "errors, 1005 and 1006 a client that disconnected. A stream that breaks after its first byte is a "
-                "success here, because its status was sent before: see Failed calls."
+                "success here, because its status was sent before (with Ray 2.54 an error): see Failed calls."
             ),
             unit="reqps",
             queries=common.outcome_queries(reader),

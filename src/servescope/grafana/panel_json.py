@@ -36,6 +36,10 @@ PLUGIN_VERSION = "10.0.0"
 _FIGURE_WIDTH = 70
 NAME_WIDTH = 105
 
+# Stands for NaN on a store that leaves NaN out of its answers, as VictoriaMetrics does: below every figure, and flat in
+# a sparkline.
+NOTHING = -1e-9
+
 
 def plain(element: Any) -> Json:
     """An element of grafanalib, and what it holds, as plain data."""
@@ -163,6 +167,12 @@ def nothing(text: str) -> Json:
     """The mapping of what is no figure, null or NaN, to a word in grey."""
     result = {"color": PALETTE.muted, "index": 0, "text": text}
     return {"options": {"match": "null+nan", "result": result}, "type": "special"}
+
+
+def instead_of_nothing(text: str) -> Json:
+    """The same of NOTHING; a range, because a figure is compared with a text else."""
+    result = {"color": PALETTE.muted, "index": 1, "text": text}
+    return {"options": {"from": 2 * NOTHING, "to": NOTHING / 2, "result": result}, "type": "range"}
 
 
 def states_json(states: Mapping[str, tuple[str, str]]) -> Json:

@@ -166,9 +166,10 @@ def stat(
         "textMode": "auto",
         "wideLayout": True,
     }
-    nothing = panel_json.nothing(f"needs {absent}" if absent else "no data")
+    word = f"needs {absent}" if absent else "no data"
+    nothing = [panel_json.nothing(word), panel_json.instead_of_nothing(word)]
     defaults = panel_json.field_defaults(
-        title, unit, thresholds=thresholds, links=links, absent=absent, mappings=[nothing]
+        title, unit, thresholds=thresholds, links=links, absent=absent, mappings=nothing
     )
     defaults |= {key: value for key, value in (("min", min), ("max", max)) if value is not None}
     return panel_json.panel(
@@ -187,12 +188,13 @@ def stat(
 
 
 def current(expr: str) -> str:
-    """A figure as it is now, NaN where there is none.
+    """A figure as it is now, NaN where there is none, and `panel_json.NOTHING` on a store that answers no NaN.
 
     An answer without a last point would let Grafana show the last one for the whole range. Samples of the last minute
     that are still on their way (remote write) are not missed: the window is at least four scrapes.
     """
-    return f"last_over_time(({expr})[$__rate_interval:$__interval]) or vector(NaN)"
+    last = f"last_over_time(({expr})[$__rate_interval:$__interval])"
+    return f"{last} or vector(NaN) or vector({panel_json.NOTHING:g})"
 
 
 def bar_gauge(

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from servescope import catalog
 from servescope.catalog import replica_names
 from servescope.errors import ServescopeError
+from servescope.promql.durations import longer
 from servescope.settings import Settings
 
 Labels = tuple[str, ...]
@@ -229,7 +230,7 @@ def increase(
     """
     series = scope.select(counter, **extra)
     labels = identifying_labels(scope, counter, one_bound="le" in extra)
-    end, start = f" offset {ended}" if ended else "", f" offset {window}{ended}"
+    end, start = f" offset {ended}" if ended else "", f" offset {longer(window, ended) if ended else window}"
     now = total(f"last_over_time({series}[{hold}]{end})", labels, "max")
     before = total(f"last_over_time({series}[{hold}]{start})", labels, "max")
     target = ", ".join((*scope.key, "instance"))

@@ -66,7 +66,7 @@ class Reader:
 
         Records that are further apart than scrapes are read over `$__rate_interval`, which holds one of them.
         """
-        spaced = self.settings.evaluation_interval_s > self.settings.scrape_interval_s
+        spaced = self.settings.recording_interval_s > self.settings.scrape_interval_s
         return "$__interval" if self.window == "$__rate_interval" and not spaced else self.window
 
     def read(self, signal: Signal, by: Labels = (), **extra: str) -> str:

@@ -233,7 +233,7 @@ class _BoardQueries:
         """The whole dashboard. All its queries are sent before the first response is awaited."""
         marks = self.pool.submit(self.marks)
         waiting = [
-            self.section(number, row, panels if with_panels else [])
+            self.section(number, row, panels, with_panels=with_panels)
             for number, (row, panels) in enumerate(templating.rows(self.dashboard, self.selections))
         ]
         return Board(
@@ -246,14 +246,18 @@ class _BoardQueries:
             options={},
         )
 
-    def section(self, number: int, row: PlacedPanel, panels: Sequence[PlacedPanel]) -> Callable[[], Section]:
-        """Start the queries of a row; the returned function waits for them."""
+    def section(
+        self, number: int, row: PlacedPanel, panels: Sequence[PlacedPanel], *, with_panels: bool = True
+    ) -> Callable[[], Section]:
+        """Start the queries of a row; the returned function waits for them. Without panels it is their place only."""
         uid = self.dashboard["uid"]
         drawn: list[Future[View]] = [
-            self.pool.submit(self.view, placed, f"{uid}-{number}-{place}") for place, placed in enumerate(panels)
+            self.pool.submit(self.view, placed, f"{uid}-{number}-{place}")
+            for place, placed in enumerate(panels if with_panels else ())
         ]
         title = self.scope.narrowed(row.chosen).title(row.model["title"])
-        return lambda: Section(title, [view.result() for view in drawn], bool(row.model.get("collapsed")))
+        collapsed, numbers = bool(row.model.get("collapsed")), [placed.model["id"] for placed in panels]
+        return lambda: Section(title, [view.result() for view in drawn], collapsed, numbers=numbers)
 
     def view(self, placed: PlacedPanel, identity: str) -> View:
         """Query one panel."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from servescope.clients.model import LogRecord, TraceSummary
 from servescope.grafana.templating import Selection
@@ -13,9 +13,13 @@ from servescope.report.queries import Window
 
 @dataclass(kw_only=True)
 class View:
-    """One panel, ready for the page: `kind` says which of the other fields hold its content."""
+    """One panel, ready for the page: `kind` says which of the other fields hold its content.
+
+    `number` is the panel's id in Grafana, by which links name it.
+    """
 
     id: str
+    number: int
     kind: str
     title: str
     description: str
@@ -34,11 +38,13 @@ class View:
 
 @dataclass(frozen=True)
 class Section:
-    """A row of a dashboard with its panels."""
+    """A row of a dashboard with its panels; `numbers` are those of all of them, also while none is made yet."""
 
     title: str
     panels: list[View]
     collapsed: bool
+    _: KW_ONLY
+    numbers: Sequence[int] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,7 +184,10 @@ def _link(
     uids: Collection[str],
     live: Live | None,
 ) -> str:
-    """The target of a data link: the other dashboard's preview, or its section on this page; "" for none."""
+    """The target of a data link: the other dashboard's preview, or its section on this page; "" for none.
+
+    Where the link names a panel, so does the fragment, and the page's script opens and shows it.
+    """
     url = views.fill_link(item["url"], fields, labels)
     if url.startswith(("http://", "https://")):
         return url
@@ -192,7 +195,9 @@ def _link(
         return ""
     path, _, query = url.partition("?")
     uid = path.removeprefix("/d/").split("/")[0]
+    parts = query.split("&")
+    panel = next((f"/{part.removeprefix('viewPanel=')}" for part in parts if part.startswith("viewPanel=")), "")
     if live is not None:
-        kept = [part for part in query.split("&") if part.startswith("var-") and "$" not in part]
-        return f"/d/{uid}?" + "&".join([*kept, *filter(None, [live.query])])
-    return f"#{uid}" if uid in uids else ""
+        kept = [part for part in parts if part.startswith("var-") and "$" not in part]
+        return f"/d/{uid}?" + "&".join([*kept, *filter(None, [live.query])]) + (f"#{uid}{panel}" if panel else "")
+    return f"#{uid}{panel}" if uid in uids else ""

@@ -36,6 +36,7 @@ def view(
     place = panel["gridPos"]
     result = View(
         id=identity,
+        number=panel.get("id", 0),
         kind=panel["type"],
         title=scope.title(panel["title"]),
         description=panel.get("description", ""),

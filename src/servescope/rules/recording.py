@@ -32,7 +32,7 @@ def document(settings: Settings) -> dict[str, Any]:
         groups.setdefault(signal.group, []).append(
             {"record": signal.name(settings), "expr": expression(signal, settings)}
         )
-    usual = f"{settings.evaluation_interval_s}s"
+    usual = f"{settings.recording_interval_s}s"
     return {
         "groups": [
             {"name": f"servescope.{group}", "interval": intervals.get(group, usual), "rules": rules}

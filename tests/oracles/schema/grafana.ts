@@ -14,13 +14,15 @@ type Json<T> = T extends string ? `${T}` : T extends number | boolean | null | u
   : T extends (infer Item)[] ? Json<Item>[] : T extends object ? { [Key in keyof T]: Json<T[Key]> } : T;
 
 type Known = { [Key in keyof Field as string extends Key ? never : Key]: Field[Key] };
+type Shown = { text: string; color: string; index: number };
 type Defaults<Custom> = Omit<Json<Known>, "custom" | "mappings" | "links" | "thresholds" | "color"> & {
   color?: { mode: string; fixedColor?: string };
   custom?: Partial<Json<Custom>>;
   links?: { title: string; url: string; targetBlank: boolean }[];
   mappings?: (
-    | { type: "value"; options: Record<string, { text: string; color: string; index: number }> }
-    | { type: "special"; options: { match: "null+nan"; result: { text: string; color: string; index: number } } }
+    | { type: "value"; options: Record<string, Shown> }
+    | { type: "special"; options: { match: "null+nan"; result: Shown } }
+    | { type: "range"; options: { from: number | null; to: number | null; result: Shown } }
   )[];
   thresholds?: { mode: "absolute" | "percentage"; steps: { color: string; value: number | null }[] };
 };

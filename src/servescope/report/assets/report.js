@@ -129,12 +129,38 @@
     grid.innerHTML = answer.html;
     Object.assign(plots, answer.plots);
     grid.querySelectorAll(".plot").forEach(later);
+    outline();
   }
   const sight = new IntersectionObserver((entries) => {
     for (const entry of entries) near[entry.isIntersecting ? "add" : "delete"](entry.target);
     come();
   }, { rootMargin: "300px" });
   document.querySelectorAll(".row[data-from] .grid").forEach((grid) => sight.observe(grid));
+
+  // The panel that the address names, `#<dashboard>/<number>`, is outlined; null where none is, or none yet.
+  function outline() {
+    const [uid, number] = location.hash.slice(1).split("/");
+    document.querySelectorAll(".panel.asked").forEach((one) => one.classList.remove("asked"));
+    const panel = number ? document.querySelector(`#${CSS.escape(uid)} .panel[data-number="${CSS.escape(number)}"]`) : null;
+    panel?.classList.add("asked");
+    return panel;
+  }
+  // A link to a panel opens its row and loads it, with those that are in sight, and then brings the panel into sight.
+  async function go() {
+    const [uid, number] = location.hash.slice(1).split("/");
+    outline();
+    if (!number) return;
+    const holds = (one) => one.closest(".board").id === uid && one.dataset.numbers.split(" ").includes(number);
+    const place = [...document.querySelectorAll("details.row")].find(holds);
+    if (!place) return;
+    place.open = true;
+    if (place.dataset.from) {
+      near.add(place.querySelector(".grid"));
+      await come();
+    }
+    outline()?.scrollIntoView({ block: "center" });
+  }
+  addEventListener("hashchange", go);
 
   // Load every row that is not loaded yet.
   window.fillAll = async () => {
@@ -201,6 +227,7 @@
     rows.forEach((one, i) => { one.dataset.from = renewed[i].dataset.from; });
     await come();
   }
+  go();
   const refresh = document.getElementById("refresh");
   const trouble = document.getElementById("trouble");
   // Only while the page is visible, and never before the last refresh is done.
