@@ -81,7 +81,8 @@ class Fleet:
         folder = CACHE / f"{size}{way}-{name}-{_digest(Path(serve_series.__file__).read_text())}"
         if not folder.exists():
             with make() as made:
-                made.rename(folder)
+                if not folder.exists():  # another run may have been faster
+                    made.rename(folder)
         return folder
 
     @contextmanager

@@ -23,9 +23,9 @@ class Signal:
     `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
     not: two clusters that want two replicas each want four. What is recorded within a step of a graph is averaged, or
     brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record, right
-    after it, in the same group. One with a `counter` is not read but counted: it records how many events the counter
-    saw in each minute, first ones included, and a graph sums them (`Reader.events`). `SIGNALS` holds all of them, in
-    the rule file's order.
+    after it, in the same group; one with `of_records` from records of its own group that come before it. One with a
+    `counter` is not read but counted: it records how many events the counter saw in each minute, first ones included,
+    and a graph sums them (`Reader.events`). `SIGNALS` holds all of them, in the rule file's order.
     """
 
     record: str
@@ -37,6 +37,7 @@ class Signal:
     over_clusters: str = ""
     over: str = "avg"
     finer: Signal | None = None
+    of_records: Callable[[Scope, Settings], str] | None = None
     counter: str = ""
 
     @property
@@ -220,6 +221,15 @@ TARGET_REPLICAS = Signal(
     op="max",
     over_clusters="sum",
 )
+MISSING_REPLICAS = Signal(
+    record="serve_deployment:replicas_missing:max",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Target replicas that are not healthy.",
+    inner=lambda scope, window: scaling.missing(scope),
+    op="max",
+    over_clusters="sum",
+)
 DEMAND = Signal(
     record="serve_deployment:replicas_demand:max",
     labels=DEPLOYMENT,
@@ -235,6 +245,12 @@ AUTOSCALING_STATE = Signal(
     unit="none",
     help="0 steady, 1 starting, 2 upscale delay, 3 capped by max_replicas, 4 failing to start, 5 unschedulable.",
     inner=lambda scope, window: scaling.state(scope),
+    of_records=lambda scope, settings: scaling.state_of_records(
+        scope,
+        target=TARGET_REPLICAS.name(settings),
+        missing=MISSING_REPLICAS.name(settings),
+        demand=DEMAND.name(settings),
+    ),
     op="max",
     over="max",
 )
@@ -321,6 +337,7 @@ SIGNALS: tuple[Signal, ...] = (
     SUBMITTED,
     REPLICAS,
     TARGET_REPLICAS,
+    MISSING_REPLICAS,
     DEMAND,
     AUTOSCALING_STATE,
     REPLICA_CPU,

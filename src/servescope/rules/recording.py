@@ -12,13 +12,17 @@ from servescope.settings import Settings
 
 def expression(signal: Signal, settings: Settings) -> str:
     """The PromQL that a signal's recording rule evaluates: every series, by cluster label and the signal's labels."""
-    scope, finer = Scope.of(settings), signal.finer
+    return promql.total(_inner(signal, settings), (*settings.cluster_key, *signal.labels), signal.op)
+
+
+def _inner(signal: Signal, settings: Settings) -> str:
+    scope = Scope.of(settings)
     if signal.counter:
         ended = f"{settings.scrape_interval_s}s"
-        inner = promql.increase(scope, signal.counter, "1m", hold=settings.rate_window, ended=ended)
-    else:
-        inner = finer.name(settings) if finer else signal.inner(scope, settings.rate_window)
-    return promql.total(inner, (*settings.cluster_key, *signal.labels), signal.op)
+        return promql.increase(scope, signal.counter, "1m", hold=settings.rate_window, ended=ended)
+    if signal.of_records:
+        return signal.of_records(scope, settings)
+    return signal.finer.name(settings) if signal.finer else signal.inner(scope, settings.rate_window)
 
 
 def document(settings: Settings) -> dict[str, Any]:
