@@ -275,7 +275,10 @@ always_scrape_classic_histograms: true
         case=Case(
             at="40m",
             fires={series.http_requests("200"): "0+15x"},
-            quiet={series.http_latency_bucket(exprs.settings.latency_ms): "0+15x"},
+            quiet={
+                series.http_latency_bucket(exprs.settings.latency_ms): "0+15x",
+                series.http_latency_bucket("+Inf"): "0+15x",
+            },
         ),
     )
 
@@ -348,6 +351,7 @@ rule_files: [servescope-recording.yml, servescope-alerts.yml, servescope-slo.yml
                 series.series(some, instance="n1"): "0.1x",
                 series.http_requests("200"): "0+15x",
                 series.http_latency_bucket(settings.latency_ms): "0+15x",
+                series.http_latency_bucket("+Inf"): "0+15x",
             },
             quiet={series.series(all_, **labels): "1x"},
         ),
