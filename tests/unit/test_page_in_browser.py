@@ -45,7 +45,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     for index, view in enumerate(board.sections[0].panels):
         view.title = f"{HOSTILE}{index}"
     closed.number = 77
-    board.sections.extend([Section("more", more, False), Section("closed", [closed], True, [77])])
+    board.sections.extend([Section("more", more, False), Section("closed", [closed], True, numbers=[77])])
     file: Path = tmp_path_factory.mktemp("page") / "report.html"
     file.write_text(report_page.render(report, HOSTILE), encoding="utf-8")
     return file.as_uri()

@@ -257,7 +257,7 @@ class _BoardQueries:
         ]
         title = self.scope.narrowed(row.chosen).title(row.model["title"])
         collapsed, numbers = bool(row.model.get("collapsed")), [placed.model["id"] for placed in panels]
-        return lambda: Section(title, [view.result() for view in drawn], collapsed, numbers)
+        return lambda: Section(title, [view.result() for view in drawn], collapsed, numbers=numbers)
 
     def view(self, placed: PlacedPanel, identity: str) -> View:
         """Query one panel."""

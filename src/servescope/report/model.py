@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from servescope.clients.model import LogRecord, TraceSummary
 from servescope.grafana.templating import Selection
@@ -43,6 +43,7 @@ class Section:
     title: str
     panels: list[View]
     collapsed: bool
+    _: KW_ONLY
     numbers: Sequence[int] = ()
 
 
