@@ -18,8 +18,8 @@ help: ## list the targets
 setup: ## create the Python environment (.venv) from hashed requirements
 	@scripts/setup.sh python
 
-tools: ## install external programs (Debian packages, Compose's parser, Chromium, the Collector if Go is installed)
-	@scripts/setup.sh tools compose collector browser
+tools: ## install external programs (Debian packages, Compose's parser, Chromium; with Go the Collector, the benchmarks' writer)
+	@scripts/setup.sh tools compose collector browser bench-blocks
 
 log-backend: ## build VictoriaLogs with Go; `make test-live` then finds again in it what both log agents send
 	@scripts/setup.sh victorialogs

@@ -4,8 +4,8 @@
 # drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh prometheus3` a
 # Prometheus 3 beside the installed one, `setup.sh collector` the OpenTelemetry Collector, `setup.sh browser` Chromium,
 # `setup.sh docs` the builder of the documentation site (.venv-docs), `setup.sh actionlint` the checker of the workflows,
-# `setup.sh victorialogs` VictoriaLogs, `setup.sh grafana` the packages of Grafana that GRAFANA_LINES names. Reports what it
-# installs; does nothing if it is already there.
+# `setup.sh bench-blocks` the writer of the benchmarks' series, `setup.sh victorialogs` VictoriaLogs, `setup.sh grafana` the
+# packages of Grafana that GRAFANA_LINES names. Reports what it installs; does nothing if it is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
@@ -254,6 +254,27 @@ setup_collector() {
     cp otel/builder.yaml .tools/otelcol.yaml
 }
 
+# The writer of the benchmarks' series, on Prometheus' own packages: tests/bench/blocks. It is optional, so a failure is reported
+# in one line.
+setup_bench_blocks() {
+    without="make bench does not measure dashboards and rules"
+    sources=$(cat tests/bench/blocks/main.go tests/bench/blocks/go.mod tests/bench/blocks/go.sum | sha256sum)
+    if [ -x .tools/bench-blocks ] && [ "$sources" = "$(cat .tools/bench-blocks.sha256 2>/dev/null)" ]; then return 0; fi
+    version=$(go env GOVERSION 2>/dev/null | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
+    if [ "${version:-0}" -lt 21 ]; then
+        echo "setup: tests/bench/blocks is not built, for want of Go 1.21 or later (https://go.dev/dl): $without"
+        return 0
+    fi
+    echo "setup: building tests/bench/blocks (takes a minute, once)"
+    mkdir -p .tools
+    target=$PWD/.tools/bench-blocks
+    if ! (cd tests/bench/blocks && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$target" .) >"$log" 2>&1; then
+        echo "setup: tests/bench/blocks was not built: $(tail -n 1 "$log"): $without"
+        return 0
+    fi
+    echo "$sources" >.tools/bench-blocks.sha256
+}
+
 # The builder of the documentation site, separate from .venv: tests and demo do not need it. Mermaid draws the diagrams;
 # Material would load it from a third-party server. Material 9 supports mermaid 11.
 MERMAID_VERSION=11.17.2
@@ -386,6 +407,7 @@ for part in "$@"; do
         prometheus3) setup_prometheus3 ;;
         collector) setup_collector ;;
         collector-state) collector_state ;;
+        bench-blocks) setup_bench_blocks ;;
         victorialogs) setup_victorialogs ;;
         victoriametrics) setup_victoriametrics ;;
         background) setup_background ;;

@@ -19,7 +19,11 @@ from demo.stack.run import Run
 
 def agent(building: bool = False) -> Callable[[Run], Component] | None:
     """The agent that is installed; `building`: the Collector is not yet, but will be."""
-    return fluent_bit if find("fluent-bit") else log_collector if building or find("otelcol") else None
+    collects = building or find("otelcol")
+    # Fluent Bit writes no files that the preview reads.
+    if find("fluent-bit") and (find("loki") or not collects):
+        return fluent_bit
+    return log_collector if collects else None
 
 
 def components(building: bool = False) -> tuple[Callable[[Run], Component], ...]:
@@ -34,8 +38,10 @@ def missing(building: bool = False) -> str:
     """What the demo lacks to show logs; "" if nothing."""
     if agent(building) is None:
         return "no logs: neither fluent-bit nor otelcol is installed; see docs/logs.md"
-    if find("loki") is None:
-        return "no log lines, only the events counted from them: loki is not installed; see docs/logs.md"
+    if find("loki") is None and agent(building) is fluent_bit:
+        return (
+            "no log lines, only the events counted from them: neither loki nor otelcol is installed; see docs/logs.md"
+        )
     return ""
 
 
@@ -43,7 +49,7 @@ def scrape_jobs(run: Run, building: bool = False) -> list[dict[str, Any]]:
     """The scrape jobs of the agent: its own metrics, and the events it counts in the logs."""
     if not components(building):
         return []
-    path = "/api/v2/metrics/prometheus" if find("fluent-bit") else "/metrics"
+    path = "/api/v2/metrics/prometheus" if agent(building) is fluent_bit else "/metrics"
     targets = (("log-agent", run.ports.log_agent, path), ("log-events", run.ports.log_events, "/metrics"))
     return [
         {

@@ -21,6 +21,7 @@ EXTRAS = {
     "rules": "generate",
     "generate": "generate",
     "trace": "generate",
+    "logs": "logs",
     "lint": "lint",
     "exporter": "exporter",
     "snapshot": "snapshot",

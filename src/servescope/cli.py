@@ -8,17 +8,24 @@ from __future__ import annotations
 import math
 import os
 import platform
+import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 from typer.core import TyperGroup
 
 from servescope import __version__
 from servescope import settings as settings_module
+
+if TYPE_CHECKING:
+    from servescope.clients.model import LogRecord, Trace
 
 app = typer.Typer(
     help="Observability for Ray Serve: dashboards, rules, logs and traces.",
@@ -214,9 +221,7 @@ def _log_folder(traces: Path) -> Path | None:
     """The logs of the Ray whose traces are in a folder: the demo links them there; else this machine's Ray's."""
     linked = traces / "serve-logs"
     if not linked.is_symlink():
-        # As Ray chooses its own folder.
-        temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
-        linked = Path(temporary, "ray/session_latest/logs/serve")
+        linked = _this_machines_session() / "logs/serve"
     return linked if linked.is_dir() else None
 
 
@@ -236,7 +241,7 @@ def trace(
     ] = None,
 ) -> None:
     """Show one request as a span tree with times, status and log lines, from the Collector's files; no Tempo needed."""
-    from servescope.clients import otlp_files, serve_logs
+    from servescope.clients import otlp_files
     from servescope.clients.model import failed, slowest
     from servescope.errors import ServescopeError
     from servescope.report import trace_tree
@@ -261,10 +266,95 @@ def trace(
             "request, and old files are rotated away"
         )
     logs = logs or _log_folder(folder)
+    lines = _lines_or_why_not(logs)
     # Long lines fold inside their branch; in a file or a pipe they stay whole.
     wide = Console(highlight=False, width=None if _out.is_terminal else 1000)
     for one in matching:
-        wide.print(trace_tree.tree(one, serve_logs.records_of(one, logs) if logs else ()))
+        wide.print(trace_tree.tree(one, lines(one)))
+
+
+def _lines_or_why_not(logs: Path | None) -> Callable[[Trace], list[LogRecord]]:
+    """The log lines of a trace; without what reads them none, and one line that says what is missing."""
+    from servescope.clients import log_lines
+    from servescope.errors import ServescopeError
+
+    def lines(trace: Trace) -> list[LogRecord]:
+        try:
+            return log_lines.of_trace(trace, logs) if logs else []
+        except ServescopeError as error:
+            typer.echo(f"servescope: no log lines: {error}", err=True)
+            return []
+
+    return lines
+
+
+LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "FATAL")
+_LEVEL_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red", "FATAL": "red", "DEBUG": "dim", "TRACE": "dim"}
+
+
+@app.command()
+def logs(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of the Collector's log files, or a session of Ray; default: the demo's, else session_latest."
+        ),
+    ] = None,
+    *,
+    request: Annotated[str | None, typer.Option("--request", help="A request ID, or a trace ID.")] = None,
+    deployment: Annotated[
+        str | None, typer.Option("--deployment", help="A deployment, or application/deployment.")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option("--level", help="This level and above; UNKNOWN is left out then.")
+    ] = None,
+    since: Annotated[str, typer.Option("--since", help="How far back: 90s, 15m, 2h, 1d.")] = "15m",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written, until Ctrl-C.")] = False,
+) -> None:
+    """Print log lines of Ray and Serve by time, from the Collector's files or Ray's own; no Loki needed."""
+    from servescope.clients import log_files, log_lines
+    from servescope.errors import ServescopeError
+    from servescope.grafana.templating import parse_time
+
+    if level is not None and level.upper() not in LEVELS:
+        raise ServescopeError(f"--level: {level!r} is not one of {', '.join(LEVELS)}")
+    now = time.time()
+    start = parse_time(f"now-{since}", int(now), what="--since")
+    if folder is None:
+        collected = Path(".servescope/demo/collected-logs")
+        folder = collected if log_files.has_files(collected) else _this_machines_session()
+    wanted = (level or "TRACE").upper()
+
+    def selected(record: LogRecord) -> bool:
+        whose = (record.fields.get("deployment"), record.source)
+        return (
+            (request is None or request in record.ids)
+            and (deployment is None or deployment in whose)
+            and (level is None or record.level in LEVELS[LEVELS.index(wanted) :])
+        )
+
+    def show(records: Iterable[LogRecord]) -> None:
+        for record in filter(selected, records):
+            at = datetime.fromtimestamp(record.time_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+            name = record.level or "UNKNOWN"
+            style = _LEVEL_STYLES.get(name, "")
+            _out.print(Text.assemble(f"{at}Z ", (f"{name:8}", style), f" {record.source}  ", record.text))
+
+    follower = log_lines.Follower(folder) if follow else None
+    told = [request] if request else []
+    show(
+        log_lines.read(
+            folder, start, now, holding=told, report=lambda line: typer.echo(f"servescope: {line}", err=True)
+        )
+    )
+    while follower is not None:
+        show(follower.records())
+        time.sleep(1)
+
+
+def _this_machines_session() -> Path:
+    """Ray's latest session, where Ray itself puts it."""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray/session_latest")
 
 
 PrometheusOption = Annotated[

@@ -49,6 +49,7 @@ def rule_files(settings: Settings, slos: Sequence[Slo] = (), time_scale: float =
     documents = {
         "servescope-recording.yml": recording.document(settings),
         "servescope-alerts.yml": prometheus_rules.document(settings, time_scale),
+        "plain/servescope-alerts.yml": prometheus_rules.document(settings, time_scale, recorded=False),
     }
     files = _rule_files(documents, settings)
     return files | slo_rule_files(settings, slos, time_scale) if slos else files
@@ -65,10 +66,10 @@ def _rule_files(documents: dict[str, dict[str, Any]], settings: Settings) -> dic
     for document in documents.values():
         _lay_out_rules(document)
     files = {Path(name): _HEADER + _yaml(document) for name, document in documents.items()}
-    for name in ("servescope-alerts.yml", "servescope-slo.yml"):
+    for name in ("plain/servescope-alerts.yml", "servescope-slo.yml"):
         if name in documents:
             copy = grafana_managed.document(documents[name], settings)
-            files[Path("grafana") / name] = _HEADER + _yaml(copy)
+            files[Path("grafana") / Path(name).name] = _HEADER + _yaml(copy)
     if settings.all_teams:
         files[Path("alertmanager") / "example.yml"] = _HEADER + _yaml(alertmanager.example(settings))
     return files
@@ -106,7 +107,7 @@ def stale_rules(output: Path, written: Collection[Path], settings: Settings) -> 
     """
     stale = [
         path
-        for path in _files_below(output, ("", "grafana", "tests"), "*.yml")
+        for path in _files_below(output, ("", "grafana", "plain", "tests"), "*.yml")
         if path not in written and _is_our_rule_file(output / path)
     ]
     if any(path.parent == Path("tests") for path in stale):
@@ -157,7 +158,7 @@ def repository_files(settings: Settings, commands: Commands) -> dict[Path, str]:
         files[Path("alertmanager") / f"{name}.yml"] = _HEADER + _yaml(document(settings))
     files[_ALERTS_PAGE] = on_call.insert(_page(_ALERTS_PAGE), groups)
     files[_SET_UPS_PAGE] = set_ups.insert(_page(_SET_UPS_PAGE), settings)
-    files[Path("docs/metrics.md")] = metrics_page.render()
+    files[Path("docs/metrics.md")] = metrics_page.render(settings)
     files[Path("docs/names.md")] = names_page.render(settings, commands)
     return files
 

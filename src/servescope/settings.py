@@ -76,8 +76,11 @@ class Settings:
     # the shortest that still contains two samples when one scrape fails.
     scrape_interval_s: int = 15
 
-    # Change it to evaluate recording rules less often than the scrape interval, to save resources.
-    evaluation_interval_s: int = 15
+    # Change them on a large fleet, to save resources: how often the recording rules of the dashboards
+    # are evaluated, and the alerts that act within minutes. What is judged over longer times is evaluated every 60 or
+    # 300 seconds anyway.
+    recording_interval_s: int = 15
+    alert_interval_s: int = 15
 
     # Change it when none of your deployments answers 429 (backpressure_config) or your own code returns 503 for
     # other reasons; every code in it is shown as back-pressure, separate from other errors.
@@ -165,7 +168,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         self._check_identity()
-        for name in ("scrape_interval_s", "evaluation_interval_s"):
+        for name in ("scrape_interval_s", "recording_interval_s", "alert_interval_s"):
             if not 1 <= getattr(self, name) <= 60:
                 raise ServescopeError(f"{name}: {getattr(self, name)} is not between 1 and 60 seconds")
         if not self.backpressure_codes:

@@ -138,6 +138,63 @@ def test_a_failure_is_recorded_by_proxy_and_replica(fed):
     assert PLANTED not in event["exception.stacktrace"]
 
 
+def send_proxy_span(proxy, code, *, error=None, method="GET", slow_s=0.0):
+    """A proxy's span of Serve's own, without anything below it; returns the trace id."""
+    kind = "websocket" if method == "WS" else "http"
+    span = proxy.get_tracer(SERVE).start_span(
+        f"proxy_{kind}_request Talk {method} /x",
+        kind=SpanKind.SERVER,
+        attributes={"request_method": method, "http.method": method, "http.status_code": code},
+        start_time=time.time_ns() - int(slow_s * 1e9),
+    )
+    if error is not None:
+        span.record_exception(error)
+    span.set_status(StatusCode.ERROR if code != 1000 else StatusCode.OK)
+    span.end()
+    return f"{span.get_span_context().trace_id:032x}"
+
+
+class RequestCancelledError(Exception):
+    pass
+
+
+def test_sessions_and_broken_streams_of_other_exporters(data):
+    """Close codes, exceptions behind a status of 200, and a session that is long and not slow."""
+    env = {"SAMPLE_PERCENT": "0", "SLOW_MS": "1500"}
+    with Collector(data / "sessions", BASE + 50, env) as collector:
+        with provider(collector.otlp, "serve-proxy") as proxy:
+            ids = {
+                "good": send_proxy_span(proxy, 1000, method="WS", slow_s=60),
+                "gone": send_proxy_span(proxy, 1006, method="WS"),
+                "failed": send_proxy_span(proxy, 1011, method="WS"),
+                "broken": send_proxy_span(proxy, 200, error=ValueError("as asked")),
+                "left": send_proxy_span(proxy, 200, error=RequestCancelledError()),
+                "late": send_proxy_span(proxy, 408, error=TimeoutError()),
+                "slow": send_proxy_span(proxy, 200, slow_s=2),
+            }
+        wait_for(lambda: len(collector.traces()) >= 3, 30, lambda: f"{collector.traces()} {ids}", pause_s=0.5)
+        kept = collector.traces()
+        assert {name for name, trace_id in ids.items() if trace_id in kept} == {"failed", "broken", "slow"}
+        spans = {name: kept[trace_id].spans[0] for name, trace_id in ids.items() if trace_id in kept}
+        assert {name: span.status for name, span in spans.items()} == {
+            "failed": "error",
+            "broken": "error",
+            "slow": "unset",
+        }
+        assert spans["failed"].attributes == {"http.request.method": "WS", "websocket.close_code": 1011}
+        assert (spans["broken"].message, spans["broken"].attributes["error.type"]) == ("as asked", "ValueError")
+
+        def counted():
+            found = Counter()
+            for sample in samples(collector.scrape(), "traces_spanmetrics_calls_total"):
+                found[sample.labels["status_code"], sample.labels["exemplars"]] += sample.value
+            return found
+
+        # Exemplars come from what is kept, and from nothing else.
+        expected = {("STATUS_CODE_ERROR", "yes"): 2, ("STATUS_CODE_UNSET", "yes"): 1, ("STATUS_CODE_UNSET", "no"): 4}
+        wait_for(lambda: counted() == expected, 30, lambda: str(counted()), pause_s=0.5)
+
+
 def test_a_4xx_and_a_client_that_left_are_no_failures(fed):
     assert [span.status for span in spans_of(fed, "cancelled")] == ["unset", "unset", "unset"]
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from demo.stack import component
-from servescope.clients import otlp_files, serve_logs
+from servescope.clients import log_lines, otlp_files
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
@@ -240,19 +240,19 @@ def test_log_lines_of_proxy_and_replicas_carry_the_trace(client):
     trace_id, _, response = client.get("/chain/logged")
     trace = client.trace(trace_id, 8)
     wait_for(
-        lambda: len(serve_logs.records_of(trace, client.logs)) >= 7,
+        lambda: len(log_lines.of_trace(trace, client.logs)) >= 7,
         30,
-        lambda: str(serve_logs.records_of(trace, client.logs)),
+        lambda: str(log_lines.of_trace(trace, client.logs)),
         pause_s=1,
     )
-    lines = serve_logs.records_of(trace, client.logs)
+    lines = log_lines.of_trace(trace, client.logs)
     said = {(line.source, re.sub(r"\d+\.\d+ms.*", "", line.text)) for line in lines}
     assert {
-        ("traced_Front", "front has logged"),
-        ("traced_First", "first has logged"),
-        ("traced_Second", "second has logged"),
+        ("traced/Front", "front has logged"),
+        ("traced/First", "first has logged"),
+        ("traced/Second", "second has logged"),
     } <= said
-    assert {"proxy", "traced_Front", "traced_First", "traced_Second"} == {line.source for line in lines}
+    assert {"serve_proxy", "traced/Front", "traced/First", "traced/Second"} == {line.source for line in lines}
     spans = {span.span_id for span in trace.spans}
     assert {line.span_id for line in lines} <= spans
     assert trace.request_ids == [response.headers["x-request-id"]]

@@ -18,8 +18,9 @@ from tests.support.servers import free_port
 class BackfilledPrometheus:
     """The folder of one Prometheus: fill it, then run the server over it."""
 
-    def __init__(self, folder: Path, rules: Sequence[Path] = ()) -> None:
-        """`rules` are files that the server evaluates from its start on."""
+    def __init__(self, folder: Path, rules: Sequence[Path] = (), *, program: str = "") -> None:
+        """`rules` are files that the server evaluates from its start on; `program` is another server than usual."""
+        self._program = program or os.environ.get("PROMETHEUS", "prometheus")
         self._folder = folder
         self._data = folder / "data"
         self._config = folder / "prometheus.yml"
@@ -49,7 +50,7 @@ class BackfilledPrometheus:
         """The server, once `ready` answers with `ready_status`; yields its address."""
         address = f"{LOOPBACK}:{free_port()}"
         command = [
-            os.environ.get("PROMETHEUS", "prometheus"),
+            self._program,
             f"--config.file={self._config}",
             f"--storage.tsdb.path={self._data}",
             "--log.level=error",

@@ -57,14 +57,22 @@ def write_traces(data: Path) -> Path:
 
 def write_logs(place: Path) -> Path:
     """Lines of the failed request, its batch, and another one, in a rotated and a current file."""
-    place.mkdir()
+    place = place / "serve"  # as Ray lays them out
+    place.mkdir(parents=True)
     begin = 1_700_000_000_000_000_000
     lines: list[dict[str, object]] = [
-        {"trace_id": A, "span_id": "a2", "message": "hello [x]", "levelname": "INFO", "deployment": "main_Gateway"},
-        {"request_ids": ["r-0", "r-a"], "message": "in a batch", "levelname": "INFO", "deployment": "main_Batch"},
-        {"trace_id": B, "message": f"speaks of {A}", "levelname": "INFO", "deployment": "main_Gateway"},
+        {"trace_id": A, "span_id": "a2", "message": "hello [x]", "deployment": "main_Gateway"},
+        {"request_ids": ["r-0", "r-a"], "message": "in a batch", "deployment": "main_Batch"},
+        {"trace_id": B, "message": f"speaks of {A}", "deployment": "main_Gateway"},
     ]
-    text = [json.dumps({"timestamp_ns": begin + i * 1_000_000, **line}) for i, line in enumerate(lines)]
-    (place / "replica_main_Gateway_x.log").write_text("\n".join([*text[1:], f"no json {A}"]))
+    serve = {
+        "levelname": "INFO",
+        "asctime": "2023-11-14 22:13:20,000",
+        "component_name": "replica",
+        "application": "main",
+    }
+    text = [json.dumps({"timestamp_ns": begin + i * 1_000_000, **serve, **line}) for i, line in enumerate(lines)]
+    (place / "replica_main_Gateway_x.log").write_text("\n".join([text[2], f"no json {A}"]))
+    (place / "replica_main_Batch_x.log").write_text(text[1])
     (place / "replica_main_Gateway_x.log.1").write_text(text[0])
     return place

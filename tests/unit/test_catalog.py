@@ -14,6 +14,7 @@ from servescope.catalog import BY_NAME, METRICS
 from servescope.catalog.model import Kind, Origin, Source
 from servescope.errors import ServescopeError
 from servescope.pages import metrics as metrics_page
+from servescope.settings import Settings
 
 SCRAPES = Path(__file__).parents[1] / "fixtures/metrics"
 
@@ -128,6 +129,6 @@ def test_samples_of_histograms_belong_to_their_family():
 
 
 def test_the_page_names_every_metric():
-    page = metrics_page.render()
+    page = metrics_page.render(Settings())
     assert all(f"`{metric.name}`" in page for metric in METRICS)
-    assert page == metrics_page.render()
+    assert page == metrics_page.render(Settings())

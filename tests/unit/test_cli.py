@@ -96,7 +96,7 @@ def test_stale_rules_are_named_and_pruned_and_foreign_files_stay(tmp_path):
     told = servescope("rules", "--settings", tmp_path / "s.yml", "-o", out, "--prune")
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.endswith(f"deleted from {out}: {slos}, {', '.join(tests)}\n")
-    ours = {"servescope-alerts.yml", "servescope-recording.yml", "grafana/servescope-alerts.yml"}
+    ours = {f"{folder}servescope-alerts.yml" for folder in ("", "grafana/", "plain/")} | {"servescope-recording.yml"}
     assert left(out) == ours | set(FOREIGN)
     for name, content in FOREIGN.items():
         assert (out / name).read_bytes() == (content if isinstance(content, bytes) else content.encode())

@@ -63,7 +63,7 @@ def undeclared(folder: Path, allowed: set[str]) -> list[str]:
 
 
 def test_the_package_imports_what_its_extras_declare():
-    extras = declared("generate", "lint", "exporter", "tracing", "snapshot")
+    extras = declared("generate", "lint", "exporter", "tracing", "snapshot", "logs")
     assert undeclared(ROOT / "src", extras | OF_THE_APPLICATION) == []
 
 

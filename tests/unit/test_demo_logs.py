@@ -29,8 +29,9 @@ def installed(monkeypatch):
     [
         (ALL, ["loki", "fluent-bit"], "", 2),
         ({"loki", "otelcol"}, ["loki", "log-collector"], "", 2),
-        ({"otelcol"}, ["log-collector"], "loki is not installed", 2),
-        ({"fluent-bit"}, ["fluent-bit"], "loki is not installed", 2),
+        ({"otelcol"}, ["log-collector"], "", 2),
+        ({"otelcol", "fluent-bit"}, ["log-collector"], "", 2),
+        ({"fluent-bit"}, ["fluent-bit"], "neither loki nor otelcol is installed", 2),
         ({"loki"}, [], "neither fluent-bit nor otelcol is installed", 0),
         (set(), [], "neither fluent-bit nor otelcol is installed", 0),
     ],
@@ -45,12 +46,15 @@ def test_an_agent_runs_wherever_there_is_one(installed, tmp_path, programs, part
     assert (local.smoke_addresses(run).loki is not None) == ("loki" in parts)  # else the demo waits for it and fails
 
 
-def test_without_loki_nothing_is_sent_and_events_are_counted(installed, tmp_path):
+def test_without_loki_lines_are_written_to_files_or_events_are_counted(installed, tmp_path):
     run = Run(directory=tmp_path, ports=Ports.from_base(27000), serve_config=Path("serve_config.yaml"))
     installed({"fluent-bit", "otelcol"})
     assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "stdout"
-    count_only = "yaml:service::pipelines::logs/ray::exporters: [count/events]"
-    assert log_collector.log_collector(run).command[-1] == count_only
+    written = log_collector.log_collector(run)
+    assert written.env["LOGS_TO"] == "[file/logs, count/events]"
+    written.prepare()
+    assert list(tmp_path.glob("collected-logs/*")) == []
+    assert written.env["LOGS_DIR"] == str(tmp_path / "collected-logs")
     installed(ALL)
     assert fluent_bit.fluent_bit(run).env["RAY_LOGS_TO"] == "loki"
-    assert log_collector.log_collector(run).command[-1].endswith("otel/logs.yaml")
+    assert log_collector.log_collector(run).env["LOGS_TO"] == "[otlp_http/logs, count/events]"

@@ -65,6 +65,7 @@ ARGUMENTS = {
     "dashboards": ["-o", "{tmp}"],
     "rules": ["-o", "{tmp}"],
     "lint": [str(ROOT / "alerts")],
+    "logs": ["{tmp}", "--level", "ERROR"],
     "exporter": ["--once", "--address", "http://127.0.0.1:9"],
     "trace": ["--slowest", "1", "--traces", "{tmp}"],
     "snapshot": ["--prometheus", "http://127.0.0.1:9", "-o", "{tmp}/s.html"],

@@ -17,7 +17,7 @@ from servescope.settings import Settings
 from tests.oracles.foundation import paths
 
 # Each with the folder that it is in; that of the SLOs is the demo's.
-FILES = (ROOT / "alerts/servescope-alerts.yml", ROOT / "demo/slo/servescope-slo.yml")
+FILES = (ROOT / "alerts/plain/servescope-alerts.yml", ROOT / "demo/slo/servescope-slo.yml")
 # pkg/services/provisioning/alerting/rules_types.go: what Grafana 13 reads; a key it does not know it drops in silence.
 GROUP_KEYS = {"orgId", "name", "folder", "interval", "rules"}
 RULE_KEYS = {
@@ -47,7 +47,8 @@ def _document(path: Path) -> dict:
 
 
 def _copy(path: Path) -> Path:
-    return path.parent / "grafana" / path.name
+    folder = path.parent.parent if path.parent.name == "plain" else path.parent
+    return folder / "grafana" / path.name
 
 
 def _alerts(path: Path) -> list[dict]:

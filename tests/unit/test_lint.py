@@ -28,6 +28,7 @@ BROKEN = [
     ("increase", "increase(sum(ray_serve_deployment_replica_starts_total)[10m:5s])", ""),
     ("counter", "sum(ray_serve_deployment_replica_starts_total)", ""),
     ("counter", "delta(ray_serve_deployment_replica_starts_total[10m])", ""),
+    ("counter", "group(ray_serve_deployment_replica_starts_total > 5)", ""),
     ("gauge-rate", "rate(ray_serve_controller_num_control_loops[1m])", ""),
     ("actors", "sum(ray_actors)", ""),
     ("actors", 'sum(ray_actors{Source=~"gcs|executor"})', ""),
@@ -87,6 +88,7 @@ RIGHT = [
         "",
     ),
     ("topk(3, serve_deployment:queued_requests:sum)", "{{deployment}}"),
+    ("group(last_over_time(ray_serve_deployment_replica_starts_total[1m]))", ""),
 ]
 
 

@@ -159,8 +159,8 @@ def test_a_cycle_has_its_first_span_as_root(tmp_path, parents, roots):
 def test_a_file_that_is_rotated_away_meanwhile_is_passed_over(folder, monkeypatch):
     (folder / "traces-gone.json").symlink_to(folder / "nowhere")
     assert set(otlp_files.read_traces(folder)) == {A, B}
-    there = otlp_files._oldest_first(folder)
-    monkeypatch.setattr(otlp_files, "_oldest_first", lambda folder: [*there, folder / "traces-gone.json"])
+    there = otlp_files.oldest_first(folder, otlp_files.FILES)
+    monkeypatch.setattr(otlp_files, "oldest_first", lambda folder, pattern: [*there, folder / "traces-gone.json"])
     assert set(otlp_files.read_traces(folder)) == {A, B}
 
 

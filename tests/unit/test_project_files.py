@@ -219,7 +219,7 @@ def test_the_editor_and_ruff_agree():
 
 def test_renovate_covers_python_and_the_pins_of_setup():
     rules = json.loads((ROOT / "renovate.json").read_text())
-    assert rules["enabledManagers"] == ["custom.regex", "github-actions", "pep621", "pip_requirements"]
+    assert rules["enabledManagers"] == ["custom.regex", "github-actions", "gomod", "pep621", "pip_requirements"]
     (pattern,) = rules["pip_requirements"]["managerFilePatterns"]
     for path in (ROOT / "requirements").iterdir():
         assert re.search(pattern.strip("/"), f"requirements/{path.name}")

@@ -168,6 +168,12 @@ def test_the_checksums_are_what_sha256sum_reads(tmp_path):
     assert subprocess.run(check, cwd=tmp_path, check=False, capture_output=True).returncode == 1
 
 
+# What `servescope logs` runs to read Ray's own log files.
+READ_BY_LUA = {
+    f"fluentbit/{path.name}" for path in (*(ROOT / "fluentbit").glob("*.lua"), ROOT / "fluentbit/parsers.yaml")
+}
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dist")
@@ -187,6 +193,7 @@ def test_the_wheel_says_who_it_is(built):
         for path in (ROOT / "src/servescope").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    sources |= {f"servescope/{name}" for name in READ_BY_LUA}
     assert {name for name in names if not name.split("/")[0].endswith(".dist-info")} == sources
     assert "servescope/py.typed" in names
     assert said["Version"] == servescope.__version__
@@ -206,4 +213,4 @@ def test_the_sdist_has_what_the_wheel_is_made_of_and_no_more(built):
     with tarfile.open(sdist) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
     outside = {name for name in names if not name.startswith("src/servescope/")}
-    assert outside == {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert outside == READ_BY_LUA | {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}

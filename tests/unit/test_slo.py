@@ -175,7 +175,10 @@ def test_the_factors_are_those_of_the_workbook_and_computed_for_other_windows():
 def test_every_recorded_name_is_known_and_every_expression_passes_the_lint():
     for slo in slo_module.load(ROOT / "demo/slo/slo.yaml"):
         for sli in slo.objectives:
-            for name, expression in slo_rules.recordings(slo, sli, SETTINGS):
+            for name, expression in (
+                *slo_rules.short_recordings(slo, sli, SETTINGS),
+                *slo_rules.long_recordings(slo, sli),
+            ):
                 assert name in slo_series.RECORDED
                 assert check(expression, SETTINGS) == []
             for pair in PAIRS:
@@ -261,6 +264,68 @@ def test_pages_fire_at_their_pace_and_not_below(tmp_path, errors, expected):
     )
 
 
+def promtool_of_slow_rules(folder: Path, series: dict[str, str], expected: dict[tuple[str, str], list[float]]) -> None:
+    """Let promtool evaluate the rules of the long windows alone, every five minutes, over given counts of minutes."""
+    slo = Slo(name="s", application="main", availability=0.99, window_days=2)
+    document = prometheus_rules.slo_document([slo], SETTINGS)
+    groups = [group for group in document["groups"] if group["interval"] == slo_rules.SLOW_EVALUATION]
+    assert [group["name"] for group in groups] == ["servescope.slo.s.availability.5m"]
+    (folder / "slo.yml").write_text(yaml.safe_dump({"groups": groups}, width=10_000))
+    labels = 'slo="s",sli="availability",application="main"'
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": f"{name}{{{labels}}}", "values": text} for name, text in series.items()],
+        "promql_expr_test": [
+            {"expr": f"max({expr})", "eval_time": at, "exp_samples": [{"labels": "{}", "value": v} for v in values]}
+            for (expr, at), values in expected.items()
+        ],
+    }
+    tests = {"rule_files": ["slo.yml"], "evaluation_interval": "5m", "tests": [test]}
+    (folder / "test.yml").write_text(yaml.safe_dump(tests, width=10_000))
+    result = promtool.run("test", "rules", folder / "test.yml")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@promtool.requires_promtool
+def test_the_counts_of_five_minutes_give_the_ratio_of_the_minutes_with_twenty_minutes_missed(tmp_path):
+    # Sums that change all the time; nothing is there for twenty minutes that begin between two counts.
+    minutes = {
+        "serve_slo:requests:events1m": "100+1x1502 _x20 7+2x2600",
+        "serve_slo:errors:events1m": "0x700 9+1x801 _x20 1x1000 0x1600",
+    }
+
+    def of_minutes(over: str) -> str:
+        over = f"{24 * int(over[0]) - 1}h59m59s999ms"
+        errors, requests = (f"sum_over_time(serve_slo:{what}:events1m[{over}])" for what in ("errors", "requests"))
+        return f"{errors} / {requests}"
+
+    times = ("20h", "26h", "30h", "50h", "65h")
+    windows = {"1d": times, "2d": times}
+    promtool_of_slow_rules(
+        tmp_path,
+        minutes,
+        {
+            (f"abs(serve_slo:error_ratio:ratio{over} - {of_minutes(over)}) < bool 1e-12", at): [1]
+            for over, ats in windows.items()
+            for at in ats
+        }
+        | {("serve_slo:error_ratio:ratio2d > bool 0.01", "50h"): [1]},
+    )
+
+
+@promtool.requires_promtool
+def test_an_evaluation_after_missed_ones_counts_what_none_has_counted(tmp_path):
+    # 84 counts of 10, one each scrape; twelve sums of five of them, and then none for a while: 24 are in no sum.
+    slo = Slo(name="s", application="main", availability=0.99)
+    not_counted = dict(slo_rules.long_recordings(slo, "availability"))["serve_slo:requests:events5m"]
+    series = {
+        'serve_slo:requests:events1m{slo="s",sli="availability"}': "_ 10x84",
+        'serve_slo:requests:events5m{slo="s",sli="availability"}': " ".join(["_x4 50"] + ["_x3 50"] * 11 + ["_x24"]),
+    }
+    expected = [('{slo="s",sli="availability"}', 240)]
+    promtool.assert_expressions(tmp_path, series, {(not_counted, "21m7s"): expected})
+
+
 @promtool.requires_promtool
 def test_slow_burns_open_tickets(tmp_path):
     """4 % for a day and more is above 3 times the pace; nothing pages."""
@@ -312,7 +377,7 @@ def test_a_failed_scrape_and_a_leaving_node_invent_nothing(tmp_path):
 def test_backpressure_counts_unless_configured_otherwise():
     def errors(counted: bool) -> str:
         slo = Slo(name="s", application="main", availability=0.99, count_backpressure=counted)
-        return dict(slo_rules.recordings(slo, "availability", SETTINGS))["serve_slo:errors:events1m"]
+        return dict(slo_rules.short_recordings(slo, "availability", SETTINGS))["serve_slo:errors:events1m"]
 
     assert "503|429" in errors(True)
     assert 'status_code!~"503|429' not in errors(True)

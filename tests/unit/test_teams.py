@@ -38,7 +38,7 @@ def teams_of_alerts(settings: Settings, folder: Path, expected: dict[str, str]) 
 
     `expected` maps each application, and "" for the disk's alert, to the value of `team`.
     """
-    rules = yaml.safe_load(rule_files(settings)[Path("servescope-alerts.yml")])
+    rules = yaml.safe_load(rule_files(settings)[Path("plain/servescope-alerts.yml")])
     for group in rules["groups"]:
         group["rules"] = [rule for rule in group["rules"] if rule["alert"] in PROBED]
     (folder / "rules.yml").write_text(yaml.safe_dump(rules))

@@ -33,8 +33,8 @@ def test_the_tree(folder, logs):
         f"2023-11-14 22:13:20Z       50.0 ms  failed  500  GET /x  {A}  request r-a",
         "+0.0 ms      50.0 ms  serve-proxy (server)  GET /x  http.response.status_code=500  it broke",
         "+5.0 ms      40.0 ms  main.Gateway (server)  replica_handle_request Gateway __call__",
-        "+0.0 ms  log INFO main_Gateway: hello [x]",
-        "+1.0 ms  log INFO main_Batch: in a batch",
+        "+0.0 ms  log INFO main/Gateway: hello [x]",
+        "+1.0 ms  log INFO main/Batch: in a batch",
     ]
 
 
@@ -86,7 +86,9 @@ def test_a_deep_chain_is_no_error(tmp_path):
 
 def test_skipped_lines_are_said_on_stderr(tmp_path):
     told, lines = shown(tmp_path, "[]", document(A, "a1"))
-    assert told == f"servescope: {tmp_path / 'traces.json'}: skipped lines that hold no OTLP traces: 1\n"
+    skipped, without_logs = told.splitlines()
+    assert skipped == f"servescope: {tmp_path / 'traces.json'}: skipped lines that hold no OTLP traces: 1"
+    assert without_logs.startswith(f"servescope: no log lines: {tmp_path}: no log files")
     assert len(lines) == 2
 
 

@@ -15,6 +15,7 @@ import time
 import types
 import venv
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry import trace
@@ -28,7 +29,7 @@ from packaging.requirements import Requirement
 from demo import ROOT
 from servescope import tracing
 from servescope.errors import ServescopeError
-from servescope.tracing import batch, export, logs, ray_patches, resource
+from servescope.tracing import batch, destination, export, logs, ray_patches, resource
 from servescope.tracing.semconv import SERVE_SCOPE, plain, rewritten
 from tests.support.otlp_server import OtlpServer
 from tests.support.servers import free_port
@@ -186,6 +187,90 @@ def test_a_request_whose_client_has_gone_is_no_failure():
     assert "error.type" not in span.attributes
 
 
+def socket_span(code, what="proxy_websocket_request Talk WS /ws", error=None, **more):
+    methods = {"request_method": "WS", "http__method": "WS"}
+    return rewritten(serve_span(what, error=error, http__status_code=code, http__route="/ws", **methods, **more))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (1000, "UNSET"),
+        (1001, "UNSET"),
+        (1005, "UNSET"),
+        (1006, "UNSET"),
+        (1008, "UNSET"),
+        (1010, "UNSET"),
+        (1011, "ERROR"),
+        (1014, "ERROR"),
+        (1015, "UNSET"),
+        (4001, "UNSET"),
+    ],
+)
+def test_a_session_is_an_error_by_the_close_codes_of_a_failed_server_only(code, status):
+    span = socket_span(code)
+    assert (span.name, span.status.status_code.name) == ("WS /ws", status)
+    assert span.attributes["websocket.close_code"] == code
+    assert "http.response.status_code" not in span.attributes
+    assert span.attributes.get("error.type") == (str(code) if status == "ERROR" else None)
+
+
+def test_the_session_of_a_replica_has_no_route_but_the_prefix_which_is_none():
+    span = socket_span("1000", "replica_handle_request Talk __call__")
+    assert span.status.status_code is StatusCode.UNSET
+    assert span.attributes["websocket.close_code"] == 1000
+    assert "http.route" not in span.attributes
+
+
+def test_a_handshake_that_is_refused_has_a_status_of_http():
+    span = socket_span(403)
+    assert span.attributes["http.response.status_code"] == 403
+    assert "websocket.close_code" not in span.attributes
+
+
+class RequestCancelledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "status"),
+    [
+        (200, ValueError("broken"), "ERROR"),
+        (200, TimeoutError(), "ERROR"),
+        (200, RequestCancelledError(), "UNSET"),
+        (200, asyncio.CancelledError(), "UNSET"),
+        (408, TimeoutError(), "UNSET"),
+        (499, RequestCancelledError(), "UNSET"),
+        (500, ValueError("broken"), "ERROR"),
+    ],
+)
+def test_an_exception_of_the_proxy_is_an_error_where_no_status_says_whose_it_is(code, error, status):
+    span = rewritten(serve_span("proxy_http_request A GET /", error=error, http__status_code=code, **PROXY))
+    assert span.status.status_code.name == status
+
+
+def test_an_exception_that_ray_has_wrapped_is_known():
+    wrapped = type("RayTaskError(CancelledError)", (Exception,), {})
+    span = rewritten(serve_span("proxy_http_request A GET /", error=wrapped(), http__status_code=200, **PROXY))
+    assert span.status.status_code is StatusCode.UNSET
+    failed = type("RayTaskError(ValueError)", (Exception,), {})
+    span = rewritten(serve_span("proxy_http_request A GET /", error=failed("as asked"), http__status_code=200, **PROXY))
+    assert (span.status.status_code, span.status.description) == (
+        StatusCode.ERROR,
+        f"{failed.__module__}.RayTaskError(ValueError): as asked",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("NOT_FOUND", "UNSET"), ("RESOURCE_EXHAUSTED", "UNSET"), ("INTERNAL", "ERROR")]
+)
+def test_an_exception_behind_a_grpc_status_is_judged_by_the_status(code, status):
+    span = rewritten(
+        serve_span("proxy_grpc_request A /s/M", error=ValueError("x"), rpc__method="/s/M", rpc__grpc__status_code=code)
+    )
+    assert span.status.status_code.name == status
+
+
 @pytest.mark.parametrize(("code", "status"), [("OK", "UNSET"), ("NOT_FOUND", "UNSET"), ("INTERNAL", "ERROR")])
 def test_a_grpc_request_is_named_by_service_and_method(code, status):
     span = rewritten(
@@ -220,6 +305,11 @@ def use(monkeypatch, port, **variables):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+
+
+def retrying(**more):
+    to = destination.destination()
+    return export.RetryingExporter(export.otlp_exporter(to), to=to, patched=True, **more)
 
 
 def provider_with(processor):
@@ -257,7 +347,7 @@ def test_a_full_batch_does_not_wait_for_its_time(monkeypatch, spans, sent):
 def test_an_outage_loses_nothing_that_the_queue_holds(monkeypatch):
     port = free_port()
     use(monkeypatch, port, OTEL_BSP_SCHEDULE_DELAY="50", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="4")
-    exporter = export.RetryingExporter(export.otlp_exporter(), patched=True, pause_s=0.1)
+    exporter = retrying(pause_s=0.1)
     processor = export.Processor(exporter)
     tracer = provider_with(processor).get_tracer("t")
     for number in range(20):
@@ -275,7 +365,7 @@ def test_a_batch_is_given_up_when_the_outage_is_too_long(monkeypatch):
     with OtlpServer() as server:
         server.status = 400
         use(monkeypatch, server.port)
-        exporter = export.RetryingExporter(export.otlp_exporter(), patched=True, outage_s=0.3, pause_s=0.05)
+        exporter = retrying(outage_s=0.3, pause_s=0.05)
         assert exporter.export([serve_span("route_to_replica A f")]) is SpanExportResult.FAILURE
         assert server.requests > 2
         server.status = 200
@@ -327,7 +417,196 @@ def test_a_wrong_variable_is_one_line(monkeypatch, name, value, says):
 def test_a_missing_package_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, export.EXPORTERS["grpc"], None)
     with pytest.raises(ServescopeError, match="OTLP over grpc needs a missing package"):
-        export.otlp_exporter()
+        export.otlp_exporter(destination.destination())
+
+
+SECRET = "Bearer-s3cr3t"
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"])
+@pytest.mark.parametrize(
+    ("value", "entry"),
+    [
+        (f"Authorization: {SECRET}", 1),
+        (f"a=b,{SECRET}", 2),
+        (f'a=b,c="{SECRET}"', 2),
+        (f"x y={SECRET}", 1),
+        (f"a={SECRET}\n", None),  # the SDK strips it
+        (f"authorization=Basic {SECRET}==,x-tenant=a/b%20c", None),
+        ("", None),
+        (" , ", None),
+    ],
+)
+def test_a_header_that_the_sdk_cannot_read_is_one_line_without_its_value(monkeypatch, caplog, name, value, entry):
+    monkeypatch.setenv(name, value)
+    if entry is None:
+        made = export.otlp_exporter(destination.destination())
+        assert not [line for line in caplog.messages if "Header format invalid" in line]
+        made.shutdown()
+        return
+    with pytest.raises(ServescopeError) as error:
+        export.processor(patched=True)
+    assert str(error.value).startswith(f"{name}: entry {entry} is not name=value")
+    assert SECRET not in f"{error.value}{caplog.text}"
+
+
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY"])
+def test_a_file_that_is_not_there_is_one_line_where_it_is_read(monkeypatch, tmp_path, name):
+    monkeypatch.setenv(name, str(tmp_path / "ca.pem"))
+    destination.destination()  # without TLS nobody reads it
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317")
+    with pytest.raises(ServescopeError, match=f"{name}: .*ca.pem: cannot read this file"):
+        destination.destination()
+
+
+def failing(monkeypatch, caplog, protocol, endpoint, **variables):
+    """The lines of the log after three attempts in vain."""
+    monkeypatch.setattr(export.log, "propagate", True)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.5")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    exporter = retrying(outage_s=0.0, pause_s=0.01)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            assert exporter.export([serve_span("route_to_replica A f")]) is SpanExportResult.FAILURE
+    return exporter, [line for line in caplog.messages if str(urlsplit(endpoint).port) in line]  # not of other tests
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (401, "the credentials are refused; check OTEL_EXPORTER_OTLP_HEADERS"),
+        (404, "there is no such path; OTEL_EXPORTER_OTLP_ENDPOINT is without /v1/traces"),
+        (400, "the spans are refused"),
+    ],
+)
+def test_what_refuses_the_spans_is_one_hint_and_its_end_another(monkeypatch, caplog, status, says):
+    with OtlpServer() as server:
+        server.status = status
+        url = f"http://user:{SECRET}@127.0.0.1:{server.port}"
+        exporter, lines = failing(monkeypatch, caplog, "http/protobuf", url)
+        (line,) = lines
+        assert says in line
+        assert f"to http://127.0.0.1:{server.port} by http/protobuf" in line
+        server.status = 200
+        with caplog.at_level(logging.INFO):
+            assert exporter.export([serve_span("route_to_replica A f")]) is SpanExportResult.SUCCESS
+        assert [line for line in caplog.messages if str(server.port) in line][1:] == [
+            f"servescope: spans are sent again to http://127.0.0.1:{server.port}; lost meanwhile: 3"
+        ]
+        assert SECRET not in caplog.text
+
+
+def test_nobody_there_tls_where_there_is_none_and_the_port_of_the_other_protocol(monkeypatch, caplog):
+    port = free_port()
+    for protocol in destination.PROTOCOLS:
+        caplog.clear()
+        _, (line,) = failing(monkeypatch, caplog, protocol, f"http://127.0.0.1:{port}")
+        assert "it cannot be reached; is a Collector running there?" in line
+    with OtlpServer() as server:
+        for protocol in destination.PROTOCOLS:
+            caplog.clear()
+            url = f"https://127.0.0.1:{server.port}"
+            # The SDK names the reason where there is time for a second attempt.
+            _, (line,) = failing(monkeypatch, caplog, protocol, url, OTEL_EXPORTER_OTLP_TIMEOUT="2")
+            assert "no TLS connection; check https:// or http://" in line
+    wrong = destination.Destination("grpc", "http://127.0.0.1:4318")
+    assert "4318 is the port of http/protobuf: set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf" in wrong.why(
+        "UNAVAILABLE"
+    )
+    wrong = destination.Destination("http/protobuf", "http://127.0.0.1:4317/v1")
+    assert "4317 is the port of grpc" in wrong.why("code: None, reason: aborted")
+
+
+def test_the_pauses_grow_to_ten_seconds(monkeypatch):
+    pauses = []
+    exporter = export.RetryingExporter(
+        types.SimpleNamespace(export=lambda batch: SpanExportResult.FAILURE),
+        to=destination.Destination("grpc", "http://c"),
+        patched=True,
+    )
+    monkeypatch.setattr(exporter, "_ending", types.SimpleNamespace(is_set=lambda: len(pauses) == 6, wait=pauses.append))
+    exporter.export([])
+    assert pauses == [2, 4, 8, 10, 10, 10]
+
+
+# -- a process that was instrumented before ----------------------------------------------------------------------------
+
+INJECTED = """
+import json, logging, os, sys
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from servescope.tracing import export, takeover
+theirs = InMemorySpanExporter()
+first = TracerProvider(resource=Resource({"service.name": "pod"}), shutdown_on_exit=False)
+first.add_span_processor(SimpleSpanProcessor(theirs))
+assert not takeover.is_instrumented()
+trace.set_tracer_provider(first)
+assert takeover.is_instrumented()
+early = trace.get_tracer("early")
+sent = []
+
+class Ours:
+    def export(self, batch):
+        sent.extend((span.name, span.resource.attributes["service.name"]) for span in batch)
+        return export.SpanExportResult.SUCCESS
+    def shutdown(self):
+        pass
+
+os.environ["OTEL_SERVICE_NAME"] = "auto.Auto"
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+export.otlp_exporter = lambda to: Ours()
+processor = export.processor(patched=True, everything=True)
+takeover.take_over(processor)
+mine = TracerProvider(shutdown_on_exit=False)
+trace.set_tracer_provider(mine)  # as Serve does
+trace.get_tracer_provider().add_span_processor(processor)
+early.start_span("of a library").end()
+trace.get_tracer("late").start_span("of Serve").end()
+processor.shutdown()
+ours = trace.get_tracer_provider() is mine
+print(json.dumps({"theirs": len(theirs.get_finished_spans()), "sent": sent, "ours": ours}))
+"""
+
+
+def test_the_spans_of_a_process_that_was_instrumented_before_go_out_once_under_our_names():
+    done = subprocess.run([sys.executable, "-c", INJECTED], capture_output=True, text=True, check=False)
+    *said, result = done.stdout.splitlines()
+    assert json.loads(result) == {
+        "theirs": 0,
+        "sent": [["of a library", "auto.Auto"], ["of Serve", "auto.Auto"]],
+        "ours": True,
+    }
+    assert said == [
+        "servescope: this process was instrumented before (opentelemetry.sdk.trace.TracerProvider); its spans are now "
+        "sent once, as Serve's service"
+    ]
+    assert done.stderr == ""
+
+
+OF_ANOTHER_TRACER = """
+from opentelemetry import trace
+class Provider(trace.NoOpTracerProvider):
+    pass
+trace.set_tracer_provider(Provider())
+from servescope.tracing import takeover
+try:
+    takeover.take_over(None)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_beside_another_tracer_tracing_is_off_in_one_line():
+    done = subprocess.run([sys.executable, "-c", OF_ANOTHER_TRACER], capture_output=True, text=True, check=True)
+    assert done.stdout == (
+        "ServescopeError another tracer is set up in this process: __main__.Provider; use that one or this one\n"
+    )
 
 
 # -- logs --------------------------------------------------------------------------------------------------------------
@@ -621,6 +900,28 @@ def test_a_proxy_describes_only_what_is_sampled():
     assert run_patched(patched=True, ratio="0")["described"] == [False, False, False]
 
 
+SOCKET_ROUTE = """
+import os
+from ray.serve._private import tracing_utils as t
+from ray.serve._private.proxy_router import ProxyRouter
+from ray.serve._private.thirdparty.get_asgi_route_name import RoutePattern
+from servescope.tracing import ray_patches
+assert ray_patches.patch_serve()
+router = ProxyRouter.__new__(ProxyRouter)
+socket, get = RoutePattern(methods=None, path="/ws/{room}"), RoutePattern(methods=["GET"], path="/a/{b}")
+router.route_patterns = {"/chat": [socket, get]}
+router._route_pattern_apps = {}
+for kind, path in (("websocket", "/chat/ws/7"), ("http", "/chat/a/7"), ("websocket", "/chat/none")):
+    scope = {"type": kind, "path": path, "root_path": "/chat", "method": "GET"}
+    print(router.match_route_pattern("/chat", scope), ray_patches._socket_route.get() or "-")
+"""
+
+
+def test_the_route_of_a_socket_is_found_for_its_span_and_not_for_serves_metrics():
+    done = subprocess.run([sys.executable, "-c", SOCKET_ROUTE], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-3:] == ["/chat /chat/ws/{room}", "/chat/a/{b} -", "/chat /chat"]
+
+
 STATE = """
 import os
 from opentelemetry import trace
@@ -631,20 +932,64 @@ if os.environ["PATCH"] == "1":
     assert ray_patches.patch_serve()
 t._tracing_enabled = True
 parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-headers = [(b"tracestate", b"vendor=blue"), (b"traceparent", parent)]
+headers = [(b"tracestate", b"vendor=blue"), (b"traceparent", parent), (b"tracestate", b"other=red")]
 ASGIProxyRequest({"type": "http", "headers": headers}, None, None).populate_tracing_context()
 context = trace.get_current_span().get_span_context()
 print(f"{context.trace_id:032x}", context.trace_state.to_header())
 """
 
 
-@pytest.mark.parametrize(("patched", "state"), [("1", "vendor=blue"), ("0", "")])
+@pytest.mark.parametrize(("patched", "state"), [("1", "vendor=blue,other=red"), ("0", "")])
 def test_the_proxy_takes_the_state_of_a_trace_only_with_the_patch(patched, state):
     """When the second case fails, Ray has fixed docs/ray-issues/tracestate-dropped.md."""
     done = subprocess.run(
         [sys.executable, "-c", STATE], env={**os.environ, "PATCH": patched}, capture_output=True, text=True, check=True
     )
     assert done.stdout.split("\n")[-2] == f"4bf92f3577b34da6a3ce929d0e0e4736 {state}"
+
+
+OTHER_FORMAT = """
+from opentelemetry import trace
+from ray.serve._private import tracing_utils as t
+from ray.serve._private.proxy_request_response import ASGIProxyRequest
+from servescope.tracing import ray_patches
+assert ray_patches.patch_serve()
+t._tracing_enabled = True
+headers = [(b"x-hop", b"7b:1c8"), (b"baggage", b"a=b")]
+ASGIProxyRequest({"type": "http", "headers": headers}, None, None).populate_tracing_context()
+print(trace.get_current_span().get_span_context().trace_id)
+"""
+HOP = """
+from opentelemetry import trace
+from opentelemetry.propagators.textmap import TextMapPropagator
+
+class Hop(TextMapPropagator):
+    fields = {"x-hop"}
+
+    def extract(self, carrier, context=None, getter=None):
+        trace_id, span_id = (int(part, 16) for part in carrier["x-hop"].split(":"))
+        parent = trace.SpanContext(trace_id, span_id, True, trace.TraceFlags(1))
+        return trace.set_span_in_context(trace.NonRecordingSpan(parent), context)
+
+    def inject(self, carrier, context=None, setter=None):
+        pass
+"""
+
+
+@pytest.mark.parametrize(("named", "found"), [("hop", "123"), ("", "0"), ("baggage,tracecontext", "0"), ("b4", "0")])
+def test_the_proxy_reads_the_formats_of_otel_propagators(tmp_path, named, found):
+    """A propagator as its package registers it; a name that nobody has is one line."""
+    (tmp_path / "hop.py").write_text(HOP)
+    (tmp_path / "hop-1.dist-info").mkdir()
+    (tmp_path / "hop-1.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: hop\nVersion: 1\n")
+    (tmp_path / "hop-1.dist-info/entry_points.txt").write_text("[opentelemetry_propagator]\nhop = hop:Hop\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path, "OTEL_PROPAGATORS": named}
+    done = subprocess.run(
+        [sys.executable, "-c", OTHER_FORMAT], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[-2] == found
+    assert ("OTEL_PROPAGATORS: " in done.stderr) is (named == "b4"), done.stderr
 
 
 # -- the extra ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from servescope.grafana.templating import Interpolation
 from servescope.promql.durations import milliseconds
 from servescope.report.queries import Window, ask, panels_of, select_variables
 from servescope.rules import prometheus as prometheus_rules
-from servescope.rules.promtool import WATCHDOG
+from servescope.rules import recording
+from servescope.rules.promtool import WATCHDOG, evaluation_order
 from servescope.rules.slo.objectives import Slo
 from servescope.settings import Settings
 from tests.support import promtool
@@ -35,6 +36,7 @@ FIGURES_OF_NOW = {
 }
 RULE_FILES = ("servescope-alerts.yml", "servescope-recording.yml", "servescope-slo.yml")
 STEP_S = 60
+PLAIN = "plain"
 
 
 def documents(settings: Settings) -> list[dict[str, Any]]:
@@ -50,8 +52,26 @@ def _rules(settings: Settings) -> dict[str, str]:
 def fired_expression(world: World, but: Iterable[str]) -> str:
     """The names of all alerts that fired at any time, without those named."""
     left_out = "|".join(sorted({WATCHDOG, *but}))
-    selector = f'ALERTS{{alertstate="firing", alertname!~"{left_out}"}}'
+    selector = f'ALERTS{{alertstate="firing", form="", alertname!~"{left_out}"}}'
     return f"group by (alertname) (last_over_time({selector}[{int(world.minutes) + 1}m]))"
+
+
+def differences(at: str) -> Iterator[str]:
+    """What is pending or firing in one form of the alerts and not in the other, at any minute."""
+    forms = [f'ALERTS{{form="{form}", alertname!~"{WATCHDOG}|RayServeErrorBudgetBurn"}}' for form in ("", PLAIN)]
+    for one, other in (forms, reversed(forms)):
+        yield f"count_over_time(({one} unless ignoring (form) {other})[{at}:1m])"
+
+
+def plain_rules(settings: Settings) -> dict[str, Any]:
+    """The plain alerts, told from the recorded ones by a label; without texts, which would take time."""
+    document = prometheus_rules.document(settings, recorded=False)
+    for group in document["groups"]:
+        group["name"] += f".{PLAIN}"
+        for rule in group["rules"]:
+            rule["labels"] |= {"form": PLAIN}
+            del rule["annotations"]
+    return document
 
 
 def promtool_test(world: World) -> dict[str, Any]:
@@ -62,7 +82,7 @@ def promtool_test(world: World) -> dict[str, Any]:
     too_many = f"max_over_time((serve_slo:errors:events1m > serve_slo:requests:events1m)[{at}:1m])"
     expressions = [
         {"expr": fired_expression(world, world.may - world.must), "eval_time": at, "exp_samples": fired},
-        *({"expr": expr, "eval_time": at, "exp_samples": []} for expr in (negative, too_many)),
+        *({"expr": expr, "eval_time": at, "exp_samples": []} for expr in (negative, too_many, *differences(at))),
     ]
     for expr, value in world.figures.items():
         # Rounded, and without labels: a figure is one number.
@@ -80,9 +100,13 @@ def run_promtool(worlds: Iterable[World], folder: Path, settings: Settings) -> s
     """What promtool says of worlds that share settings; "" where all is as it must be."""
     for name, text in _rules(settings).items():
         (folder / name).write_text(text)
+    plain = plain_rules(settings)
+    (folder / "plain.yml").write_text(yaml.safe_dump(plain, width=10_000))
+    recorded_first = [group["name"] for rules in (recording.document(settings), plain) for group in rules["groups"]]
     document = {
-        "rule_files": list(RULE_FILES),
+        "rule_files": ["plain.yml", *RULE_FILES],
         "evaluation_interval": "1m",
+        "group_eval_order": [*recorded_first, *evaluation_order(settings)],
         "tests": [promtool_test(world) for world in worlds],
     }
     (folder / "test.yml").write_text(yaml.safe_dump(document, width=10_000))
@@ -93,7 +117,7 @@ def run_promtool(worlds: Iterable[World], folder: Path, settings: Settings) -> s
 def fired(prometheus: Prometheus, world: World, start: int) -> set[str]:
     """The alerts that a store's figures make fire at any time of a world, `for` counted as Prometheus counts it."""
     names = set()
-    for group in prometheus_rules.document(world.settings)["groups"]:
+    for group in prometheus_rules.document(world.settings, recorded=False)["groups"]:
         for rule in group["rules"]:
             if rule["alert"] == WATCHDOG:
                 continue

@@ -6,7 +6,7 @@ escape them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -153,7 +153,8 @@ def failed(traces: Iterable[AnyTrace]) -> list[AnyTrace]:
 class LogRecord:
     """One log record: time (unix ns, 0 if it has none), source, and text.
 
-    A traceback is a text of several lines. The IDs are those of the handled request, where known.
+    A traceback is a text of several lines. The IDs are those of the handled request, where known; `fields` are those of
+    docs/logs.md, without the text.
     """
 
     time_ns: int
@@ -163,8 +164,37 @@ class LogRecord:
     trace_id: str = ""
     span_id: str = ""
     request_ids: tuple[str, ...] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def unix_ms(self) -> int:
         """The time in milliseconds since 1970."""
         return self.time_ns // 1_000_000
+
+    @property
+    def ids(self) -> set[str]:
+        """The IDs of its trace and requests."""
+        return {self.trace_id, *self.request_ids} - {""}
+
+
+def record_of(time_ns: int, fields: Mapping[str, Any]) -> LogRecord:
+    """The record of the fields that ray.lua or the Collector made of a line (docs/logs.md); `message` is its text."""
+
+    def text(name: str) -> str:
+        value = fields.get(name)
+        return "" if value is None else str(value)
+
+    of_batch = fields.get("request_ids")
+    several = of_batch.values() if isinstance(of_batch, Mapping) else of_batch if isinstance(of_batch, list) else ()
+    members = (value for name, value in fields.items() if name.startswith("request_ids."))
+    deployment = "/".join(filter(None, (text("application"), text("deployment"))))
+    return LogRecord(
+        time_ns=time_ns,
+        source=deployment or text("component"),
+        level=text("level"),
+        text=text("message"),
+        trace_id=text("trace_id"),
+        span_id=text("span_id"),
+        request_ids=tuple(str(found) for found in (fields.get("request_id"), *several, *members) if found),
+        fields={name: value for name, value in fields.items() if name != "message"},
+    )

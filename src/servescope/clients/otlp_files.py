@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from servescope.clients.model import Span, SpanLink, Trace, TraceSummary
 from servescope.errors import ServescopeError
@@ -35,21 +35,25 @@ def read_traces(
     Raises:
         ServescopeError: there is no trace file, or one cannot be read.
     """
-    files = _oldest_first(folder)
+    files = oldest_first(folder, FILES)
     if not files:
         raise ServescopeError(
             f"{folder}: no {FILES} found; the Collector writes them with TRACES_TO='[file/traces]' and COLLECTOR_DATA"
         )
     traces: dict[str, dict[str, Span]] = defaultdict(dict)
     for file in files:
-        for span in _spans_in(file, holding, report):
-            traces[span.trace_id].setdefault(span.span_id, span)
+        for spans in lines_in(
+            file, [holding] * bool(holding), report, what="OTLP traces", read=lambda document: list(spans_of(document))
+        ):
+            for span in spans:
+                traces[span.trace_id].setdefault(span.span_id, span)
     return {trace_id: Trace(trace_id, list(spans.values())) for trace_id, spans in traces.items()}
 
 
-def _oldest_first(folder: Path) -> list[Path]:
+def oldest_first(folder: Path, pattern: str) -> list[Path]:
+    """The files of a folder by the time of their last change."""
     written = {}
-    for file in folder.glob(FILES):
+    for file in folder.glob(pattern):
         with suppress(FileNotFoundError):  # rotated away between listing and looking
             written[file] = file.stat().st_mtime
     return sorted(written, key=lambda file: written[file])
@@ -81,25 +85,43 @@ def find(traces: dict[str, Trace], wanted: str) -> list[Trace]:
     return exact or [trace for trace in traces.values() if lowered in map(str.lower, trace.request_ids)]
 
 
-def _spans_in(file: Path, holding: str, report: Callable[[str], None]) -> Iterator[Span]:
+Read = TypeVar("Read")
+# What reading a line may raise that is no OTLP.
+NO_DOCUMENT = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
+
+def lines_in(
+    file: Path,
+    holding: Collection[str],
+    report: Callable[[str], None],
+    *,
+    what: str,
+    read: Callable[[dict[str, Any]], Read],
+) -> Iterator[Read]:
+    """What `read` makes of each line of a file; with `holding`, of those that contain one of the texts.
+
+    Raises:
+        ServescopeError: the file cannot be read.
+    """
     skipped = 0
+    texts = tuple(holding)
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
-                if holding not in line:
+                if texts and not any(text in line for text in texts):
                     continue
                 try:
-                    spans = list(spans_of(json.loads(line)))
-                except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+                    found = read(json.loads(line))
+                except NO_DOCUMENT:
                     skipped += line.endswith("\n")  # else the last line of a file that is being written
                     continue
-                yield from spans
+                yield found
     except FileNotFoundError:
         return  # rotated away meanwhile
     except OSError as error:
         raise ServescopeError(f"{file}: cannot read ({error.strerror})") from error
     if skipped:
-        report(f"{file}: skipped lines that hold no OTLP traces: {skipped}")
+        report(f"{file}: skipped lines that hold no {what}: {skipped}")
 
 
 def spans_of(document: dict[str, Any]) -> Iterator[Span]:
@@ -124,8 +146,8 @@ def _span(span: dict[str, Any], resource: dict[str, Any]) -> Span:
         name=_text(span.get("name")),
         kind=_name_of(span.get("kind"), KINDS),
         service=_text(resource.get("service.name")),
-        start_ns=_time_ns(span["startTimeUnixNano"]),
-        end_ns=_time_ns(span["endTimeUnixNano"]),
+        start_ns=time_of(span["startTimeUnixNano"]),
+        end_ns=time_of(span["endTimeUnixNano"]),
         status=_name_of(status.get("code"), STATUSES),
         message=_text(status.get("message")),
         attributes=_attributes(span),
@@ -148,7 +170,12 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value).encode(errors="replace").decode()
 
 
-def _time_ns(value: Any) -> int:
+def time_of(value: Any) -> int:
+    """A time of OTLP in nanoseconds since 1970.
+
+    Raises:
+        ValueError: it is none.
+    """
     time_ns = int(value)
     if not 0 <= time_ns < _LATEST_NS:
         raise ValueError("not a time in nanoseconds")
@@ -162,20 +189,22 @@ def _name_of(code: Any, names: tuple[str, ...]) -> str:
 
 
 def _attributes(holder: dict[str, Any]) -> dict[str, Any]:
-    return _pairs(holder.get("attributes"))
+    return pairs_of(holder.get("attributes"))
 
 
-def _pairs(pairs: Any) -> dict[str, Any]:
-    return {_text(pair["key"]): _value(pair.get("value") or {}) for pair in pairs or ()}
+def pairs_of(pairs: Any) -> dict[str, Any]:
+    """Attributes as a dictionary."""
+    return {_text(pair["key"]): value_of(pair.get("value") or {}) for pair in pairs or ()}
 
 
-def _value(value: dict[str, Any]) -> Any:
+def value_of(value: dict[str, Any]) -> Any:
+    """An OTLP value as Python's."""
     for kind, held in value.items():
         if kind == "intValue":
             return int(held)
         if kind == "arrayValue":
-            return [_value(item) for item in held.get("values") or ()]
+            return [value_of(item) for item in held.get("values") or ()]
         if kind == "kvlistValue":
-            return _pairs(held.get("values"))
+            return pairs_of(held.get("values"))
         return _text(held) if isinstance(held, str) else held
     return None

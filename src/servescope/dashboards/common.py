@@ -148,9 +148,14 @@ def deployment_variables(settings: Settings) -> list[Variable]:
     return [datasource, cluster, *ranked, *others]
 
 
-def rollout_marks(settings: Settings) -> list[Annotation]:
-    """On every dashboard: what was deployed (from the state exporter), and how long a deployment was UPDATING."""
-    scope = Scope.of(settings, {settings.cluster_label: '=~"$cluster"'})
+def rollout_marks(settings: Settings, *labels: str) -> list[Annotation]:
+    """On every dashboard: what was deployed (from the state exporter), and how long a deployment was UPDATING.
+
+    `labels` are the variables of the dashboard that select them. Of a dashboard of one deployment that is its
+    application: a change of the one that calls it matters too.
+    """
+    matchers = {settings.cluster_label: '=~"$cluster"'} | {label: f'=~"${label}"' for label in labels}
+    scope = Scope.of(settings, matchers)
     updating = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
     return [
         Annotation(
@@ -237,6 +242,16 @@ def largest(figures: str, *, among: str = "", most: int = MOST_LINES, smallest: 
     pick, over = ("bottomk", "min_over_time") if smallest else ("topk", "max_over_time")
     ranks = (f"{over}(({among or figures})[{window}:2m] @ end())" for window in ("$__range", "2m"))
     return f"({figures}) and {pick}({most}, {' or '.join(ranks)})"
+
+
+def most_events(reader: Reader, signal: Signal) -> list[Query]:
+    """The deployments with most events of a signal in the time range, none without any, and a line at zero for them."""
+    most = reader.events_over_range(signal, DEPLOYMENT, at=" @ end()")
+    quiet = f"0 * {promql.total(reader.select('ray_serve_deployment_status'), (), 'group')}"
+    return [
+        panels.query(f"{reader.events(signal, DEPLOYMENT)} and topk({MOST_LINES}, {most} > 0)", DEPLOYMENT_LEGEND),
+        panels.query(quiet, "all others"),
+    ]
 
 
 def to_slo() -> Link:

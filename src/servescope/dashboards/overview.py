@@ -13,11 +13,14 @@ from servescope.grafana.layout import Dashboard
 from servescope.grafana.model import Column, Panel, Threshold
 from servescope.promql import APPLICATION, DEPLOYMENT, capacity, rollouts
 from servescope.promql.signals import (
+    APPLICATION_LATENCY,
     DEPLOYMENT_REQUESTS,
+    FAILED_CALLS,
+    HEALTH_CHECK_FAILURES,
     PROCESSING_LATENCY,
     QUEUED,
+    REPLICA_STARTS,
     REPLICAS,
-    REQUEST_LATENCY,
     REQUESTS,
     TARGET_REPLICAS,
     Reader,
@@ -60,7 +63,7 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("Alerts managed by Grafana", [alerts.managed()], collapsed=True),
         ],
         variables=common.standard_variables(settings, "application"),
-        annotations=common.rollout_marks(settings),
+        annotations=common.rollout_marks(settings, "application"),
         settings=settings,
     )
 
@@ -144,7 +147,7 @@ def _health(reader: Reader) -> list[Panel]:
                 "is interpolated within one histogram bucket, and Ray has no bucket bound between 10 s and 60 s."
             ),
             unit="ms",
-            queries=[panels.query(reader.quantile(0.95, REQUEST_LATENCY))],
+            queries=[panels.query(reader.quantile(0.95, APPLICATION_LATENCY))],
             width=6,
             height=3,
             thresholds=(Threshold(None, PALETTE.neutral),),
@@ -197,7 +200,7 @@ def _health(reader: Reader) -> list[Panel]:
             queries=[
                 panels.query(reader.read(REQUESTS, each)),
                 panels.query(common.error_ratio(reader, each)),
-                panels.query(reader.quantile(0.95, REQUEST_LATENCY, each)),
+                panels.query(reader.quantile(0.95, APPLICATION_LATENCY, each)),
                 panels.query(reader.read(REPLICAS, each)),
                 panels.query(promql.total(capacity.missing_replicas(reader), each)),
                 panels.query(reader.read(QUEUED, each)),
@@ -277,7 +280,7 @@ def _traffic(reader: Reader) -> list[Panel]:
                 "bound between 10 s and 60 s. WebSocket sessions are left out: see WebSocket session length."
             ),
             unit="ms",
-            queries=common.quantile_queries(reader, REQUEST_LATENCY),
+            queries=common.quantile_queries(reader, APPLICATION_LATENCY),
             width=6,
             min=0,
         ),
@@ -286,7 +289,7 @@ def _traffic(reader: Reader) -> list[Panel]:
             description="95 % of each application's requests were answered within this time, measured at the proxy.",
             unit="ms",
             queries=[
-                panels.query(common.largest(reader.quantile(0.95, REQUEST_LATENCY, APPLICATION)), "{{application}}")
+                panels.query(common.largest(reader.quantile(0.95, APPLICATION_LATENCY, APPLICATION)), "{{application}}")
             ],
             width=6,
             min=0,
@@ -296,7 +299,7 @@ def _traffic(reader: Reader) -> list[Panel]:
 
 
 def _traffic_in_detail(reader: Reader) -> list[Panel]:
-    buckets = reader.read(REQUEST_LATENCY, ("le",))
+    buckets = reader.read(APPLICATION_LATENCY, ("le",))
     not_answered = reader.read(REQUESTS, ("application", "status_code"), status_code=f'!~"{promql.SUCCESS_CODES}"')
     return [
         panels.timeseries(
@@ -409,10 +412,7 @@ def _grpc(reader: Reader) -> list[Panel]:
 
 
 def _deployments(reader: Reader) -> list[Panel]:
-    failed_in_a_step = promql.events(
-        reader.scope, "ray_serve_deployment_error_counter_total", DEPLOYMENT, window="$__interval"
-    )
-    failed = promql.or_zero(promql.over_range(failed_in_a_step), reader.scope)
+    failed = promql.or_zero(reader.events_over_range(FAILED_CALLS, DEPLOYMENT), reader.scope)
     return [
         panels.state_timeline(
             "Deployment status",
@@ -552,44 +552,37 @@ def _deployments_in_detail(reader: Reader) -> list[Panel]:
 
 
 def _events(reader: Reader) -> list[Panel]:
-    def counted(counter: str) -> str:
-        return promql.or_zero(promql.events(reader.scope, counter, DEPLOYMENT, window="$__interval"), reader.scope)
-
     return [
         panels.timeseries(
             "Replica starts",
             description=(
-                "Replicas started in each interval, first starts included. Normal during a deploy or a scale-up; any "
-                "other start replaced a replica that died."
+                "Replicas started in each interval (recorded: once a minute), first starts included. Normal during a "
+                "deploy or a scale-up; any other start replaced a replica that died."
             ),
             unit="short",
-            queries=[
-                panels.query(
-                    common.largest(counted("ray_serve_replica_startup_latency_ms_count")), common.DEPLOYMENT_LEGEND
-                )
-            ],
+            queries=common.most_events(reader, REPLICA_STARTS),
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Health check failures",
-            description="Failed replica health checks in each interval, the first one included. Normal is 0.",
+            description=(
+                "Failed replica health checks in each interval (recorded: once a minute), the first one included. "
+                "Normal is 0."
+            ),
             unit="short",
-            queries=[
-                panels.query(common.largest(counted("ray_serve_health_check_failures_total")), common.DEPLOYMENT_LEGEND)
-            ],
+            queries=common.most_events(reader, HEALTH_CHECK_FAILURES),
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),
         panels.timeseries(
             "Failed calls",
-            description="Calls that ended in an exception in each interval, the first one included. Normal is 0.",
+            description=(
+                "Calls that ended in an exception in each interval (recorded: once a minute), the first one included. "
+                "Normal is 0."
+            ),
             unit="short",
-            queries=[
-                panels.query(
-                    common.largest(counted("ray_serve_deployment_error_counter_total")), common.DEPLOYMENT_LEGEND
-                )
-            ],
+            queries=common.most_events(reader, FAILED_CALLS),
             bars=True,
             links=(common.SERIES_TO_DEPLOYMENT,),
         ),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from servescope.catalog import METRICS
 from servescope.catalog.model import Metric
 from servescope.pages.markdown import table
+from servescope.promql.figures import FIGURES
+from servescope.promql.signals import SIGNALS
+from servescope.settings import Settings
 
 _HEADINGS = ("metric", "kind", "unit", "labels", "since", "description")
 
@@ -34,13 +38,28 @@ first Ray version with this name and kind. `servescope_...` metrics come from th
 settings lacks to show it.
 """
 
+_RECORDED = """\
+## Recorded series
 
-def render() -> str:
+What the rules record from these: rates for the dashboards in `dashboards/recorded`, counts over a whole window for the
+alerts. All carry the labels of the cluster too. Those of [objectives](slo.md) are described there.
+"""
+
+
+def render(settings: Settings) -> str:
     """The page as Markdown."""
     lines = [_INTRO]
     for group, metrics in groupby(METRICS, key=lambda metric: metric.group):
         lines += [f"## {group}", "", *table(_HEADINGS, map(_cells, metrics)), ""]
+    lines += [_RECORDED, *table(("series", "labels", "meaning"), _recorded(settings))]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _recorded(settings: Settings) -> Iterator[tuple[str, ...]]:
+    series = [(signal.name(settings), signal.labels, signal.help) for signal in SIGNALS]
+    series += [(figure.record, figure.labels, figure.help) for figure in FIGURES]
+    for name, labels, meaning in series:
+        yield f"`{name}`", ", ".join(f"`{label}`" for label in labels), meaning
 
 
 def _cells(metric: Metric) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import fields
 from servescope.catalog import METRICS
 from servescope.dashboards import all_dashboards
 from servescope.pages import runbooks
+from servescope.promql.figures import FIGURES
 from servescope.promql.signals import SIGNALS
 from servescope.promql.slo_series import RECORDED
 from servescope.settings import Settings
@@ -29,7 +30,9 @@ def names(settings: Settings, commands: Commands) -> dict[str, list[str]]:
     return {
         "Dashboard uids": [board.uid for board in all_dashboards(settings)],
         "Alerts": [alert.name for group in runbooks.all_groups(settings) for alert in group.alerts],
-        "Recorded series": [signal.name(settings) for signal in SIGNALS] + list(RECORDED),
+        "Recorded series": [signal.name(settings) for signal in SIGNALS]
+        + [figure.record for figure in FIGURES]
+        + list(RECORDED),
         "Exported metrics": [metric.name for metric in METRICS if metric.name.startswith("servescope_")],
         "Commands": [
             text for command, options in commands.items() for text in (command, *(f"{command} {o}" for o in options))

@@ -16,6 +16,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from servescope import catalog
 from servescope.catalog import replica_names
 from servescope.errors import ServescopeError
+from servescope.promql.durations import longer
 from servescope.settings import Settings
 
 Labels = tuple[str, ...]
@@ -229,7 +230,7 @@ def increase(
     """
     series = scope.select(counter, **extra)
     labels = identifying_labels(scope, counter, one_bound="le" in extra)
-    end, start = f" offset {ended}" if ended else "", f" offset {window}{ended}"
+    end, start = f" offset {ended}" if ended else "", f" offset {longer(window, ended) if ended else window}"
     now = total(f"last_over_time({series}[{hold}]{end})", labels, "max")
     before = total(f"last_over_time({series}[{hold}]{start})", labels, "max")
     target = ", ".join((*scope.key, "instance"))
@@ -256,13 +257,15 @@ def events(scope: Scope, counter: str, by: Labels, *, window: str, hold: str = "
     return total(increase(scope, counter, window, hold=hold, **extra), by)
 
 
-def over_range(events_in_a_step: str) -> str:
+def over_range(events_in_a_step: str, *, at: str = "") -> str:
     """sum_over_time() over the graph's whole time range, of an expression that counts the events of one `$__interval`.
+
+    `at` is a modifier, such as " @ end()".
 
     Steps do not overlap, so their sum is exact. `events` over `$__range` itself would miss series that first
     appeared in the range while Prometheus is younger than the range: it cannot distinguish their past from new events.
     """
-    return f"sum_over_time(({events_in_a_step})[$__range:$__interval])"
+    return f"sum_over_time(({events_in_a_step})[$__range:$__interval]{at})"
 
 
 def or_zero(expression: str, scope: Scope, by: Labels = DEPLOYMENT) -> str:

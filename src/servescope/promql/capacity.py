@@ -7,18 +7,19 @@ deployment (`Reader.each`): a full cluster must not hide behind an empty one.
 from __future__ import annotations
 
 from servescope import promql
-from servescope.promql.signals import REPLICAS, RUNNING, TARGET_REPLICAS, Reader
+from servescope.promql import scaling
+from servescope.promql.scaling import CAPPED, DELAYED, FAILING, STARTING, STEADY, UNSCHEDULABLE
+from servescope.promql.signals import AUTOSCALING_STATE, DEMAND, REPLICAS, RUNNING, TARGET_REPLICAS, Reader
+
+__all__ = ["CAPPED", "DELAYED", "FAILING", "STARTING", "STEADY", "UNSCHEDULABLE"]
 
 # target_ongoing_requests should be about half of max_ongoing_requests; outside of these the dashboard gives advice.
 TARGET_FAR_BELOW_LIMIT, TARGET_NEAR_LIMIT = 0.3, 0.7
 
-# The autoscaling state of a deployment, as codes that rise with the need to act.
-STEADY, STARTING, DELAYED, CAPPED, FAILING, UNSCHEDULABLE = range(6)
-
 
 def limit(reader: Reader, name: str) -> str:
     """A configured figure of each deployment: `servescope_deployment_<name>`."""
-    return promql.total(reader.select(f"servescope_deployment_{name}"), reader.each, "max")
+    return scaling.limit(reader.scope, name)
 
 
 def missing_replicas(reader: Reader) -> str:
@@ -61,14 +62,8 @@ def queue_share(reader: Reader) -> str:
 
 
 def demand(reader: Reader) -> str:
-    """How many replicas the load asks for: the autoscaler's input by its goal for one replica.
-
-    Not `autoscaling_desired_replicas`: Ray shows that for one tick in upscale_delay_s; at max_replicas it looks steady.
-    The goal is the exporter's figure, which every Ray has, or Ray's own (since 2.60) where there is no exporter.
-    """
-    seen = promql.total(reader.select("ray_serve_autoscaling_total_requests"), reader.each, "max")
-    own = promql.total(reader.select("ray_serve_autoscaling_target_ongoing_requests"), reader.each, "max")
-    return f"({seen} / ({limit(reader, 'target_ongoing_requests')} or {own}))"
+    """How many replicas the load asks for (`scaling.demand`)."""
+    return reader.read(DEMAND, reader.each)
 
 
 def count(condition: str, among: str) -> str:
@@ -83,23 +78,8 @@ def capped(reader: Reader) -> str:
 
 
 def autoscaling_state(reader: Reader) -> str:
-    """For each deployment one of the codes above, the worst that applies."""
-    target = reader.read(TARGET_REPLICAS, reader.each)
-    gap = missing_replicas(reader)
-    existed = f"last_over_time(({target})[1m:15s] offset 2m)"
-    # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
-    short = f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"
-    # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
-    unplaced = promql.total(reader.select("servescope_deployment_unplaced_replicas"), reader.each, "max")
-    causes = (
-        (UNSCHEDULABLE, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
-        (FAILING, short),
-        (CAPPED, f"{demand(reader)} > {limit(reader, 'max_replicas')}"),
-        (DELAYED, f"ceil({demand(reader)}) > {target}"),
-        (STARTING, f"{gap} > 0"),
-        (STEADY, target),
-    )
-    return " or ".join(f"({code} + 0 * ({cause}))" for code, cause in causes)
+    """For each deployment one of the codes of `scaling`, the worst that applies."""
+    return reader.read(AUTOSCALING_STATE, reader.each)
 
 
 def reserved(reader: Reader, resource: str, replicas: str) -> str:

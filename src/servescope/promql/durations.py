@@ -23,6 +23,13 @@ def milliseconds(duration: str) -> int:
     return sum(int(n) * _UNITS_MS[unit] for n, unit in re.findall(r"(\d+)(ms|[smhdwy])", duration))
 
 
+def longer(duration: str, more: str) -> str:
+    """The sum of two PromQL durations of whole seconds, in hours, minutes and seconds: "1m", "15s" give "1m15s"."""
+    seconds = (milliseconds(duration) + milliseconds(more)) // 1000
+    parts = ((seconds // 3600, "h"), (seconds // 60 % 60, "m"), (seconds % 60, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number)
+
+
 def shortened(duration: str, scale: float) -> str:
     """A duration divided by the time scale, in whole milliseconds."""
     return duration if scale == 1 else f"{max(1, round(milliseconds(duration) / scale))}ms"

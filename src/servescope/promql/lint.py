@@ -18,6 +18,7 @@ from servescope.catalog import model
 from servescope.catalog.model import Kind
 from servescope.errors import ServescopeError
 from servescope.promql import slo_series
+from servescope.promql.figures import FIGURES
 from servescope.promql.signals import SIGNALS
 from servescope.settings import Settings
 
@@ -55,6 +56,7 @@ class Vocabulary:
     def of(settings: Settings) -> Vocabulary:
         """The vocabulary of the bundle with these settings."""
         recorded = {signal.name(settings): frozenset(signal.labels) for signal in SIGNALS}
+        recorded |= {figure.record: frozenset(figure.labels) for figure in FIGURES}
         recorded |= dict.fromkeys(slo_series.RECORDED, frozenset(slo_series.LABELS))
         return Vocabulary(settings.cluster_label, recorded, frozenset(settings.cluster_key[1:]))
 
@@ -223,7 +225,7 @@ def _counter_reading(path: Path, vocabulary: Vocabulary) -> Iterator[Finding]:
             "increase",
             f"{selector.name}: increase() misses first increments, and over a sum it counts events that never happened",
         )
-    elif cumulative and not _COUNTER_READERS & set(functions) and not _inside_events(path):
+    elif cumulative and not _COUNTER_READERS & set(functions) and not (_inside_events(path) or _only_there(path)):
         yield Finding("counter", f"{selector.name} only grows; read it with rate() or promql.events()")
     elif not cumulative and _COUNTER_READERS & set(functions):
         yield Finding("gauge-rate", f"{selector.name} is a gauge; rate() counts every decrease as a reset")
@@ -236,6 +238,16 @@ def _inside_events(path: Path) -> bool:
         offsets = {str(p[-1].offset) for p in _selectors(node, ()) if p[-1].name == name}
         if isinstance(node, parser.AggregateExpr) and len(offsets) > 1:
             return True
+    return False
+
+
+def _only_there(path: Path) -> bool:
+    """Whether a `group` above the selector asks for its labels alone, so that its value does not matter."""
+    for node in reversed(path[:-1]):
+        if isinstance(node, parser.AggregateExpr):
+            return str(node.op) == "group"
+        if not isinstance(node, (parser.ParenExpr, parser.Call, parser.MatrixSelector)):
+            return False
     return False
 
 

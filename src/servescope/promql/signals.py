@@ -7,11 +7,11 @@ wrote. Both come from the same `Signal`, so they cannot drift apart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 
 from servescope import promql
 from servescope.errors import ServescopeError
-from servescope.promql import DEPLOYMENT, Labels, Scope
+from servescope.promql import DEPLOYMENT, Labels, Scope, scaling
 from servescope.settings import Settings
 
 
@@ -21,7 +21,11 @@ class Signal:
 
     `inner(scope, window)` gives one series for each stored series; `op` brings them down to the cluster label and
     `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
-    not: two clusters that want two replicas each want four. `SIGNALS` holds all of them, in the rule file's order.
+    not: two clusters that want two replicas each want four. What is recorded within a step of a graph is averaged, or
+    brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record, right
+    after it, in the same group. One with a `counter` is not read but counted: it records how many events the counter
+    saw in each minute, first ones included, and a graph sums them (`Reader.events`). `SIGNALS` holds all of them, in
+    the rule file's order.
     """
 
     record: str
@@ -31,6 +35,15 @@ class Signal:
     inner: Callable[[Scope, str], str]
     op: str = "sum"
     over_clusters: str = ""
+    over: str = "avg"
+    finer: Signal | None = None
+    counter: str = ""
+
+    @property
+    def group(self) -> str:
+        """The rule group: what one series is of, such as `serve_deployment`, or of the finer signal; events apart."""
+        level = (self.finer or self).record.partition(":")[0]
+        return f"{level}.events" if self.counter else level
 
     def name(self, settings: Settings) -> str:
         """The name of the recorded series; that of a rate contains its window: `serve_route:requests:rate1m`."""
@@ -47,6 +60,15 @@ class Reader:
     recorded: bool = False
     window: str = "$__rate_interval"
 
+    @property
+    def recorded_window(self) -> str:
+        """How much of a record a step reads: the step, since what is recorded is a rate or a level already.
+
+        Records that are further apart than scrapes are read over `$__rate_interval`, which holds one of them.
+        """
+        spaced = self.settings.recording_interval_s > self.settings.scrape_interval_s
+        return "$__interval" if self.window == "$__rate_interval" and not spaced else self.window
+
     def read(self, signal: Signal, by: Labels = (), **extra: str) -> str:
         """The signal by some of its labels; `extra` adds matchers on labels that the signal keeps.
 
@@ -59,8 +81,7 @@ class Reader:
                 raise ServescopeError(f"{signal.record} keeps no label {label!r}; it keeps {', '.join(sorted(kept))}")
         scope = self.scope.narrowed(**extra)
         if self.recorded:
-            inside = ", ".join(f"{label}{text}" for label, text in scope.matchers.items() if label in kept)
-            inner = f"avg_over_time({signal.name(self.settings)}{{{inside}}}[{self.window}])"
+            inner = f"{signal.over}_over_time({replace(self, scope=scope)._record(signal)}[{self.recorded_window}])"
         else:
             inner = signal.inner(scope, self.window)
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
@@ -72,6 +93,23 @@ class Reader:
     def each(self) -> Labels:
         """The labels of one deployment of one cluster: what figures that are compared or multiplied must share."""
         return (*self.settings.cluster_key, *DEPLOYMENT)
+
+    def events(self, signal: Signal, by: Labels) -> str:
+        """The events of a signal's counter in each step of a graph; recorded ones are there once a minute."""
+        if self.recorded:
+            return promql.total(f"sum_over_time({self._record(signal)}[$__interval])", by)
+        return promql.events(self.scope, signal.counter, by, window="$__interval")
+
+    def events_over_range(self, signal: Signal, by: Labels, *, at: str = "") -> str:
+        """The events of a signal's counter in the graph's whole range; at the range's end with `at=" @ end()"`."""
+        if self.recorded:
+            return promql.total(f"sum_over_time({self._record(signal)}[$__range]{at})", by)
+        return promql.over_range(promql.events(self.scope, signal.counter, by, window="$__interval"), at=at)
+
+    def _record(self, signal: Signal) -> str:
+        kept = {*signal.labels, *self.settings.cluster_key}
+        inside = ", ".join(f"{label}{text}" for label, text in self.scope.matchers.items() if label in kept)
+        return f"{signal.name(self.settings)}{{{inside}}}"
 
     def quantile(self, level: float, buckets: Signal, by: Labels = (), **extra: str) -> str:
         """A quantile of a bucket signal, in the signal's unit; level 0.95 is the p95."""
@@ -90,6 +128,18 @@ def _buckets(name: str) -> Callable[[Scope, str], str]:
     return lambda scope, window: scope.rate(f"{name}_bucket", window)
 
 
+def _events(name: str, counter: str, *labels: str, help: str, unit: str) -> Signal:
+    """The events of a counter by deployment, in each minute."""
+    return Signal(
+        record=f"serve_deployment:{name}:events1m",
+        labels=(*DEPLOYMENT, *labels),
+        unit=unit,
+        help=help,
+        inner=lambda scope, window: promql.increase(scope, counter, "1m", hold=window),
+        counter=counter,
+    )
+
+
 REQUESTS = Signal(
     record="serve_route:requests:rate",
     labels=("application", "route", "method", "status_code"),
@@ -103,6 +153,14 @@ REQUEST_LATENCY = Signal(
     unit="ms",
     help="Latency buckets: time from a request's arrival at the proxy to the end of its answer, all outcomes.",
     inner=promql.ingress_buckets,
+)
+APPLICATION_LATENCY = Signal(
+    record="serve_application:request_latency_ms_bucket:rate",
+    labels=("application", "le"),
+    unit="ms",
+    help="The same latency buckets by application.",
+    inner=promql.ingress_buckets,
+    finer=REQUEST_LATENCY,
 )
 DEPLOYMENT_REQUESTS = Signal(
     record="serve_deployment:requests:rate",
@@ -162,6 +220,24 @@ TARGET_REPLICAS = Signal(
     op="max",
     over_clusters="sum",
 )
+DEMAND = Signal(
+    record="serve_deployment:replicas_demand:max",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Replicas that the load asks for, by the autoscaler's input and target_ongoing_requests.",
+    inner=lambda scope, window: scaling.demand(scope),
+    op="max",
+    over_clusters="sum",
+)
+AUTOSCALING_STATE = Signal(
+    record="serve_deployment:autoscaling_state:max",
+    labels=DEPLOYMENT,
+    unit="none",
+    help="0 steady, 1 starting, 2 upscale delay, 3 capped by max_replicas, 4 failing to start, 5 unschedulable.",
+    inner=lambda scope, window: scaling.state(scope),
+    op="max",
+    over="max",
+)
 REPLICA_CPU = Signal(
     record="serve_deployment:cpu_cores:sum",
     labels=DEPLOYMENT,
@@ -175,6 +251,38 @@ REPLICA_MEMORY = Signal(
     unit="bytes",
     help="Resident memory of the deployment's replica processes; shared pages count once per process.",
     inner=lambda scope, window: promql.replica_processes(scope, "ray_component_rss_bytes"),
+)
+LONG_POLL_LATENCY = Signal(
+    record="serve_cluster:long_poll_latency_ms_bucket:rate",
+    labels=("le",),
+    unit="ms",
+    help="Long-poll buckets: time until an update from the controller reaches proxies and handles.",
+    inner=_buckets("ray_serve_long_poll_latency_ms"),
+)
+FAILED_CALLS = _events(
+    "failed_calls",
+    "ray_serve_deployment_error_counter_total",
+    unit="calls",
+    help="Calls that ended in an exception in a minute, as replicas count them.",
+)
+REPLICA_STARTS = _events(
+    "replica_starts",
+    "ray_serve_replica_startup_latency_ms_count",
+    unit="replicas",
+    help="Replicas that started in a minute, as the controller counts them.",
+)
+STARTUP_LATENCY = _events(
+    "startup_latency_ms_bucket",
+    "ray_serve_replica_startup_latency_ms_bucket",
+    "le",
+    unit="ms",
+    help="The same by how long the start took: buckets.",
+)
+HEALTH_CHECK_FAILURES = _events(
+    "health_check_failures",
+    "ray_serve_health_check_failures_total",
+    unit="checks",
+    help="Health checks of replicas that failed in a minute.",
 )
 NODE_CPU = Signal(
     record="ray_node:cpu_utilization:ratio",
@@ -204,6 +312,7 @@ NODE_DISK = Signal(
 SIGNALS: tuple[Signal, ...] = (
     REQUESTS,
     REQUEST_LATENCY,
+    APPLICATION_LATENCY,
     DEPLOYMENT_REQUESTS,
     PROCESSING_LATENCY,
     ROUTER_WAIT,
@@ -212,8 +321,15 @@ SIGNALS: tuple[Signal, ...] = (
     SUBMITTED,
     REPLICAS,
     TARGET_REPLICAS,
+    DEMAND,
+    AUTOSCALING_STATE,
     REPLICA_CPU,
     REPLICA_MEMORY,
+    FAILED_CALLS,
+    REPLICA_STARTS,
+    STARTUP_LATENCY,
+    HEALTH_CHECK_FAILURES,
+    LONG_POLL_LATENCY,
     NODE_CPU,
     NODE_MEMORY,
     NODE_DISK,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from servescope import __version__
-from servescope.clients import loki, otlp_files, serve_logs, tempo
+from servescope.clients import log_lines, loki, otlp_files, tempo
 from servescope.clients.access import PUBLIC, Access, redacted_url
 from servescope.clients.http import Unavailable
 from servescope.clients.prometheus import Prometheus
@@ -176,5 +176,6 @@ def _logs(request: SnapshotRequest, at: float) -> Logs | None:
         )
         return evidence.nearest(redacted_url(request.loki), records, at)
     if request.logs:
-        return evidence.nearest(str(request.logs), serve_logs.records_around(request.logs, at, LOGS_AROUND_S), at)
+        records = log_lines.read(request.logs, at - LOGS_AROUND_S, at + LOGS_AROUND_S)
+        return evidence.nearest(str(request.logs), records, at)
     return None

@@ -50,7 +50,8 @@ def summary_line(trace: Trace) -> str:
     """One line of a trace."""
     root = trace.roots[0]
     began = datetime.fromtimestamp(trace.start_ns / 1e9, tz=timezone.utc).strftime("%Y-%m-%d %H:%M:%S")
-    code = root.attributes.get("http.response.status_code") or root.attributes.get("rpc.response.status_code") or ""
+    codes = ("http.response.status_code", "rpc.response.status_code", "websocket.close_code")
+    code = next((root.attributes[name] for name in codes if root.attributes.get(name)), "")
     state = "[red]failed[/red]" if trace.failed else "ok"
     parts = (f"{began}Z", f"{trace.ms:9.1f} ms", state, escape(str(code)), escape(root.name), escape(trace.trace_id))
     return "  ".join(part for part in parts if part)

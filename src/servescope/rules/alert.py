@@ -61,7 +61,8 @@ class Alert:
     dashboard's uid and the panel's title. `drill` names the fault that tests it (tests/drill/faults.py); `no_drill`
     says why there can be none on a plain machine. `needs` names what besides Ray's own metrics the rule reads: without
     it the alert does not fire, and is never a false positive. `judged` is a key of JUDGED; "" is that of its owner.
-    `snippet` is text to paste, in `language`.
+    `snippet` is text to paste, in `language`. What is judged over many minutes is evaluated every `every_s` seconds at
+    most.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Alert:
     judged: str = ""
     snippet: str = ""
     language: str = "yaml"
+    every_s: int = 0
 
     @property
     def judged_by(self) -> tuple[str, str]:

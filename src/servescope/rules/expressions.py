@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from servescope import promql
 from servescope.catalog import replica_names
 from servescope.catalog.values import APPLICATION_STATUS
+from servescope.errors import ServescopeError
 from servescope.promql import DEPLOYMENT, Labels, Scope
+from servescope.promql.figures import Figure
 from servescope.settings import Settings
 
 RUNNING = next(code for code, name in APPLICATION_STATUS.items() if name == "RUNNING")
@@ -18,10 +20,12 @@ class Expressions:
     """Building blocks over every series of every cluster, with one installation's settings.
 
     All of them tolerate a failed scrape: no gauge is read without a range. Further matchers are written with their
-    operator: `exprs.now("up", job='="ray"')`. `labels` are those kept besides the cluster label.
+    operator: `exprs.now("up", job='="ray"')`. `labels` are those kept besides the cluster label. With `recorded`,
+    figures are read from what the rules of the alerts' groups recorded, otherwise from Ray's own series.
     """
 
     settings: Settings
+    recorded: bool = False
     judged_by_service: bool = False
 
     @property
@@ -68,23 +72,29 @@ class Expressions:
         """Events of a counter in a window, first ones counted, by the cluster label and these."""
         return promql.events(self.scope, counter, self.by(*labels), window=window, hold=self.hold, **extra)
 
-    def requests(self, window: str, *labels: str, codes: str = "") -> str:
-        """Requests that the proxies answered in a window, HTTP and gRPC, first ones counted, by status code."""
-        extra = {"application": '!=""'} | ({"status_code": codes} if codes else {})
-        parts = (
-            promql.increase(self.scope, counter, window, hold=self.hold, **extra)
-            for counter in ("ray_serve_num_http_requests_total", "ray_serve_num_grpc_requests_total")
-        )
-        return promql.total(" or ".join(parts), self.by(*labels))
+    def read(self, figure: Figure, *labels: str, offset: str = "", **extra: str) -> str:
+        """A figure by some of its labels; `extra` adds matchers on labels that it keeps, `offset` looks back.
 
-    def slow_share(self, family: str, bound_ms: int, window: str, *labels: str, **extra: str) -> str:
-        """Share of a histogram's observations above a bucket bound: exact, where a quantile would be interpolated.
-
-        `family` is the histogram's name without `_bucket`, `bound_ms` the bound in milliseconds. Prometheus 3 writes
-        whole bounds as floats, so the matcher takes both; without that bucket there is no result.
+        Raises:
+            ServescopeError: a label is not one that the figure keeps.
         """
-        fast = self.events(f"{family}_bucket", window, *labels, le=bound(bound_ms), **extra)
-        return f"1 - {fast} / ({self.events(f'{family}_count', window, *labels, **extra)} > 0)"
+        for label in (*labels, *extra):
+            if label not in figure.labels:
+                raise ServescopeError(f"{figure.record} keeps no label {label!r}; it keeps {', '.join(figure.labels)}")
+        if self.recorded:
+            inside = ", ".join(f"{label}{text}" for label, text in extra.items())
+            inner = figure.record + (f"{{{inside}}}" if inside else "") + (f" offset {offset}" if offset else "")
+        else:
+            inner = figure.inner(self.scope.narrowed(**extra), self.settings, offset)
+        return self.total(figure.op, inner, *labels)
+
+    def share_beyond(self, fast: Figure, every: Figure, *labels: str, least: int) -> str:
+        """Share of observations above a bucket bound: exact, where a quantile would be interpolated.
+
+        `fast` counts those within the bound: without that bucket there is no result, nor with fewer observations than
+        `least`.
+        """
+        return f"1 - {self.read(fast, *labels)} / ({self.read(every, *labels)} >= {least})"
 
     def target_replicas(self) -> str:
         """Replicas that the controller wants now, by deployment."""
@@ -151,8 +161,3 @@ class Expressions:
         The agents' node metrics stop everywhere while the GCS is down; the raylets' metrics continue.
         """
         return self.total("group", f"{self.now('ray_node_cpu_utilization')} or {self.now('ray_object_store_memory')}")
-
-
-def bound(milliseconds: int) -> str:
-    """The matcher of one bucket bound, in the notation of Prometheus 2 and of 3."""
-    return f'=~"{milliseconds}([.]0)?"'

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from servescope.promql.durations import milliseconds
-from servescope.rules import quiet_worlds, teams
+from servescope.rules import prometheus, quiet_worlds, teams
 from servescope.rules.alert import Alert, Group, InputSeries
 from servescope.rules.series import LIVING_CLUSTER
 from servescope.settings import Settings
@@ -60,7 +60,7 @@ def document(group: Group, settings: Settings) -> dict[str, Any]:
             )
     # Alerts that wait for hours need no rule evaluated every two minutes.
     longest = max(milliseconds(alert.case.at) for alert in group.alerts)
-    return _file(tests, "10m" if longest > milliseconds("3h") else "2m")
+    return _file(tests, "10m" if longest > milliseconds("3h") else "2m", settings)
 
 
 def quiet_document(settings: Settings) -> dict[str, Any]:
@@ -69,11 +69,21 @@ def quiet_document(settings: Settings) -> dict[str, Any]:
         _test(name, series={**LIVING_CLUSTER, **world.series}, at=world.at, expected=[], settings=settings, setups=True)
         for name, world in quiet_worlds.worlds().items()
     ]
-    return _file(tests, "1m")
+    return _file(tests, "1m", settings)
 
 
-def _file(tests: list[dict[str, Any]], interval: str) -> dict[str, Any]:
-    return {"rule_files": ["../servescope-alerts.yml"], "evaluation_interval": interval, "tests": tests}
+def _file(tests: list[dict[str, Any]], interval: str, settings: Settings) -> dict[str, Any]:
+    return {
+        "rule_files": ["../servescope-alerts.yml"],
+        "evaluation_interval": interval,
+        "group_eval_order": evaluation_order(settings),
+        "tests": tests,
+    }
+
+
+def evaluation_order(settings: Settings) -> list[str]:
+    """The names of the alerts' groups in their order: promtool has none of its own, and groups read each other."""
+    return [group["name"] for group in prometheus.document(settings)["groups"]]
 
 
 def _sample(alert: Alert, settings: Settings) -> str:

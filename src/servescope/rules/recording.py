@@ -12,19 +12,30 @@ from servescope.settings import Settings
 
 def expression(signal: Signal, settings: Settings) -> str:
     """The PromQL that a signal's recording rule evaluates: every series, by cluster label and the signal's labels."""
-    scope = Scope.of(settings)
-    return promql.total(signal.inner(scope, settings.rate_window), (*settings.cluster_key, *signal.labels), signal.op)
+    scope, finer = Scope.of(settings), signal.finer
+    if signal.counter:
+        ended = f"{settings.scrape_interval_s}s"
+        inner = promql.increase(scope, signal.counter, "1m", hold=settings.rate_window, ended=ended)
+    else:
+        inner = finer.name(settings) if finer else signal.inner(scope, settings.rate_window)
+    return promql.total(inner, (*settings.cluster_key, *signal.labels), signal.op)
 
 
 def document(settings: Settings) -> dict[str, Any]:
-    """The rule file as Prometheus reads it: one group for each level, so that groups evaluate side by side."""
+    """The rule file as Prometheus reads it: one group for each level, so that groups evaluate side by side.
+
+    Within a group a rule sees what the rules before it recorded at the same instant.
+    """
     groups: dict[str, list[dict[str, str]]] = {}
+    intervals = {signal.group: "60s" for signal in SIGNALS if signal.counter}  # counts of a minute
     for signal in SIGNALS:
-        level = signal.record.partition(":")[0]
-        groups.setdefault(level, []).append({"record": signal.name(settings), "expr": expression(signal, settings)})
+        groups.setdefault(signal.group, []).append(
+            {"record": signal.name(settings), "expr": expression(signal, settings)}
+        )
+    usual = f"{settings.recording_interval_s}s"
     return {
         "groups": [
-            {"name": f"servescope.{level}", "interval": f"{settings.evaluation_interval_s}s", "rules": rules}
-            for level, rules in groups.items()
+            {"name": f"servescope.{group}", "interval": intervals.get(group, usual), "rules": rules}
+            for group, rules in groups.items()
         ]
     }

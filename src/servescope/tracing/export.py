@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Sequence
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from servescope.errors import ServescopeError
-from servescope.tracing.semconv import rewritten
+from servescope.tracing.destination import Destination, destination, listening
+from servescope.tracing.semconv import of_resource, rewritten
+
+log = logging.getLogger("ray.serve")
 
 OUTAGE_S = 90.0  # how long a batch is retried: long enough for a Collector to restart or move
-PAUSE_S = 2.0
+PAUSE_S = 2.0  # doubled with each attempt in vain, up to
+LONGEST_PAUSE_S = 10.0
 FLUSH_S = 5.0
 SCHEDULE_DELAY_MS = 1000  # a proxy exits without a flush, so queued spans are lost; the SDK's default delay is 5 s
 # A busy process sends small batches instead of one a second: while a batch is encoded, requests wait for the
@@ -25,34 +31,15 @@ EXPORTERS = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 }
-DEFAULT_PROTOCOL = "grpc"
 
 
-def protocol() -> str:
-    """The protocol that the standard variables select.
-
-    Raises:
-        ServescopeError: it is not supported.
-    """
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if value := os.environ.get(name, "").strip():
-            if value not in EXPORTERS:
-                raise ServescopeError(f"{name}: {value!r} is not one of {', '.join(EXPORTERS)}")
-            return value
-    return DEFAULT_PROTOCOL
-
-
-def otlp_exporter() -> SpanExporter:
+def otlp_exporter(to: Destination) -> SpanExporter:
     """The SDK's OTLP exporter, which reads endpoint, headers, certificates and timeout from the standard variables.
 
     Raises:
-        ServescopeError: its package is missing, or a variable is wrong.
+        ServescopeError: its package is missing.
     """
-    chosen = protocol()
-    for name in ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"):
-        value = os.environ.get(name, "")
-        if value and "://" not in value:
-            raise ServescopeError(f"{name}: {value!r} has no scheme; for example http://127.0.0.1:4317")
+    chosen = to.protocol
     try:
         module = importlib.import_module(EXPORTERS[chosen])
     except ImportError as error:
@@ -64,27 +51,65 @@ def otlp_exporter() -> SpanExporter:
 class RetryingExporter(SpanExporter):
     """Retries a batch until it is sent or `outage_s` have passed; meanwhile spans collect in the bounded queue.
 
-    It also rewrites the spans, because this is the exporter's own thread and not a request's.
+    It also rewrites the spans, because this is the exporter's own thread and not a request's. An outage is one line in
+    the log, and its end another.
     """
 
     def __init__(
-        self, exporter: SpanExporter, *, patched: bool, outage_s: float = OUTAGE_S, pause_s: float = PAUSE_S
+        self,
+        exporter: SpanExporter,
+        *,
+        to: Destination,
+        patched: bool,
+        resource: Resource | None = None,
+        outage_s: float = OUTAGE_S,
+        pause_s: float = PAUSE_S,
     ) -> None:
+        """`resource` takes the place of every span's own, where other providers make spans too."""
         self._exporter = exporter
+        self._to = to
         self._patched = patched
+        self._resource = resource
         self._outage_s = outage_s
         self._pause_s = pause_s
         self._ending = threading.Event()
+        self._failures = 0  # attempts in vain since the last that succeeded
+        self._lost = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send a batch."""
         batch = [rewritten(span, self._patched) for span in spans]
+        if self._resource is not None:
+            batch = [of_resource(span, self._resource) for span in batch]
         deadline = time.monotonic() + self._outage_s
         while True:
-            result = self._exporter.export(batch)
-            if result is SpanExportResult.SUCCESS or self._ending.is_set() or time.monotonic() > deadline:
+            result, said = self._attempt(batch)
+            if result is SpanExportResult.SUCCESS:
+                self._note_success()
                 return result
-            self._ending.wait(self._pause_s)
+            self._note_failure(said)
+            if self._ending.is_set() or time.monotonic() > deadline:
+                self._lost += len(batch)
+                return result
+            self._ending.wait(min(self._pause_s * 2 ** min(self._failures - 1, 10), LONGEST_PAUSE_S))
+
+    def _attempt(self, batch: Sequence[ReadableSpan]) -> tuple[SpanExportResult, str]:
+        """The result of one attempt, and what the SDK said of it."""
+        with listening() as said:
+            try:
+                return self._exporter.export(batch), " ".join(said)
+            except Exception as error:  # a bad certificate, for instance
+                return SpanExportResult.FAILURE, f"{' '.join(said)} {type(error).__name__}: {error}"
+
+    def _note_failure(self, said: str) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            log.warning("servescope: %s (retried quietly, each span for %.0f s)", self._to.why(said), self._outage_s)
+
+    def _note_success(self) -> None:
+        if self._failures:
+            log.info("servescope: spans are sent again to %s; lost meanwhile: %d", self._to.url, self._lost)
+        self._failures = self._lost = 0
 
     def stop_waiting(self) -> None:
         """Do not retry from now on."""
@@ -131,13 +156,19 @@ class Processor(SpanProcessor):
         return self._batches.force_flush(timeout_millis)
 
 
-def processor(patched: bool) -> Processor:
-    """The processor for Serve's tracer provider; `patched`: whether Serve's own tracing is patched (`ray_patches`).
+def processor(patched: bool, *, everything: bool = False) -> Processor:
+    """The processor for Serve's tracer provider.
+
+    Args:
+        patched: whether Serve's own tracing is patched (`ray_patches`).
+        everything: whether spans of other providers come here too, which get the resource of this process.
 
     Raises:
         ServescopeError: an environment variable is wrong, or a package is missing.
     """
     try:
-        return Processor(RetryingExporter(otlp_exporter(), patched=patched))
+        to = destination()
+        resource = Resource.create() if everything else None
+        return Processor(RetryingExporter(otlp_exporter(to), to=to, patched=patched, resource=resource))
     except ValueError as error:  # from the SDK, on an invalid or out-of-range number
         raise ServescopeError(f"an OTEL_* variable is wrong: {error}") from error

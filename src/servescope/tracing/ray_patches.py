@@ -12,6 +12,7 @@ import functools
 import inspect
 import logging
 import os
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +36,9 @@ EXPECTED = {
 }
 EXPECTED_MANAGER = ("self", "trace_name", "span_kind", "trace_context")
 _MARK = "_servescope_patched"
+
+# The route template of the WebSocket session of this context; "" for a request.
+_socket_route: ContextVar[str] = ContextVar("servescope_socket_route", default="")
 
 
 def serve_tracing() -> ModuleType | None:
@@ -77,18 +81,21 @@ def patch_serve() -> bool:
     _own_stack_for_each_task(module)
     _propagate_decisions_and_record_failures(module)
     _pass_trace_state_on()
+    _find_routes_of_sockets()
     _sample_everything(module)
     setattr(module, _MARK, True)
     return True
 
 
 def record_nothing() -> None:
-    """Make Serve's tracer provider, which it is about to make, record nothing."""
+    """Make Serve record nothing: neither in the provider that it is about to make, nor in one that is there already."""
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+    from opentelemetry.trace import NoOpTracer
     from ray.serve._private import tracing_utils
 
     module: Any = tracing_utils
     module.ParentBasedTraceIdRatio = lambda rate: ALWAYS_OFF
+    module._tracer = NoOpTracer()  # what Serve keeps of its provider
 
 
 def _sample_everything(module: Any) -> None:
@@ -173,7 +180,7 @@ def _propagate_decisions_and_record_failures(module: Any) -> None:
 def _record_end(span: Any, name: str, exc: BaseException | None) -> None:
     from opentelemetry.trace import StatusCode
 
-    if name.startswith("proxy_http") and (route := _route()):
+    if name.startswith("proxy_http") and (route := _socket_route.get() or _route()):
         span.set_attribute("http.route", route)
     if (
         name.startswith(semconv.ROUTER)
@@ -192,8 +199,32 @@ def _route() -> str:
     return str(getattr(current, "route", "") or "")
 
 
+def _find_routes_of_sockets() -> None:
+    """Serve's proxy matches the routes of requests only, and counts a socket under the application's prefix.
+
+    Its metrics and logs stay as they are: the route is kept for the span alone.
+    """
+    try:
+        from ray.serve._private.proxy_router import ProxyRouter
+    except ImportError:
+        return
+    router: Any = ProxyRouter
+    original = getattr(router, "match_route_pattern", None)
+    if original is None or tuple(inspect.signature(original).parameters) != ("self", "route_prefix", "asgi_scope"):
+        return  # the span then has the prefix
+
+    def match_route_pattern(self: Any, route_prefix: str, asgi_scope: Any) -> str:
+        found: str = original(self, route_prefix, asgi_scope)
+        is_socket = asgi_scope.get("type") == "websocket"
+        as_request = {**asgi_scope, "type": "http", "method": "GET"}
+        _socket_route.set(original(self, route_prefix, as_request) if is_socket else "")
+        return found
+
+    router.match_route_pattern = match_route_pattern
+
+
 def _pass_trace_state_on() -> None:
-    """Serve's proxy reads `traceparent` from a request and ignores `tracestate`."""
+    """Serve's proxy reads `traceparent` only: neither `tracestate` nor what OTEL_PROPAGATORS names."""
     try:
         from ray.serve._private import proxy_request_response
         from ray.serve._private.tracing_utils import extract_propagated_context, is_tracing_enabled, set_trace_context
@@ -205,13 +236,21 @@ def _pass_trace_state_on() -> None:
     except (ImportError, AttributeError):
         return
 
+    other = other_propagators()
+    names = frozenset(other.fields) if other else frozenset(("traceparent", "tracestate"))
+
     def populate(headers: Any) -> None:
-        wanted = {}
+        wanted: dict[str, str] = {}
         for key, value in headers:
             name = key.decode("latin-1") if isinstance(key, bytes) else key
-            if name in ("traceparent", "tracestate"):
-                wanted[name] = value.decode("latin-1") if isinstance(value, bytes) else value
-        if "traceparent" in wanted:
+            if name.lower() in names:
+                name, text = name.lower(), value.decode("latin-1") if isinstance(value, bytes) else value
+                # A list in several headers of one name is one list (RFC 9110, 5.3); of two parents the last counts.
+                wanted[name] = f"{wanted[name]},{text}" if name == "tracestate" and wanted.get(name) else text
+        if other is not None:
+            if wanted:
+                set_trace_context(other.extract(wanted))
+        elif "traceparent" in wanted:
             set_trace_context(extract_propagated_context(wanted))
 
     def of_http(self: Any) -> None:
@@ -224,6 +263,23 @@ def _pass_trace_state_on() -> None:
 
     requests.ASGIProxyRequest.populate_tracing_context = of_http
     requests.gRPCProxyRequest.populate_tracing_context = of_grpc
+
+
+def other_propagators() -> Any:
+    """The propagator of OTEL_PROPAGATORS where it names others than W3C's, else None.
+
+    Serve's proxy reads a request with it. Between proxy and replicas Serve speaks W3C's Trace Context only: neither
+    another format nor baggage goes further.
+    """
+    named = {name.strip() for name in os.environ.get("OTEL_PROPAGATORS", "").split(",") if name.strip()}
+    if named <= {"tracecontext", "baggage"}:
+        return None
+    try:
+        from opentelemetry import propagate
+    except Exception as error:  # it raises whatever a package of a propagator raises
+        log.warning("servescope: OTEL_PROPAGATORS: %s; requests are read by W3C's Trace Context only", error)
+        return None
+    return propagate.get_global_textmap()
 
 
 def flush_at_shutdown(processor: Any) -> None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -16,10 +17,16 @@ SERVE_SCOPE = "ray.serve._private.tracing_utils"
 PROXY_HTTP = "proxy_http_request"
 PROXY_WEBSOCKET = "proxy_websocket_request"
 PROXY_GRPC = "proxy_grpc_request"
+PROXIES = (PROXY_HTTP, PROXY_WEBSOCKET, PROXY_GRPC)
 ROUTER = "route_to_replica"
 REPLICA = "replica_handle_request"
 # A request that its client cancelled, or that hit Serve's timeout, which the proxy's span records.
-CANCELLED = ("CancelledError", "TaskCancelledError", "RequestCancelledError")
+CANCELLED = frozenset(("CancelledError", "TaskCancelledError", "RequestCancelledError"))
+# Serve's method of a WebSocket session; of older versions too.
+SOCKET_METHODS = ("WS", "WEBSOCKET")
+# Close codes by which a server says that it failed (RFC 6455, 7.4.1); `promql.builders` counts by the same.
+SOCKET_ERRORS = range(1011, 1015)
+FIRST_CLOSE_CODE = 1000  # as a status of Serve's; below it is HTTP's
 # Server errors by the RPC conventions.
 GRPC_ERRORS = frozenset(("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"))
 # Replaced by the names beside them, or wrong: `http.method` of a router is `__call__`.
@@ -73,11 +80,13 @@ def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
     elif what == REPLICA:
         kind = SpanKind.SERVER
         failed = _http(kept, given, patched=True)
+        if kept.get("http.request.method") in SOCKET_METHODS:
+            kept.pop("http.route", None)  # the application's prefix, not the socket's route
         if "rpc.method" in kept:
             kept["rpc.system"] = "ray_serve"
     status = span.status
-    if exception and not exception[0].endswith(CANCELLED):
-        failed = failed or what != PROXY_HTTP
+    if exception and _class_name(exception[0]) not in CANCELLED:
+        failed = failed or what not in PROXIES or not _answered_with_an_error(kept)
         kept["error.type"] = exception[0]
     if failed or (what == ROUTER and status.status_code is StatusCode.ERROR):
         text = status.description or (": ".join(part for part in exception if part) if exception else None)
@@ -101,6 +110,26 @@ def rewritten(span: ReadableSpan, patched: bool = True) -> ReadableSpan:
     )
 
 
+def of_resource(span: ReadableSpan, resource: Resource) -> ReadableSpan:
+    """The span as one of another resource."""
+    if span.resource == resource:
+        return span
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=resource,
+        attributes=span.attributes,
+        events=span.events,
+        links=span.links,
+        kind=span.kind,
+        status=span.status,
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
 def _http(kept: dict[str, Any], given: Mapping[str, Any], patched: bool) -> bool:
     """Set the stable HTTP attributes; returns whether the server failed."""
     if method := given.get("http.method") or given.get("request_method"):
@@ -115,10 +144,20 @@ def _http(kept: dict[str, Any], given: Mapping[str, Any], patched: bool) -> bool
         code = 0
     if not code:
         return False
-    kept["http.response.status_code"] = code
-    if code >= 500:
+    kept["websocket.close_code" if code >= FIRST_CLOSE_CODE else "http.response.status_code"] = code
+    failed = 500 <= code < 600 or code in SOCKET_ERRORS
+    if failed:
         kept["error.type"] = str(code)
-    return code >= 500
+    return failed
+
+
+def _answered_with_an_error(kept: Mapping[str, Any]) -> bool:
+    """Whether the client was told of the failure by a status, which then says whose error it is.
+
+    A response that breaks after its first byte has the status 200, and no client is told.
+    """
+    grpc = kept.get("rpc.system") == "grpc" and kept.get("rpc.response.status_code", "OK") != "OK"
+    return grpc or int(kept.get("http.response.status_code", 0)) >= 400
 
 
 def _grpc(kept: dict[str, Any], given: Mapping[str, Any]) -> bool:
@@ -140,6 +179,11 @@ def _plain_event(event: Event) -> Event:
         return event
     clean = {key: plain(value) if isinstance(value, str) else value for key, value in found.items()}
     return Event(event.name, clean, event.timestamp)
+
+
+def _class_name(exception_type: str) -> str:
+    """`CancelledError` of `asyncio.exceptions.CancelledError` and of `ray.exceptions.RayTaskError(CancelledError)`."""
+    return exception_type.rstrip(")").rpartition("(")[2].rpartition(".")[2]
 
 
 def _exception(events: list[Event]) -> tuple[str, str] | None:

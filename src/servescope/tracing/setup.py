@@ -27,10 +27,13 @@ def otlp() -> list[SpanProcessor]:
     the logs. If a package is missing or a variable is wrong, one log line says so and tracing is off.
     """
     try:
-        from servescope.tracing import export, logs, ray_patches, resource
+        from servescope.tracing import export, logs, ray_patches, resource, takeover
 
         resource.describe_process()
-        processor = export.processor(patched=ray_patches.patch_serve())
+        instrumented = takeover.is_instrumented()
+        processor = export.processor(patched=ray_patches.patch_serve(), everything=instrumented)
+        if instrumented:
+            takeover.take_over(processor)
         ray_patches.flush_at_shutdown(processor)
         logs.add_trace_ids()
         return [processor]

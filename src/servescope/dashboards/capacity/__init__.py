@@ -33,6 +33,6 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             panels.row("GPUs", limits.gpus(reader, everything, settings), collapsed=True),
         ],
         variables=common.standard_variables(settings, "application", "deployment"),
-        annotations=common.rollout_marks(settings),
+        annotations=common.rollout_marks(settings, "application"),
         settings=settings,
     )

@@ -8,15 +8,13 @@ from servescope.dashboards.common import DEPLOYMENT_LEGEND
 from servescope.grafana import panels
 from servescope.grafana.model import Column, Panel
 from servescope.promql import DEPLOYMENT, capacity
-from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, REPLICAS, Reader
+from servescope.promql.signals import DEPLOYMENT_REQUESTS, PROCESSING_LATENCY, REPLICAS, STARTUP_LATENCY, Reader
 
 
 def settings_tables(reader: Reader) -> list[Panel]:
     """Targets, limits and delays compared with measurements."""
     share = f"({capacity.limit(reader, 'target_ongoing_requests')} / {capacity.limit(reader, 'max_ongoing_requests')})"
-    started = promql.events(
-        reader.scope, "ray_serve_replica_startup_latency_ms_bucket", (*reader.each, "le"), window="$__interval"
-    )
+    started = reader.events_over_range(STARTUP_LATENCY, (*reader.each, "le"))
     in_progress = promql.total(
         f"avg_over_time({reader.select('ray_serve_replica_processing_queries')}[$__rate_interval])", reader.each
     )
@@ -76,7 +74,7 @@ def settings_tables(reader: Reader) -> list[Panel]:
             ),
             queries=[
                 panels.query(capacity.limit(reader, "upscale_delay_seconds")),
-                panels.query(f"{promql.quantile(0.95, promql.over_range(started))} / 1000"),
+                panels.query(f"{promql.quantile(0.95, started)} / 1000"),
                 panels.query(capacity.limit(reader, "downscale_delay_seconds")),
                 panels.query(capacity.limit(reader, "graceful_shutdown_timeout_seconds")),
             ],

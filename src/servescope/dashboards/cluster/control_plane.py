@@ -8,7 +8,7 @@ from servescope.dashboards.cluster.figures import NODE, events
 from servescope.dashboards.common import WINDOW, histogram_quantile
 from servescope.grafana import panels
 from servescope.grafana.model import Panel
-from servescope.promql.signals import Reader
+from servescope.promql.signals import LONG_POLL_LATENCY, Reader
 
 NEEDS_HAPROXY = "HAProxy mode (RAY_SERVE_ENABLE_HA_PROXY=1)"
 
@@ -80,7 +80,7 @@ def controller(reader: Reader) -> list[Panel]:
                 "controller. While it is late, requests are sent to replicas that no longer exist."
             ),
             unit="ms",
-            queries=[panels.query(histogram_quantile(reader, 0.95, "ray_serve_long_poll_latency_ms"), "p95")],
+            queries=[panels.query(reader.quantile(0.95, LONG_POLL_LATENCY), "p95")],
             min=0,
         ),
         panels.timeseries(

@@ -63,6 +63,6 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
             variables.traces_variable(),
             variables.text_variable("request_id", "Request ID"),
         ],
-        annotations=common.rollout_marks(settings),
+        annotations=common.rollout_marks(settings, "application"),
         settings=settings,
     )

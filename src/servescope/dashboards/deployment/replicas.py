@@ -15,6 +15,7 @@ from servescope.promql import DEPLOYMENT, REPLICA, capacity, rollouts
 from servescope.promql.signals import (
     PROCESSING_LATENCY,
     REPLICAS,
+    STARTUP_LATENCY,
     TARGET_REPLICAS,
     Reader,
 )
@@ -249,7 +250,7 @@ def lifecycle_in_detail(reader: Reader) -> list[Panel]:
                 "startup slower than upscale_delay_s means that scale-ups lag behind the load."
             ),
             queries=[
-                panels.query(startup("ray_serve_replica_startup_latency_ms")),
+                panels.query(promql.quantile(0.95, reader.events_over_range(STARTUP_LATENCY, (*reader.each, "le")))),
                 panels.query(startup("ray_serve_replica_initialization_latency_ms")),
                 panels.query(startup("ray_serve_replica_reconfigure_latency_ms")),
                 panels.query(startup("ray_serve_replica_shutdown_duration_ms")),

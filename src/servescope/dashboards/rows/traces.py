@@ -21,11 +21,9 @@ DEPLOYMENT = 'resource.serve.application=~"${application:pipe}" && resource.serv
 def row(reader: Reader, window: str) -> Row:
     """For servescope-deployment."""
     handled = reader.scope.narrowed(**HANDLED)
-    # Its labels are services; their names do not say which belong to this dashboard's application.
-    graph = Scope.of(reader.settings, {reader.settings.cluster_label: '=~"$cluster"'})
-    made = promql.total(graph.rate(f"{EDGE}_total", window), ("client", "server"))
-    failed = promql.total(graph.rate(f"{EDGE}_failed_total", window), ("client", "server"))
-    times = promql.total(graph.rate(f"{EDGE}_server_seconds_bucket", window), ("client", "server", "le"))
+    made = promql.total(_edges(reader, "total", window), ("client", "server"))
+    failed = promql.total(_edges(reader, "failed_total", window), ("client", "server"))
+    times = promql.total(_edges(reader, "server_seconds_bucket", window), ("client", "server", "le"))
     latency = promql.total(handled.rate("traces_spanmetrics_latency_bucket", window), ("deployment", "le"))
     calls = promql.total(handled.rate("traces_spanmetrics_calls_total", window), ("deployment", "status_code"))
     return panels.row(
@@ -77,7 +75,8 @@ def row(reader: Reader, window: str) -> Row:
             panels.table(
                 "Calls between services",
                 description=(
-                    "Service graph as a table: calls from one service (serve-proxy or a deployment) to another. The "
+                    "Service graph of this application as a table: calls to its deployments, from serve-proxy or "
+                    "another deployment, and calls that they make. The "
                     "duration is measured in the service that is called. Grafana draws the same graph in Explore, tab "
                     "Service Graph of the Tempo data source."
                 ),
@@ -100,3 +99,13 @@ def row(reader: Reader, window: str) -> Row:
         ],
         collapsed=True,
     )
+
+
+def _edges(reader: Reader, sample: str, window: str) -> str:
+    """The edges of the service graph that begin or end in the dashboard's application.
+
+    Its labels are names of services, `<application>.<deployment>`.
+    """
+    graph = Scope.of(reader.settings, {reader.settings.cluster_label: '=~"$cluster"'})
+    ours = '=~"$application[.].*"'
+    return " or ".join(graph.rate(f"{EDGE}_{sample}", window, **{end: ours}) for end in ("server", "client"))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from servescope import promql
 from servescope.promql import DEPLOYMENT, capacity
+from servescope.promql.figures import MINUTES, bound
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
-from servescope.rules.expressions import Expressions, bound
+from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS
-from servescope.settings import Settings
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="advice",
         title="Configuration",
@@ -32,6 +31,7 @@ def target_near_limit(exprs: Expressions) -> Alert:
         severity="info",
         owner="application",
         for_="15m",
+        every_s=MINUTES,
         labels=DEPLOYMENT,
         expr=f"{wanted} / {each} > {capacity.TARGET_NEAR_LIMIT:g}",
         summary="The autoscaling target is close to max_ongoing_requests.",
@@ -73,6 +73,7 @@ def no_queue_limit(exprs: Expressions) -> Alert:
         severity="info",
         owner="application",
         for_="15m",
+        every_s=MINUTES,
         labels=DEPLOYMENT,
         expr=(
             f"{queue_limit} == -1\n"
@@ -103,14 +104,14 @@ def no_queue_limit(exprs: Expressions) -> Alert:
 def latency_bound_missing(exprs: Expressions) -> Alert:
     def having(**more: str) -> str:
         requests = {"application": '!=""', "method": promql.NO_SESSIONS, **more}
-        buckets = exprs.scope.rate("ray_serve_http_request_latency_ms_bucket", "1h", **requests)
-        return exprs.total("group", buckets, "application")
+        return exprs.total("group", exprs.now("ray_serve_http_request_latency_ms_bucket", **requests), "application")
 
     return Alert(
         name="RayServeLatencyBoundMissing",
         severity="info",
         owner="monitoring",
         for_="15m",
+        every_s=MINUTES,
         labels=("application",),
         expr=f"{having()}\nunless {having(le=bound(exprs.settings.latency_ms))}",
         summary="Latency threshold matches no histogram bucket, so RayServeLatencyHigh cannot fire.",

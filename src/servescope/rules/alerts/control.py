@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from servescope import promql
+from servescope.promql import figures
+from servescope.promql.figures import MINUTE
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import RUNNING, Expressions
-from servescope.settings import Settings
 
 PROXY_LABELS = ("node_ip_address",)
 # What has reported within this time and no longer does is missing; what has been missing for longer raises nothing.
 SEEN_WITHIN = "30m"
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="control",
         title="Control plane and monitoring",
@@ -92,20 +92,20 @@ def controller_stalled(exprs: Expressions) -> Alert:
 
 def event_loop_lag(exprs: Expressions) -> Alert:
     # Each event loop separately: a replica has three, and two idle ones would hide a blocked one.
-    lag_labels = ("application", "deployment", "component", "loop_type")
     family = "ray_serve_event_loop_scheduling_latency_ms"
-    lag = exprs.slow_share(family, 500, "5m", *lag_labels)
-    turns = exprs.events(f"{family}_count", "5m", *lag_labels)
+    # One late iteration during startup is no lag.
+    lag = exprs.share_beyond(figures.PUNCTUAL_ITERATIONS, figures.ITERATIONS, *figures.LOOP, least=5)
     user_loop = {"component": "replica", "loop_type": "user_code"}
-    bucket = series.deployment_series(f"{family}_bucket", **user_loop, actor_id="r", le="500")
+    bucket = series.deployment_series(f"{family}_bucket", **user_loop, actor_id="r", le=f"{figures.LATE_ITERATION_MS}")
     count = series.deployment_series(f"{family}_count", **user_loop, actor_id="r")
     return Alert(
         name="RayServeEventLoopLag",
         severity="warning",
         owner="application",
         for_="2m",
-        labels=lag_labels,
-        expr=(f"{lag} > 0.2\n# ignore a single late iteration during startup\nand {turns} >= 5"),
+        every_s=MINUTE,
+        labels=figures.LOOP,
+        expr=f"{lag} > 0.2",
         summary="An event loop is blocked.",
         description=(
             "{{ $value | humanizePercentage }} of the iterations of the {{ $labels.loop_type }} event "
@@ -228,19 +228,16 @@ def proxy_missing(exprs: Expressions) -> Alert:
 
 
 def long_poll_slow(exprs: Expressions) -> Alert:
-    late_updates = exprs.slow_share("ray_serve_long_poll_latency_ms", 5000, "5m")
-    updates = exprs.events("ray_serve_long_poll_latency_ms_count", "5m")
+    # Shares of few updates say nothing. New clients count as late, but such a burst has left the window in time.
+    late_updates = exprs.share_beyond(figures.FAST_UPDATES, figures.UPDATES, least=10)
     return Alert(
         name="RayServeLongPollSlow",
         severity="warning",
         owner="platform",
         for_="10m",
+        every_s=MINUTE,
         labels=(),
-        expr=(
-            f"{late_updates} > 0.25\n"
-            "# ignore shares of few updates; new clients count as late, but such a burst has left the window in time\n"
-            f"and {updates} >= 10"
-        ),
+        expr=f"{late_updates} > 0.25",
         summary="Long-poll updates from the controller are delayed.",
         description="{{ $value | humanizePercentage }} of long-poll updates took longer than 5 s to arrive.",
         meaning=(

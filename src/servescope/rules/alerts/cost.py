@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from servescope.promql import DEPLOYMENT
+from servescope.promql import DEPLOYMENT, figures
+from servescope.promql.figures import MINUTE, MINUTES
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS, NO_DRILL_WITHOUT_GPU
-from servescope.settings import Settings
 
 # How long the last sample counts where `for` is an hour or more: minutes without metrics do not reset it.
 HOLD = "5m"
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="cost",
         title="Cost and traffic surges",
@@ -41,6 +40,7 @@ def replicas_above_usual(exprs: Expressions) -> Alert:
         severity="info",
         owner="application",
         for_="30m",
+        every_s=MINUTES,
         labels=DEPLOYMENT,
         expr=(
             f"{target_replicas(exprs)} > {exprs.settings.replicas_above_usual:g} * {usual}\n"
@@ -90,6 +90,7 @@ def at_max_replicas(exprs: Expressions) -> Alert:
         severity="info",
         owner="application",
         for_="2h",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=f"{target_replicas(exprs)} >= {most}\n# ignore deployments of a fixed size\nand {most} > {least}",
         summary="The deployment has been at max_replicas for hours.",
@@ -131,6 +132,7 @@ def gpu_idle_reserved(exprs: Expressions) -> Alert:
         severity="info",
         owner="application",
         for_="1h",
+        every_s=MINUTE,
         labels=("instance",),
         expr=(f"{gpu_use} < {exprs.settings.gpu_idle_percent}\n# only reserved GPUs are wasted\nand {reserved} > 0"),
         summary="Reserved GPUs are idle.",
@@ -166,7 +168,7 @@ def gpu_idle_reserved(exprs: Expressions) -> Alert:
 
 def traffic_flood(exprs: Expressions) -> Alert:
     exprs = exprs.by_service
-    traffic = exprs.requests("5m", "application")
+    traffic = exprs.read(figures.REQUESTS_5M, "application")
     requests = exprs.scope.select("ray_serve_num_http_requests_total", application='!=""')
     now = exprs.total("sum", f"rate({requests}[5m])", "application")
     before = exprs.total("sum", f"rate({requests}[1h] offset 10m)", "application")
@@ -176,6 +178,7 @@ def traffic_flood(exprs: Expressions) -> Alert:
         severity="info",
         owner="application",
         for_="2m",
+        every_s=MINUTE,
         labels=("application",),
         expr=(
             f"{now} > {exprs.settings.traffic_above_usual:g} * {before}\n"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from servescope.promql.figures import MINUTE
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
-from servescope.settings import Settings
 
 COLLECTOR = "the Collector with otel/logs.yaml, scraped with the cluster label (docs/logs.md)"
 AGENT = "Fluent Bit with fluentbit/, scraped with the cluster label (docs/logs.md)"
@@ -15,9 +15,8 @@ FAILED = series.series("otelcol_exporter_send_failed_log_records", exporter="otl
 ERRORS = series.series("fluentbit_logger_logs_total", message_type="error")
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="logs",
         title="Log collection",
@@ -32,6 +31,7 @@ def logs_dropped(exprs: Expressions) -> Alert:
         severity="warning",
         owner="monitoring",
         for_="",
+        every_s=MINUTE,
         labels=("instance",),
         expr=f"{dropped} > 0",
         summary="Fluent Bit dropped log records.",
@@ -65,6 +65,7 @@ def collector_logs_dropped(exprs: Expressions) -> Alert:
         severity="warning",
         owner="monitoring",
         for_="",
+        every_s=MINUTE,
         labels=("instance",),
         expr=f"{failed} > 0",
         summary="The OpenTelemetry Collector dropped log records.",
@@ -102,6 +103,7 @@ def log_agent_errors(exprs: Expressions) -> Alert:
         severity="warning",
         owner="monitoring",
         for_="5m",
+        every_s=MINUTE,
         labels=("instance",),
         expr=f"{errors} >= 10",
         summary="The log agent reports errors.",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from servescope.promql import figures
+from servescope.promql.figures import MINUTE
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NO_DRILL_WITHOUT_GPU
-from servescope.settings import Settings
 
 GPU_LABELS = ("instance", "GpuIndex")
 
@@ -17,9 +18,8 @@ def node_series(metric: str, labels: str = "") -> str:
     return f'{metric}{{ip="10.0.0.1",instance="n1"{more}}}'
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="nodes",
         title="Nodes and GPUs",
@@ -43,8 +43,8 @@ def disk_percent(exprs: Expressions) -> str:
 
 
 def node_lost(exprs: Expressions) -> Alert:
-    lost = exprs.events("ray_node_failure_total", "10m")
-    stopped = exprs.events("autoscaler_stopped_nodes_total", "15m")
+    lost = exprs.read(figures.NODE_FAILURES)
+    stopped = exprs.read(figures.STOPPED_NODES)
     return Alert(
         name="RayClusterNodeLost",
         severity="warning",
@@ -80,6 +80,7 @@ def node_draining(exprs: Expressions) -> Alert:
         severity="info",
         owner="platform",
         for_="15m",
+        every_s=MINUTE,
         labels=("node_ip_address",),
         expr=exprs.total("group", exprs.now("ray_serve_proxy_status") + " == 4", "node_ip_address"),
         summary="A node has been draining for too long.",
@@ -110,6 +111,7 @@ def disk_filling(exprs: Expressions) -> Alert:
         severity="warning",
         owner="platform",
         for_="5m",
+        every_s=MINUTE,
         labels=("instance",),
         expr=(
             f"{disk} > {100 * exprs.settings.disk_ratio:g}\n"
@@ -178,6 +180,7 @@ def memory_high(exprs: Expressions) -> Alert:
         severity="warning",
         owner="platform",
         for_="5m",
+        every_s=MINUTE,
         labels=("instance",),
         expr=f"{memory} > {exprs.settings.memory_ratio:g}",
         summary="A node's memory usage is high.",
@@ -259,6 +262,7 @@ def object_store_spilling(exprs: Expressions) -> Alert:
         severity="warning",
         owner="platform",
         for_="5m",
+        every_s=MINUTE,
         labels=("instance",),
         expr=(
             f"{spilled_now} > 0\n"
@@ -299,6 +303,7 @@ def gpu_memory_full(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="10m",
+        every_s=MINUTE,
         labels=GPU_LABELS,
         expr=f"{gpu_memory} > {exprs.settings.gpu_memory_ratio:g}",
         summary="A GPU's memory is almost full.",
@@ -328,6 +333,7 @@ def gpu_hot(exprs: Expressions) -> Alert:
         severity="warning",
         owner="platform",
         for_="5m",
+        every_s=MINUTE,
         labels=GPU_LABELS,
         expr=f"{temperature} > {exprs.settings.gpu_celsius}",
         summary="A GPU's temperature is high.",

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from servescope import promql
-from servescope.catalog import replica_names
-from servescope.promql import DEPLOYMENT, REPLICA
+from servescope.promql import DEPLOYMENT, REPLICA, figures
+from servescope.promql.figures import MINUTE, MINUTES
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
-from servescope.rules.expressions import Expressions, bound
-from servescope.settings import Settings
+from servescope.rules.expressions import Expressions
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="replicas",
         title="Replicas",
@@ -30,12 +27,12 @@ def build(settings: Settings) -> Group:
 
 def health_check_failures(exprs: Expressions) -> str:
     """Failed health checks of the last 15 minutes, by deployment."""
-    return exprs.events("ray_serve_health_check_failures_total", "15m", *DEPLOYMENT)
+    return exprs.read(figures.HEALTH_CHECK_FAILURES, *DEPLOYMENT)
 
 
 def finished_calls(exprs: Expressions) -> str:
     """Calls that each replica completed in ten minutes, failed ones included."""
-    return exprs.events("ray_serve_deployment_processing_latency_ms_count", "10m", *REPLICA)
+    return exprs.read(figures.CALLS, *REPLICA)
 
 
 def replicas_alive(exprs: Expressions) -> str:
@@ -52,8 +49,7 @@ def above_peers(exprs: Expressions, expression: str) -> str:
 
 
 def replica_crash_looping(exprs: Expressions) -> Alert:
-    # As the controller counts them: a replica that crashes at once never reports its own start.
-    starts = exprs.events("ray_serve_replica_startup_latency_ms_count", "15m", *DEPLOYMENT)
+    starts = exprs.read(figures.STARTS_15M, *DEPLOYMENT)
     return Alert(
         name="RayServeReplicaCrashLooping",
         severity="critical",
@@ -147,12 +143,7 @@ def replica_start_failing(exprs: Expressions) -> Alert:
         f"{exprs.total('max', exprs.over('min', 'ray_serve_autoscaling_target_replicas', '5m'), *DEPLOYMENT)} > "
         f"({exprs.healthy_replicas()} or 0 * {exprs.target_replicas()})"
     )
-    dead = {"Source": '="gcs"', "State": '="DEAD"', "Name": f'=~"{replica_names.ACTOR}"'}
-    ended = exprs.actors_by_deployment(exprs.now("ray_actors", **dead))
-    ended_before = exprs.actors_by_deployment(exprs.ago("ray_actors", "10m", **dead))
-    # The first that ends has no earlier sample; but a Prometheus that has just started must not count old events.
-    watched = exprs.total("group", exprs.ago("ray_node_cpu_utilization", "10m"))
-    died = f"({ended} - ({ended_before} or (0 * {ended} and on ({exprs.key}) {watched})))"
+    ended = exprs.read(figures.ENDED_REPLICAS, *DEPLOYMENT)
     return Alert(
         name="RayServeReplicaStartFailing",
         severity="warning",
@@ -160,7 +151,7 @@ def replica_start_failing(exprs: Expressions) -> Alert:
         for_="2m",
         labels=DEPLOYMENT,
         expr=(
-            f"{died} >= 3\n"
+            f"{ended} >= 3\n"
             "# scale-down ends replicas too: require missing replicas for the whole window\n"
             f"and {missing_for_long}"
         ),
@@ -204,16 +195,13 @@ def replica_slow_start(exprs: Expressions) -> Alert:
     started_quickly = series.deployment_series(
         "ray_serve_replica_startup_latency_ms_bucket", le=f"{exprs.settings.slow_start_ms}"
     )
-    quick = bound(exprs.settings.slow_start_ms)
-    slow_starts = (
-        f"{exprs.events('ray_serve_replica_startup_latency_ms_count', '30m', *DEPLOYMENT)} - "
-        f"{exprs.events('ray_serve_replica_startup_latency_ms_bucket', '30m', *DEPLOYMENT, le=quick)}"
-    )
+    slow_starts = f"{exprs.read(figures.STARTS_30M, *DEPLOYMENT)} - {exprs.read(figures.FAST_STARTS, *DEPLOYMENT)}"
     return Alert(
         name="RayServeReplicaSlowStart",
         severity="warning",
         owner="application",
         for_="",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=f"{slow_starts} >= 1",
         summary="A replica took too long to start.",
@@ -243,7 +231,7 @@ def replica_slow_start(exprs: Expressions) -> Alert:
 
 
 def replica_error_outlier(exprs: Expressions) -> Alert:
-    errors = exprs.events("ray_serve_deployment_error_counter_total", "10m", *REPLICA)
+    errors = exprs.read(figures.FAILED_CALLS, *REPLICA)
     calls = finished_calls(exprs)
     failing = f"({errors} or 0 * {calls}) / ({calls} > 0 and {replicas_alive(exprs)})"
     return Alert(
@@ -251,6 +239,7 @@ def replica_error_outlier(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=REPLICA,
         expr=(
             f"({failing} > 0.1)\n"
@@ -287,24 +276,18 @@ def replica_error_outlier(exprs: Expressions) -> Alert:
 
 
 def replica_latency_outlier(exprs: Expressions) -> Alert:
-    p95 = promql.quantile(
-        0.95,
-        exprs.total(
-            "sum", exprs.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", "10m"), *REPLICA, "le"
-        ),
-    )
-    replica_p95 = f"({p95} and {replicas_alive(exprs)})"
+    replica_p95 = f"({exprs.read(figures.PROCESSING_P95, *REPLICA)} and {replicas_alive(exprs)})"
     return Alert(
         name="RayServeReplicaLatencyOutlier",
         severity="warning",
         owner="application",
         for_="10m",
+        every_s=MINUTES,
         labels=REPLICA,
         expr=(
-            f"{replica_p95}\n"
+            f"({replica_p95} > 100)\n"
             "# replicas that are all equally slow have no outlier\n"
             f"{above_peers(exprs, replica_p95)}\n"
-            f"and {replica_p95} > 100\n"
             f"and {finished_calls(exprs)} >= {5 * exprs.settings.alert_min_events}"
         ),
         summary="One replica's latency is far above its peers.",

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from servescope import promql
-from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS
-from servescope.promql import DEPLOYMENT, rollouts
+from servescope.promql import DEPLOYMENT, figures
+from servescope.promql.figures import MINUTE, MINUTES, UPDATING
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS
-from servescope.settings import Settings
-
-UPDATING = next(code for code, name in DEPLOYMENT_STATUS.items() if name == "UPDATING")
-DELETING = next(code for code, name in APPLICATION_STATUS.items() if name == "DELETING")
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="rollout",
         title="Rollouts",
@@ -32,44 +27,29 @@ def build(settings: Settings) -> Group:
 
 def deployed(exprs: Expressions) -> str:
     """Applications with a deploy in the last half hour."""
-    # An application that is being deleted is reported as UPDATING too; the service's other cluster may be updating.
-    deleted = f"{exprs.scope.select('ray_serve_application_status')} == {DELETING}"
-    deploying = (
-        f"{exprs.scope.select('ray_serve_deployment_status')} == {UPDATING} "
-        f"unless on ({', '.join(Expressions(exprs.settings).by('application'))}) {deleted}"
-    )
-    # The subquery's step is the scrape interval: a longer one could miss a rollout of seconds. Serve reports its states
-    # every ten seconds, so that a rollout can begin and end between two reports: then only the exporter saw it.
-    step = f"{exprs.settings.scrape_interval_s}s"
-    updating = exprs.total("group", f"max_over_time(({deploying})[30m:{step}])", "application")
-    changed = rollouts.changed(exprs.scope, "30m", exprs.by("application"), hold=exprs.hold)
-    return f"({updating} or {changed})"
+    return exprs.read(figures.DEPLOYED, "application")
 
 
 def errors_after_deploy(exprs: Expressions) -> Alert:
     exprs = exprs.by_service
     codes = f'=~"{promql.ERROR_CODES}"'
 
-    def ratio(offset: str) -> str:
-        def rate(**extra: str) -> str:
-            requests = exprs.scope.select("ray_serve_num_http_requests_total", application='!=""', **extra)
-            return exprs.total("sum", f"rate({requests}[10m]{offset})", "application")
+    def requests(offset: str = "", **extra: str) -> str:
+        return exprs.read(figures.REQUESTS_10M, "application", offset=offset, **extra)
 
-        return promql.ratio(rate(status_code=codes), rate())
-
-    failed = exprs.requests("10m", "application", codes=codes)
+    before = f"({requests('40m', status_code=codes)} or 0 * {requests('40m')}) / {requests('40m')}"
     return Alert(
         name="RayServeErrorsAfterDeploy",
         severity="warning",
         owner="application",
         for_="2m",
+        every_s=MINUTE,
         labels=("application",),
         expr=(
-            f"{ratio('')} > {exprs.settings.error_ratio_warning:g}\n"
-            f"# worse than before: an application that failed all along did not get worse, and one without traffic\n"
-            f"# before has nothing to compare with\n"
-            f"and {ratio('')} > 3 * {ratio(' offset 40m')}\n"
-            f"and {failed} >= {exprs.settings.alert_min_events}\n"
+            f"({requests(status_code=codes)} >= {exprs.settings.alert_min_events}) / {requests()}\n"
+            "# worse than before: an application that failed all along did not get worse, and one without traffic\n"
+            "# before has nothing to compare with\n"
+            f"> clamp_min(3 * {before}, {exprs.settings.error_ratio_warning:g})\n"
             f"and {deployed(exprs)}"
         ),
         summary="The error ratio increased after a deploy.",
@@ -109,13 +89,10 @@ def errors_after_deploy(exprs: Expressions) -> Alert:
 def slower_after_deploy(exprs: Expressions) -> Alert:
     exprs = exprs.by_service
 
-    def p95(offset: str) -> str:
-        buckets = exprs.scope.select(
-            "ray_serve_http_request_latency_ms_bucket", application='!=""', method=promql.NO_SESSIONS
-        )
-        return promql.quantile(0.95, exprs.total("sum", f"rate({buckets}[10m]{offset})", "application", "le"))
+    def p95(offset: str = "") -> str:
+        return promql.quantile(0.95, exprs.read(figures.LATENCY_BUCKETS, "application", "le", offset=offset))
 
-    answered = exprs.requests("10m", "application")
+    answered = exprs.read(figures.REQUESTS_10M, "application")
     old = series.deployment_series("servescope_deployment_config_info", fingerprint="1")
     new = series.deployment_series("servescope_deployment_config_info", fingerprint="2")
     return Alert(
@@ -123,11 +100,12 @@ def slower_after_deploy(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=("application",),
         expr=(
-            f"{p95('')} > 2 * {p95(' offset 40m')}\n"
+            f"{p95()} > 2 * {p95('40m')}\n"
             f"# ignore a doubling below 200 ms\n"
-            f"and {p95('')} > 200\n"
+            f"and {p95()} > 200\n"
             f"and {answered} >= {10 * exprs.settings.alert_min_events}\n"
             f"and {deployed(exprs)}"
         ),
@@ -174,6 +152,7 @@ def rollout_stuck(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_=f"{exprs.settings.rollout_minutes}m",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=exprs.total("group", exprs.now("ray_serve_deployment_status") + f" == {UPDATING}", *DEPLOYMENT),
         summary="Rollout has not completed.",
@@ -202,19 +181,15 @@ def rollout_stuck(exprs: Expressions) -> Alert:
 
 
 def slower_than_graceful_shutdown(exprs: Expressions) -> Alert:
-    p99 = promql.quantile(
-        0.99,
-        exprs.total(
-            "sum", exprs.scope.rate("ray_serve_deployment_processing_latency_ms_bucket", "30m"), *DEPLOYMENT, "le"
-        ),
-    )
-    calls = exprs.events("ray_serve_deployment_processing_latency_ms_count", "30m", *DEPLOYMENT)
+    p99 = exprs.read(figures.PROCESSING_P99, *DEPLOYMENT)
+    calls = exprs.read(figures.CALLS_30M, *DEPLOYMENT)
     grace = exprs.total("max", exprs.now("servescope_deployment_graceful_shutdown_timeout_seconds"), *DEPLOYMENT)
     return Alert(
         name="RayServeSlowerThanGracefulShutdown",
         severity="info",
         owner="application",
         for_="15m",
+        every_s=MINUTES,
         labels=DEPLOYMENT,
         expr=f"{p99} > 1000 * {grace}\nand {calls} >= {10 * exprs.settings.alert_min_events}",
         summary="Calls take longer than graceful_shutdown_timeout_s.",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from servescope.catalog import replica_names
-from servescope.promql import DEPLOYMENT
+from servescope.promql import DEPLOYMENT, figures
+from servescope.promql.figures import MINUTE
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS
-from servescope.settings import Settings
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     return Group(
         name="saturation",
         title="Saturation and autoscaling",
@@ -48,6 +47,7 @@ def queue_growing(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=(
             f"{queue} > 1.2 * {queue_before}\n"
@@ -131,6 +131,7 @@ def replicas_saturated(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=f"{running} / ({exprs.healthy_replicas()} * {max_ongoing} > 0) >= 0.95",
         summary="All replicas are at max_ongoing_requests.",
@@ -163,17 +164,17 @@ def replicas_saturated(exprs: Expressions) -> Alert:
 
 
 def router_wait_high(exprs: Expressions) -> Alert:
-    waited = exprs.slow_share(
-        "ray_serve_request_router_fulfillment_time_ms", exprs.settings.router_wait_ms, "5m", *DEPLOYMENT
+    waited = exprs.share_beyond(
+        figures.ROUTED_FAST, figures.ROUTED, *DEPLOYMENT, least=10 * exprs.settings.alert_min_events
     )
-    routed = exprs.events("ray_serve_request_router_fulfillment_time_ms_count", "5m", *DEPLOYMENT)
     return Alert(
         name="RayServeRouterWaitHigh",
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
-        expr=f"{waited} > 0.05\nand {routed} >= {10 * exprs.settings.alert_min_events}",
+        expr=f"{waited} > 0.05",
         summary="Requests wait too long for a replica.",
         description=(
             f"{{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.application }}}}/{{{{ "
@@ -216,6 +217,7 @@ def capped_by_max_replicas(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=(
             "# the gauge of desired replicas shows the excess for 0.3 % of the time: compute the required replicas\n"
@@ -316,6 +318,7 @@ def replicas_missing(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="15m",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=(
             f"{exprs.target_replicas()} - ({exprs.healthy_replicas()} or 0 * {exprs.target_replicas()}) > 0"
@@ -354,6 +357,7 @@ def scale_flapping(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="",
+        every_s=MINUTE,
         labels=DEPLOYMENT,
         expr=(
             "# both directions: a ramp up or down alone is normal autoscaling\n"
@@ -391,7 +395,7 @@ def scale_flapping(exprs: Expressions) -> Alert:
 
 def requests_hung(exprs: Expressions) -> Alert:
     hung = f"{exprs.settings.hung_minutes}m"
-    finished = exprs.events("ray_serve_deployment_processing_latency_ms_count", hung, *DEPLOYMENT)
+    finished = exprs.read(figures.FINISHED_WHILE_HUNG, *DEPLOYMENT)
     return Alert(
         name="RayServeRequestsHung",
         severity="critical",

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from servescope.promql.figures import MINUTE
 from servescope.rules.alert import Alert, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.setup_checks import SetupCheck, checks
-from servescope.settings import Settings
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
     return Group(
         name="setup",
         title="Set-up of the monitoring",
-        alerts=tuple(_alert(check) for check in checks(Expressions(settings))),
+        alerts=tuple(_alert(check) for check in checks(exprs)),
     )
 
 
@@ -24,6 +24,7 @@ def _alert(check: SetupCheck) -> Alert:
         owner="monitoring",
         # A rollout, a scrape that fails, a Prometheus that has just started: none of them is a set-up.
         for_="15m",
+        every_s=MINUTE,
         labels=check.labels,
         expr=check.expr,
         summary=check.finding,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from servescope import promql
+from servescope.promql import figures
+from servescope.promql.figures import MINUTE, Figure
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
-from servescope.settings import Settings
 
 REQUESTS_BY_CODE = "sum by (application, route, status_code) (rate(ray_serve_num_http_requests_total[5m]))"
 FAILED_CALLS_BY_EXCEPTION = (
@@ -16,9 +17,8 @@ FAILED_CALLS_BY_EXCEPTION = (
 )
 
 
-def build(settings: Settings) -> Group:
+def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
-    exprs = Expressions(settings)
     of_users = (error_ratio_high, error_ratio_elevated, route_failing, unavailable, latency_high, back_pressure)
     return Group(
         name="users",
@@ -46,13 +46,13 @@ def failed_codes(exprs: Expressions) -> str:
     return f'=~"{promql.ERROR_CODES}", status_code!~"{shed_codes(exprs)}"'
 
 
-def code_share(exprs: Expressions, codes: str, *labels: str, above: float, window: str) -> str:
+def code_share(exprs: Expressions, codes: str, *labels: str, above: float, of: Figure) -> str:
     """The share of requests with these status codes by cluster label and labels, where it is above a bound."""
-    part, whole = exprs.requests(window, *labels, codes=codes), exprs.requests(window, *labels)
+    part = exprs.read(of, *labels, status_code=codes)
     return (
-        f"{part} / {whole} > {above:g}\n"
-        f"# ignore ratios of only a few failures at low traffic\n"
-        f"and {part} >= {exprs.settings.alert_min_events}"
+        "# ignore ratios of only a few failures at low traffic\n"
+        f"({part} >= {exprs.settings.alert_min_events})\n"
+        f"/ {exprs.read(of, *labels)} > {above:g}"
     )
 
 
@@ -64,7 +64,7 @@ def error_ratio_high(exprs: Expressions) -> Alert:
         for_="2m",
         labels=("application",),
         expr=code_share(
-            exprs, failed_codes(exprs), "application", above=exprs.settings.error_ratio_critical, window="5m"
+            exprs, failed_codes(exprs), "application", above=exprs.settings.error_ratio_critical, of=figures.REQUESTS_5M
         ),
         summary="The application's error ratio is high.",
         description=(
@@ -108,9 +108,10 @@ def error_ratio_elevated(exprs: Expressions) -> Alert:
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=("application",),
         expr=code_share(
-            exprs, failed_codes(exprs), "application", above=exprs.settings.error_ratio_warning, window="30m"
+            exprs, failed_codes(exprs), "application", above=exprs.settings.error_ratio_warning, of=figures.REQUESTS_30M
         ),
         summary="The application's error ratio is elevated.",
         description=(
@@ -148,7 +149,7 @@ def route_failing(exprs: Expressions) -> Alert:
             "application",
             "route",
             above=2 * exprs.settings.error_ratio_critical,
-            window="5m",
+            of=figures.REQUESTS_5M,
         ),
         summary="A route's error ratio is high.",
         description=(
@@ -193,7 +194,9 @@ def unavailable(exprs: Expressions) -> Alert:
         owner="application",
         for_="1m",
         labels=("application",),
-        expr=code_share(exprs, f'=~"{promql.ERROR_CODES}|{shed_codes(exprs)}"', "application", above=0.5, window="2m"),
+        expr=code_share(
+            exprs, f'=~"{promql.ERROR_CODES}|{shed_codes(exprs)}"', "application", above=0.5, of=figures.REQUESTS_2M
+        ),
         summary="Most requests to the application fail.",
         description=(
             "{{ $value | humanizePercentage }} of requests to application {{ $labels.application }} "
@@ -228,22 +231,17 @@ def unavailable(exprs: Expressions) -> Alert:
 
 
 def latency_high(exprs: Expressions) -> Alert:
-    requests = {"application": '!=""', "method": promql.NO_SESSIONS}
-    slow = exprs.slow_share(
-        "ray_serve_http_request_latency_ms", exprs.settings.latency_ms, "10m", "application", **requests
+    slow = exprs.share_beyond(
+        figures.FAST_REQUESTS, figures.TIMED_REQUESTS, "application", least=10 * exprs.settings.alert_min_events
     )
-    answered = exprs.events("ray_serve_http_request_latency_ms_count", "10m", "application", **requests)
     return Alert(
         name="RayServeLatencyHigh",
         severity="warning",
         owner="application",
         for_="5m",
+        every_s=MINUTE,
         labels=("application",),
-        expr=(
-            f"{slow} > {exprs.settings.latency_share:g}\n"
-            f"# ignore shares of only a few requests at low traffic\n"
-            f"and {answered} >= {10 * exprs.settings.alert_min_events}"
-        ),
+        expr=f"# ignore shares of only a few requests at low traffic\n{slow} > {exprs.settings.latency_share:g}",
         summary="The application's latency is high.",
         description=(
             f"{{{{ $value | humanizePercentage }}}} of requests to application {{{{ $labels.application "
@@ -289,7 +287,11 @@ def back_pressure(exprs: Expressions) -> Alert:
         for_="2m",
         labels=("application",),
         expr=code_share(
-            exprs, f'=~"{shed_codes(exprs)}"', "application", above=exprs.settings.backpressure_ratio, window="5m"
+            exprs,
+            f'=~"{shed_codes(exprs)}"',
+            "application",
+            above=exprs.settings.backpressure_ratio,
+            of=figures.REQUESTS_5M,
         ),
         summary="Requests are rejected by back-pressure.",
         description=(
@@ -331,9 +333,7 @@ def back_pressure(exprs: Expressions) -> Alert:
 
 
 def healthz_failing(exprs: Expressions) -> Alert:
-    probe_errors = exprs.events(
-        "ray_serve_num_http_requests_total", "2m", "NodeAddress", route='="/-/healthz"', status_code='=~"5.."'
-    )
+    probe_errors = exprs.read(figures.PROBE_ERRORS, "NodeAddress")
     drained = exprs.total("max", exprs.over("max", "ray_serve_proxy_status", "5m"), "node_ip_address")
     drained = f'label_replace({drained}, "NodeAddress", "$1", "node_ip_address", "(.*)") >= 4'
     by_node = f"({', '.join(exprs.by('NodeAddress'))})"
@@ -403,9 +403,7 @@ def probe_failing(exprs: Expressions) -> Alert:
 
 
 def routes_gone(exprs: Expressions) -> Alert:
-    unmatched = exprs.events(
-        "ray_serve_num_http_requests_total", "5m", application='=""', route='=""', status_code='="404"'
-    )
+    unmatched = exprs.read(figures.UNMATCHED)
     vanished = (
         f"{exprs.total('group', exprs.over('last', 'ray_serve_application_status', '1h'), 'application')}\n"
         f"unless {exprs.total('group', exprs.now('ray_serve_application_status'), 'application')}"

@@ -2,7 +2,8 @@
 
 Every minute all requests and the bad ones of that minute are counted, with the first events of new series included, and
 every longer window is built from these counts: a ratio over a day is the ratio of two sums, so that busy hours are
-weighted by their requests, and 30 days read two recorded series, not the raw ones.
+weighted by their requests. From a day on the sums are of counts of five minutes, evaluated every five: 30 days of
+minutes are 43,200 samples for each objective.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from typing import Any
 
 from servescope import promql
 from servescope.promql.durations import shorten, shortened
-from servescope.promql.slo_series import LABELS, RATIO_WINDOWS
+from servescope.promql.figures import bound
+from servescope.promql.slo_series import LABELS, LONG_WINDOWS, SHORT_WINDOWS
 from servescope.rules.alert import Alert, Case, rule
-from servescope.rules.expressions import Expressions, bound
+from servescope.rules.expressions import Expressions
 from servescope.rules.slo.objectives import PAIRS, Pair, Slo, pairs
 from servescope.settings import Settings
 
 EVALUATION = "1m"
+SLOW_EVALUATION = "5m"
 
 ALERT = "RayServeErrorBudgetBurn"
 
@@ -25,25 +28,41 @@ ALERT = "RayServeErrorBudgetBurn"
 def document(
     slos: list[Slo], settings: Settings, panel_ids: dict[tuple[str, str], int], *, scale: float = 1
 ) -> dict[str, Any]:
-    """The rule file: one group for each SLO and indicator, so that its rules are evaluated in order."""
+    """The rule file: two groups for each SLO and indicator, whose rules are evaluated in order."""
     groups = []
     for slo in slos:
         for sli in slo.objectives:
-            rules: list[dict[str, Any]] = [
-                {"record": name, "expr": shorten(expr, scale), "labels": _labels(slo, sli)}
-                for name, expr in recordings(slo, sli, settings, scale=scale)
+            of_pairs = [
+                (pair, _pair_rule(slo, sli, pair, settings=settings, panel_ids=panel_ids, scale=scale))
+                for pair in pairs(slo)
             ]
-            for pair in pairs(slo):
-                alert = burn_alert(slo, sli, pair, settings=settings)
-                entry = rule(alert, settings, panel_ids)
-                entry["expr"] = shorten(entry["expr"], scale)
-                entry["for"] = shortened(entry["for"], scale)
-                entry["labels"] |= {"slo": slo.name, "sli": sli, "long": pair.long, "short": pair.short}
-                rules.append(entry)
-            groups.append(
-                {"name": f"servescope.slo.{slo.name}.{sli}", "interval": shortened(EVALUATION, scale), "rules": rules}
-            )
+            for name, interval, recorded, long in (
+                (f"servescope.slo.{slo.name}.{sli}", EVALUATION, short_recordings(slo, sli, settings), False),
+                (
+                    f"servescope.slo.{slo.name}.{sli}.{SLOW_EVALUATION}",
+                    SLOW_EVALUATION,
+                    long_recordings(slo, sli, scale=scale),
+                    True,
+                ),
+            ):
+                rules: list[dict[str, Any]] = [
+                    {"record": record, "expr": shorten(expr, scale), "labels": _labels(slo, sli)}
+                    for record, expr in recorded
+                ]
+                rules += [rule for pair, rule in of_pairs if (pair.long in LONG_WINDOWS) == long]
+                groups.append({"name": name, "interval": shortened(interval, scale), "rules": rules})
     return {"groups": groups}
+
+
+def _pair_rule(
+    slo: Slo, sli: str, pair: Pair, *, settings: Settings, panel_ids: dict[tuple[str, str], int], scale: float
+) -> dict[str, Any]:
+    alert = burn_alert(slo, sli, pair, settings=settings)
+    entry = rule(alert, settings, panel_ids)
+    entry["expr"] = shorten(entry["expr"], scale)
+    entry["for"] = shortened(entry["for"], scale)
+    entry["labels"] |= {"slo": slo.name, "sli": sli, "long": pair.long, "short": pair.short}
+    return entry
 
 
 def _labels(slo: Slo, sli: str) -> dict[str, str]:
@@ -51,38 +70,69 @@ def _labels(slo: Slo, sli: str) -> dict[str, str]:
     return {"slo": slo.name, "sli": sli} | {label: value for label, value in who.items() if value}
 
 
-def recordings(slo: Slo, sli: str, settings: Settings, *, scale: float = 1) -> list[tuple[str, str]]:
-    """Name and expression of each recording rule of one indicator, in the order of evaluation."""
+def _selector(slo: Slo, sli: str) -> str:
+    return f'{{slo="{slo.name}", sli="{sli}"}}'
+
+
+def _days(over: str) -> str:
+    """A window of days without its first millisecond.
+
+    A sample at the very edge of a range is in it for Prometheus 2 and not for 3, and that sample is of five minutes.
+    """
+    return f"{24 * int(over.removesuffix('d')) - 1}h59m59s999ms"
+
+
+def _counted(what: str, over: str, selector: str) -> str:
+    step, window = (SLOW_EVALUATION, _days(over)) if over.endswith("d") else (EVALUATION, over)
+    return f"sum_over_time(serve_slo:{what}:events{step}{selector}[{window}])"
+
+
+def _ratio(over: str, selector: str) -> tuple[str, str]:
+    expr = f"{_counted('errors', over, selector)} / ({_counted('requests', over, selector)} > 0)"
+    return f"serve_slo:error_ratio:ratio{over}", expr
+
+
+def short_recordings(slo: Slo, sli: str, settings: Settings) -> list[tuple[str, str]]:
+    """Name and expression of each rule that is evaluated every minute, in the order of evaluation."""
     exprs = Expressions(settings).by_service
     bad, every = _indicator(slo, sli, exprs)
     objective = slo.objectives[sli]
-    selector = f'{{slo="{slo.name}", sli="{sli}"}}'
-    window = f"{slo.window_days}d"
+    selector = _selector(slo, sli)
     requests = exprs.total("max", f"serve_slo:requests:events1m{selector}")
     # Without an error there is no series: use zero. A latency threshold without a bucket must stay absent.
     bad = f"clamp_min({bad}, 0)" if sli == "latency" else f"({bad} or 0 * {requests})"
     # Never more than the requests of the minute: counters that disagree for a moment must not spend a month's budget.
     errors = f"{requests} - clamp_min({requests} - {bad}, 0)"
-
-    def counted(what: str, over: str) -> str:
-        return f"sum_over_time(serve_slo:{what}:events1m{selector}[{over}])"
-
-    spent = f"serve_slo:error_ratio:ratio{window}{selector} / {1 - objective:g}"
     # Without requests in the hour the burn rate is unknown, and so is the time to exhaustion.
     burn = f"serve_slo:error_ratio:ratio1h{selector} / {1 - objective:g}"
-    left = f"serve_slo:error_budget_left:ratio{selector}"
-    seconds = slo.window_days * 86_400 / scale
     return [
         ("serve_slo:requests:events1m", every),
         ("serve_slo:errors:events1m", errors),
-        *((f"serve_slo:{what}:events1h", counted(what, "1h")) for what in ("requests", "errors")),
-        *(
-            (f"serve_slo:error_ratio:ratio{over}", f"{counted('errors', over)} / ({counted('requests', over)} > 0)")
-            for over in dict.fromkeys((*RATIO_WINDOWS, window))
-        ),
+        *((f"serve_slo:{what}:events1h", _counted(what, "1h", selector)) for what in ("requests", "errors")),
+        *(_ratio(over, selector) for over in SHORT_WINDOWS),
         ("serve_slo:objective:ratio", f"0 * serve_slo:requests:events1m{selector} + {objective:g}"),
-        ("serve_slo:error_budget_left:ratio", f"1 - {spent}"),
         ("serve_slo:burn_rate:ratio1h", burn),
+    ]
+
+
+def long_recordings(slo: Slo, sli: str, *, scale: float = 1) -> list[tuple[str, str]]:
+    """Name and expression of each rule that is evaluated every five minutes, in the order of evaluation."""
+    selector = _selector(slo, sli)
+    window = f"{slo.window_days}d"
+    objective = slo.objectives[sli]
+
+    def not_counted_yet(what: str) -> str:
+        """The minutes of a day that none of its counts of five minutes holds: a missed evaluation is made good."""
+        minutes, counts = (f"sum_over_time(serve_slo:{what}:events{w}{selector}[{_days('1d')}])" for w in ("1m", "5m"))
+        return f"{minutes} - ({counts} or 0 * {minutes})"
+
+    spent = f"serve_slo:error_ratio:ratio{window}{selector} / {1 - objective:g}"
+    left = f"serve_slo:error_budget_left:ratio{selector}"
+    seconds = slo.window_days * 86_400 / scale
+    return [
+        *((f"serve_slo:{what}:events5m", not_counted_yet(what)) for what in ("requests", "errors")),
+        *(_ratio(over, selector) for over in dict.fromkeys((*LONG_WINDOWS, window))),
+        ("serve_slo:error_budget_left:ratio", f"1 - {spent}"),
         (
             "serve_slo:time_to_exhaustion:seconds",
             f"clamp_min({left}, 0) * {seconds:g} / (serve_slo:burn_rate:ratio1h{selector} > 0)",
@@ -140,9 +190,9 @@ def _indicator(slo: Slo, sli: str, exprs: Expressions) -> tuple[str, str]:
 
 def burn_alert(slo: Slo, sli: str, pair: Pair, *, settings: Settings) -> Alert:
     """The alert of one pair of windows."""
-    selector = f'{{slo="{slo.name}", sli="{sli}"}}'
+    selector = _selector(slo, sli)
     limit = pair.factor(slo.window_days) * (1 - slo.objectives[sli])
-    counted = f"sum_over_time(serve_slo:errors:events1m{selector}[{pair.long}])"
+    counted = _counted("errors", pair.long, selector)
     return _alert(
         severity=pair.severity,
         for_=pair.for_,
