@@ -21,13 +21,14 @@ TIMEOUT_S = 150  # above the server's own two minutes
 class Answer:
     """What a query gave and what it cost.
 
-    `samples` are those that it touched, in its subqueries too, and `peak` those that it held at once; `seconds` what
-    the engine took, `bytes` the answer's size before compression; `last` has the labels and the last value of each
-    series.
+    `samples` are those that the server says it touched, and `peak` those that it held at once; `seconds` what the
+    engine took, `bytes` the answer's size before compression; `last` has the labels and the last value of each series.
+    `touched` is what it really read, where that was asked (`Server.touched`).
     """
 
     error: str = ""
     samples: int = 0
+    touched: int = 0
     peak: int = 0
     seconds: float = 0
     bytes: int = 0
@@ -64,6 +65,19 @@ def subqueries(expression: str) -> list[Subquery]:
         length, step, offset = (round(milliseconds(match[n] or "0s") / 1000) for n in (1, 2, 3))
         inner = expression[outside + 1 : match.start()]
         found.append(Subquery(expression=inner, range_s=length, step_s=step, offset_s=offset, fixed=bool(match[4])))
+    return found
+
+
+def picks(expression: str) -> list[str]:
+    """The parts of a query that pick series by what they are over the whole range: our form of `topk`."""
+    found = []
+    for match in re.finditer(r"\band (?:on \([a-z_, ]+\) )?((?:topk|bottomk)\()", expression):
+        depth, last = 1, match.end()
+        while depth:
+            depth += (expression[last] == "(") - (expression[last] == ")")
+            last += 1
+        if "@ end()" in (part := expression[match.start(1) : last]):
+            found.append(part)
     return found
 
 
@@ -111,9 +125,17 @@ class Server:
         """A range query."""
         return self._ask("query_range", {"query": expression, "start": start, "end": end, "step": step})
 
+    def touched(self, expression: str, counted: int, *, start: int, end: int, step: int) -> int:
+        """The samples that a query over this time reads, of which the server counted so many.
+
+        It counts nothing within a subquery; and what a query evaluates once, the `topk` at the end of a range, it
+        counts at each step.
+        """
+        repeated = sum(self.at(part, end).samples for part in picks(expression))
+        return counted - (end - start) // step * repeated + self.inside(expression, start=start, end=end)
+
     def inside(self, expression: str, *, start: int, end: int) -> int:
-        """The samples that the subqueries of a query over this time touch, which the server does not count: each is
-        asked as a range query over the time that it looks at."""
+        """The samples within the subqueries of a query: each is asked as a range query over the time it looks at."""
         samples = 0
         for inner in subqueries(expression):
             first = end - inner.range_s if inner.fixed else start - inner.range_s - inner.offset_s

@@ -4,6 +4,7 @@
     SIZES="10 100" python -m tests.bench.rules               # some sizes: prints, writes nothing
     RULES="old/recording.yml old/alerts.yml" SIZES=1000 ...  # other rule files
     BENCH_PROMETHEUS=.tools/prometheus3 ...                  # one server only
+    QUICK=1 ...                                              # 10 deployments, whose blocks promtool makes: without Go
 
 Every expression is asked once of a real Prometheus, at the same instant of the same data. That takes the engine and the
 blocks that a server's own evaluation takes, needs no clock, and a second run over other rules is of the same data; what
@@ -34,10 +35,12 @@ from tests.bench.fleet import Fleet
 from tests.bench.serve_series import ServeCluster
 
 SHIPPED = ("alerts/servescope-recording.yml", "alerts/servescope-alerts.yml")
+PLAIN = ("alerts/plain/servescope-alerts.yml",)
 SIZES = (10, 100, 1000)
 REPLICAS = 10
 SECONDS = 66 * 60  # an hour, and what the first windows look back
 SLOWEST = 10
+QUICK = bool(os.environ.get("QUICK"))
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Round:
-    """All groups at one size on one server."""
+    """All groups of some rule files at one size on one server."""
 
     size: str
+    files: str
     version: str
     groups: list[Group]
 
@@ -130,12 +134,14 @@ def _rule(server: Server, rule: Mapping[str, Any], end: int) -> Rule:
     return Rule(name, "record" in rule, rule["expr"], answer, server.cpu_seconds() - before)
 
 
-def measure(rules: fleet.Rules, size: int, program: str) -> Round:
-    """One round at one size, after one that warms the server up."""
-    whole = Fleet(ServeCluster(size, REPLICAS), SECONDS)
-    with whole.server(rules, program=program) as server:
-        server.at('count({__name__=~"ray_serve.*"})', whole.end)
-        return Round(whole.name, server.version, evaluate(server, rules, whole.end))
+def measure(files: Mapping[str, fleet.Rules], size: int, program: str) -> list[Round]:
+    """One round of each of some sets of rules at one size; the records are those of the first set."""
+    whole = Fleet(ServeCluster(size, REPLICAS), SECONDS, by_text=QUICK)
+    with whole.server(next(iter(files.values())), program=program) as server:
+        server.at('count({__name__=~"ray_serve.*"})', whole.end)  # warms it up
+        return [
+            Round(whole.name, name, server.version, evaluate(server, rules, whole.end)) for name, rules in files.items()
+        ]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -216,36 +222,76 @@ def programs() -> list[str]:
 
 def main() -> None:
     """Measure and print; write the section if everything was measured."""
-    sizes = [int(size) for size in os.environ.get("SIZES", "").split()]
+    sizes = [10] if QUICK else [int(size) for size in os.environ.get("SIZES", "").split()]
     paths = os.environ.get("RULES", "").split()
-    rules = documents(paths or SHIPPED)
+    files = {" ".join(paths): documents(paths)} if paths else {"shipped": documents(SHIPPED), "plain": documents(PLAIN)}
     about = sections.machine(("servescope",))
     rounds = []
     for size in sizes or SIZES:
         for program in programs():
             begun = time.monotonic()
-            one = measure(rules, size, program)
-            rounds.append(one)
-            told = f"{one.size}, Prometheus {one.version}, {time.monotonic() - begun:.0f} s with the data"
-            print(f"### {told}\n\n{by_group(one)}\n\n{slowest(one)}\n", flush=True)
-    print(f"Longest expression: {longest(rules)}.")
+            for one in measure(files, size, program):
+                rounds.append(one)
+                print(f"### {heading(one)}\n\n{by_group(one)}\n\n{slowest(one)}\n", flush=True)
+            print(f"{time.monotonic() - begun:.0f} s, with the data\n", flush=True)
+    for name, rules in files.items():
+        print(f"Longest expression, {name}: {longest(rules)}.")
     if not (sizes or paths or os.environ.get("BENCH_PROMETHEUS")):
-        sections.write("rules", section(about, rules, rounds))
+        sections.write("rules", section(about, files, rounds))
 
 
-def section(about: str, rules: fleet.Rules, rounds: list[Round]) -> str:
+def heading(one: Round) -> str:
+    """What a round is of."""
+    return f"{one.size} deployments x replicas, {one.files}, Prometheus {one.version}"
+
+
+def summary(one: Round) -> tuple[str, ...]:
+    """A line of the table of all rounds."""
+    most = one.rules[0]
+    return (
+        one.size,
+        one.files,
+        one.version,
+        str(len(one.rules)),
+        f"{sum(group.cpu_s for group in one.groups):.2f}",
+        f"{sum(group.samples for group in one.groups):,}",
+        f"{sum(group.written for group in one.groups):,}",
+        f"{sum(group.share for group in one.groups):.1%}",
+        str(len(one.failing)),
+        f"{most.name} {most.cpu_s:.2f}",
+    )
+
+
+SUMMARY = (
+    "size",
+    "rules",
+    "Prometheus",
+    "number",
+    "CPU s",
+    "samples",
+    "series",
+    "share of a core",
+    "fail",
+    "costliest, CPU s",
+)
+
+
+def section(about: str, files: Mapping[str, fleet.Rules], rounds: list[Round]) -> str:
     """The section of docs/benchmarks.md."""
-    tables = [f"### {one.size} deployments x replicas, Prometheus {one.version}\n\n{by_group(one)}" for one in rounds]
+    shipped = [one for one in rounds if one.files == "shipped"]
+    lengths = "; ".join(f"{name}: {longest(rules)}" for name, rules in files.items())
     return "\n\n".join(
         (
             f"""## Rules
 
-One round of all rules as shipped, over the series of a Serve cluster with so many deployments and replicas, asked once
-of each server at the end of {SECONDS // 60} minutes of data. The share of a core is the CPU of a round over the
-interval of its group.
+One round of all rules over the series of a Serve cluster with so many deployments and replicas: each expression is
+asked once of each server, at the end of {SECONDS // 60} minutes of data. *Shipped* are the recording rules and the
+alerts that read records; *plain* the alerts that read Ray's series alone (`alerts/plain`). The share of a core is the
+CPU of each group's round over its interval.
 
-{about} Longest expression: {longest(rules)}.""",
-            *tables,
+{about} Longest expression, {lengths}.""",
+            sections.table(SUMMARY, map(summary, rounds)),
+            *(f"### {heading(one)}\n\n{by_group(one)}" for one in shipped),
         )
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from servescope import promql
 from servescope.errors import ServescopeError
 from servescope.promql import DEPLOYMENT, Scope
-from servescope.promql.signals import DEPLOYMENT_REQUESTS, Reader
+from servescope.promql.signals import DEPLOYMENT_REQUESTS, FAILED_CALLS, QUEUED, Reader
 from servescope.settings import Settings
 from tests.support.promtool import assert_expressions, requires_promtool
 
@@ -315,6 +316,14 @@ def test_replica_processes_carry_application_and_deployment(tmp_path: Path):
 def test_replica_processes_refuse_a_matcher_that_has_no_place_in_component():
     with pytest.raises(ServescopeError, match="cannot apply"):
         promql.replica_processes(Scope("c", {"application": '!="x"'}), "ray_component_rss_bytes")
+
+
+def test_a_record_is_read_once_in_a_step_unless_records_are_further_apart_than_scrapes():
+    for recording_s, window in ((15, "$__interval"), (60, "$__rate_interval")):
+        reader = Reader(Settings(recording_interval_s=recording_s), SCOPE, recorded=True)
+        assert reader.read(QUEUED) == f"sum(avg_over_time({QUEUED.record}{{}}[{window}]))"
+        assert reader.events(FAILED_CALLS, ()) == f"sum(sum_over_time({FAILED_CALLS.record}{{}}[$__interval]))"
+        assert replace(reader, window="$__range").read(QUEUED) == f"sum(avg_over_time({QUEUED.record}{{}}[$__range]))"
 
 
 def test_a_figure_is_narrowed_or_refused_but_never_widened():

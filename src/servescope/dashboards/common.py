@@ -239,9 +239,22 @@ def largest(figures: str, *, among: str = "", most: int = MOST_LINES, smallest: 
     `among` is what they are ranked by, where that is not the figures themselves; it has the same labels. A range below
     the step of two minutes may hold none of its points, so the last one stands in.
     """
+    return f"({figures}) and {_ranked(among or figures, most, smallest=smallest)}"
+
+
+def _ranked(figures: str, most: int, *, smallest: bool = False) -> str:
     pick, over = ("bottomk", "min_over_time") if smallest else ("topk", "max_over_time")
-    ranks = (f"{over}(({among or figures})[{window}:2m] @ end())" for window in ("$__range", "2m"))
-    return f"({figures}) and {pick}({most}, {' or '.join(ranks)})"
+    ranks = (f"{over}(({figures})[{window}:2m] @ end())" for window in ("$__range", "2m"))
+    return f"{pick}({most}, {' or '.join(ranks)})"
+
+
+def largest_quantile(reader: Reader, level: float, buckets: Signal, *, by: promql.Labels) -> str:
+    """The largest of the quantiles of a signal of buckets.
+
+    The buckets of the others are left out before the quantile, which costs more than all else.
+    """
+    ranked = _ranked(reader.quantile(level, buckets, by), MOST_LINES)
+    return promql.quantile(level, f"({reader.read(buckets, (*by, 'le'))}) and on ({', '.join(by)}) {ranked}")
 
 
 def most_events(reader: Reader, signal: Signal) -> list[Query]:

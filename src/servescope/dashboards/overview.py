@@ -289,7 +289,9 @@ def _traffic(reader: Reader) -> list[Panel]:
             description="95 % of each application's requests were answered within this time, measured at the proxy.",
             unit="ms",
             queries=[
-                panels.query(common.largest(reader.quantile(0.95, APPLICATION_LATENCY, APPLICATION)), "{{application}}")
+                panels.query(
+                    common.largest_quantile(reader, 0.95, APPLICATION_LATENCY, by=APPLICATION), "{{application}}"
+                )
             ],
             width=6,
             min=0,

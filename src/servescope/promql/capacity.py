@@ -9,7 +9,7 @@ from __future__ import annotations
 from servescope import promql
 from servescope.promql import scaling
 from servescope.promql.scaling import CAPPED, DELAYED, FAILING, STARTING, STEADY, UNSCHEDULABLE
-from servescope.promql.signals import AUTOSCALING_STATE, DEMAND, REPLICAS, RUNNING, TARGET_REPLICAS, Reader
+from servescope.promql.signals import AUTOSCALING_STATE, DEMAND, MISSING_REPLICAS, REPLICAS, RUNNING, Reader
 
 __all__ = ["CAPPED", "DELAYED", "FAILING", "STARTING", "STEADY", "UNSCHEDULABLE"]
 
@@ -24,7 +24,7 @@ def limit(reader: Reader, name: str) -> str:
 
 def missing_replicas(reader: Reader) -> str:
     """Target replicas that are not healthy."""
-    return promql.replica_gap(reader.read(TARGET_REPLICAS, reader.each), reader.read(REPLICAS, reader.each))
+    return reader.read(MISSING_REPLICAS, reader.each)
 
 
 def queue_limit(reader: Reader) -> str:

@@ -32,21 +32,38 @@ def demand(scope: Scope) -> str:
     return f"({seen} / ({limit(scope, 'target_ongoing_requests')} or {own}))"
 
 
+def target(scope: Scope) -> str:
+    """How many replicas the controller wants."""
+    return total(scope.select("ray_serve_autoscaling_target_replicas"), _each(scope), "max")
+
+
+def missing(scope: Scope) -> str:
+    """Target replicas that are not healthy."""
+    return replica_gap(target(scope), total(scope.select("ray_serve_deployment_replica_healthy"), _each(scope)))
+
+
 def state(scope: Scope) -> str:
-    """For each deployment one of the codes above, the worst that applies."""
-    target = total(scope.select("ray_serve_autoscaling_target_replicas"), _each(scope), "max")
-    gap = replica_gap(target, total(scope.select("ray_serve_deployment_replica_healthy"), _each(scope)))
-    existed = f"last_over_time(({target})[1m:15s] offset 2m)"
+    """For each deployment one of the codes above, the worst that applies, from Ray's series and the exporter's."""
+    return _state(scope, target(scope), missing(scope), demand(scope), over="({})[{}:15s]")
+
+
+def state_of_records(scope: Scope, *, target: str, missing: str, demand: str) -> str:
+    """The same from three records, given by their names."""
+    return _state(scope, target, missing, demand, over="{}[{}]")
+
+
+def _state(scope: Scope, target: str, missing: str, demand: str, *, over: str) -> str:  # noqa: PLR0917
+    existed = f"last_over_time({over.format(target, '1m')} offset 2m)"
     # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
-    short = f"(min_over_time(({gap})[2m:15s]) > 0) and {existed}"
+    short = f"(min_over_time({over.format(missing, '2m')}) > 0) and {existed}"
     # Each try of a constructor that fails is without a node for a moment, so all of the time counts here too.
     unplaced = limit(scope, "unplaced_replicas")
     causes = (
         (UNSCHEDULABLE, f"({short}) and min_over_time(({unplaced})[2m:15s]) > 0"),
         (FAILING, short),
-        (CAPPED, f"{demand(scope)} > {limit(scope, 'max_replicas')}"),
-        (DELAYED, f"ceil({demand(scope)}) > {target}"),
-        (STARTING, f"{gap} > 0"),
+        (CAPPED, f"{demand} > {limit(scope, 'max_replicas')}"),
+        (DELAYED, f"ceil({demand}) > {target}"),
+        (STARTING, f"{missing} > 0"),
         (STEADY, target),
     )
     return " or ".join(f"({code} + 0 * ({cause}))" for code, cause in causes)

@@ -23,9 +23,10 @@ class Signal:
     `labels`. A panel may ask for fewer labels, never for more. `over_clusters` totals the clusters where `op` does
     not: two clusters that want two replicas each want four. What is recorded within a step of a graph is averaged, or
     brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record, right
-    after it, in the same group. One with a `counter` is not read but counted: it records how many events the counter
-    saw in each minute, first ones included, and a graph sums them (`Reader.events`). `SIGNALS` holds all of them, in
-    the rule file's order.
+    after it, in the same group; one with `of_records` from records of its own group that come before it. One with a
+    `counter` is not read but counted: it records how many events the counter saw in each minute, first ones included,
+    and a graph sums them (`Reader.events`). What costs much is recorded every `every_s` seconds at most. `SIGNALS`
+    holds all of them, in the rule file's order.
     """
 
     record: str
@@ -37,7 +38,13 @@ class Signal:
     over_clusters: str = ""
     over: str = "avg"
     finer: Signal | None = None
+    of_records: Callable[[Scope, Settings], str] | None = None
     counter: str = ""
+    every_s: int = 0
+
+    def interval_s(self, settings: Settings) -> int:
+        """How often it is recorded, seconds."""
+        return max(self.every_s, settings.recording_interval_s)
 
     @property
     def group(self) -> str:
@@ -60,13 +67,12 @@ class Reader:
     recorded: bool = False
     window: str = "$__rate_interval"
 
-    @property
-    def recorded_window(self) -> str:
+    def recorded_window(self, signal: Signal) -> str:
         """How much of a record a step reads: the step, since what is recorded is a rate or a level already.
 
         Records that are further apart than scrapes are read over `$__rate_interval`, which holds one of them.
         """
-        spaced = self.settings.recording_interval_s > self.settings.scrape_interval_s
+        spaced = signal.interval_s(self.settings) > self.settings.scrape_interval_s
         return "$__interval" if self.window == "$__rate_interval" and not spaced else self.window
 
     def read(self, signal: Signal, by: Labels = (), **extra: str) -> str:
@@ -81,7 +87,9 @@ class Reader:
                 raise ServescopeError(f"{signal.record} keeps no label {label!r}; it keeps {', '.join(sorted(kept))}")
         scope = self.scope.narrowed(**extra)
         if self.recorded:
-            inner = f"{signal.over}_over_time({replace(self, scope=scope)._record(signal)}[{self.recorded_window}])"
+            inner = (
+                f"{signal.over}_over_time({replace(self, scope=scope)._record(signal)}[{self.recorded_window(signal)}])"
+            )
         else:
             inner = signal.inner(scope, self.window)
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
@@ -137,6 +145,7 @@ def _events(name: str, counter: str, *labels: str, help: str, unit: str) -> Sign
         help=help,
         inner=lambda scope, window: promql.increase(scope, counter, "1m", hold=window),
         counter=counter,
+        every_s=60,
     )
 
 
@@ -220,6 +229,15 @@ TARGET_REPLICAS = Signal(
     op="max",
     over_clusters="sum",
 )
+MISSING_REPLICAS = Signal(
+    record="serve_deployment:replicas_missing:max",
+    labels=DEPLOYMENT,
+    unit="replicas",
+    help="Target replicas that are not healthy.",
+    inner=lambda scope, window: scaling.missing(scope),
+    op="max",
+    over_clusters="sum",
+)
 DEMAND = Signal(
     record="serve_deployment:replicas_demand:max",
     labels=DEPLOYMENT,
@@ -235,6 +253,12 @@ AUTOSCALING_STATE = Signal(
     unit="none",
     help="0 steady, 1 starting, 2 upscale delay, 3 capped by max_replicas, 4 failing to start, 5 unschedulable.",
     inner=lambda scope, window: scaling.state(scope),
+    of_records=lambda scope, settings: scaling.state_of_records(
+        scope,
+        target=TARGET_REPLICAS.name(settings),
+        missing=MISSING_REPLICAS.name(settings),
+        demand=DEMAND.name(settings),
+    ),
     op="max",
     over="max",
 )
@@ -258,6 +282,7 @@ LONG_POLL_LATENCY = Signal(
     unit="ms",
     help="Long-poll buckets: time until an update from the controller reaches proxies and handles.",
     inner=_buckets("ray_serve_long_poll_latency_ms"),
+    every_s=60,
 )
 FAILED_CALLS = _events(
     "failed_calls",
@@ -321,6 +346,7 @@ SIGNALS: tuple[Signal, ...] = (
     SUBMITTED,
     REPLICAS,
     TARGET_REPLICAS,
+    MISSING_REPLICAS,
     DEMAND,
     AUTOSCALING_STATE,
     REPLICA_CPU,

@@ -12,13 +12,17 @@ from servescope.settings import Settings
 
 def expression(signal: Signal, settings: Settings) -> str:
     """The PromQL that a signal's recording rule evaluates: every series, by cluster label and the signal's labels."""
-    scope, finer = Scope.of(settings), signal.finer
+    return promql.total(_inner(signal, settings), (*settings.cluster_key, *signal.labels), signal.op)
+
+
+def _inner(signal: Signal, settings: Settings) -> str:
+    scope = Scope.of(settings)
     if signal.counter:
         ended = f"{settings.scrape_interval_s}s"
-        inner = promql.increase(scope, signal.counter, "1m", hold=settings.rate_window, ended=ended)
-    else:
-        inner = finer.name(settings) if finer else signal.inner(scope, settings.rate_window)
-    return promql.total(inner, (*settings.cluster_key, *signal.labels), signal.op)
+        return promql.increase(scope, signal.counter, "1m", hold=settings.rate_window, ended=ended)
+    if signal.of_records:
+        return signal.of_records(scope, settings)
+    return signal.finer.name(settings) if signal.finer else signal.inner(scope, settings.rate_window)
 
 
 def document(settings: Settings) -> dict[str, Any]:
@@ -27,15 +31,14 @@ def document(settings: Settings) -> dict[str, Any]:
     Within a group a rule sees what the rules before it recorded at the same instant.
     """
     groups: dict[str, list[dict[str, str]]] = {}
-    intervals = {signal.group: "60s" for signal in SIGNALS if signal.counter}  # counts of a minute
+    intervals = {signal.group: f"{signal.interval_s(settings)}s" for signal in SIGNALS}
     for signal in SIGNALS:
         groups.setdefault(signal.group, []).append(
             {"record": signal.name(settings), "expr": expression(signal, settings)}
         )
-    usual = f"{settings.recording_interval_s}s"
     return {
         "groups": [
-            {"name": f"servescope.{group}", "interval": intervals.get(group, usual), "rules": rules}
+            {"name": f"servescope.{group}", "interval": intervals[group], "rules": rules}
             for group, rules in groups.items()
         ]
     }
