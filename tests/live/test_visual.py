@@ -70,7 +70,7 @@ def not_right(uid: str, found: dict[str, str], stack: Stack, without_data: set[s
     for title, text in shown.items():
         panel = panels[title]
         if not panel.queries and panel.type != "text":
-            right = text.startswith("In Grafana only: queries ")
+            right = text.startswith(screenshots.WITHOUT_GRAFANA)
         elif text.endswith(" drawn"):
             right = text != "0 drawn"
         else:
