@@ -60,7 +60,7 @@ class Fleet:
     @contextmanager
     def server(self, rules: Rules = (), *, program: str = "prometheus") -> Iterator[Server]:
         """A Prometheus over the cluster's series, and over what the recording rules among `rules` give of them."""
-        with _serving(*self._blocks(rules, program), program=program) as server:
+        with serving(*self._blocks(rules, program), program=program) as server:
             yield server
 
     def _blocks(self, rules: Rules, program: str) -> list[Path]:
@@ -93,7 +93,7 @@ class Fleet:
             if self.by_text:
                 BackfilledPrometheus(Path(scratch)).backfill(_openmetrics(rows, self.seconds))
             else:
-                _write_blocks(Path(scratch, "data"), rows, self.end)
+                write_blocks(Path(scratch, "data"), rows, self.end)
             yield Path(scratch, "data")
 
     def _with_records(self, rules: Rules, program: str) -> Iterator[Row]:
@@ -115,7 +115,7 @@ class Fleet:
             folders = self._blocks((), program)
             if known:
                 folders.append(stack.enter_context(self._write(known)))
-            server = stack.enter_context(_serving(*folders, program=program))
+            server = stack.enter_context(serving(*folders, program=program))
             return [row for rule in level for row in self._recorded(rule, server)]
 
     def _recorded(self, rule: Mapping[str, Any], server: Server) -> Iterator[Row]:
@@ -132,7 +132,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _write_blocks(folder: Path, rows: Iterable[Row], end: int) -> None:
+def write_blocks(folder: Path, rows: Iterable[Row], end: int) -> None:
     if not BLOCKS.exists():
         raise ServescopeError(f"{BLOCKS} is missing: make tools builds it where Go is installed")
     command = [str(BLOCKS), "-out", str(folder), "-start", str(START), "-end", str(end)]
@@ -184,7 +184,7 @@ def _openmetrics(rows: Iterable[Row], length_s: int) -> Iterator[str]:
 
 
 @contextmanager
-def _serving(*blocks: Path, program: str) -> Iterator[Server]:
+def serving(*blocks: Path, program: str) -> Iterator[Server]:
     """A server over hard links, since it would compact what it holds."""
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="serving-") as scratch:
         for folder in blocks:

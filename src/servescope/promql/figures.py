@@ -171,6 +171,7 @@ FINISHED_WHILE_HUNG = Figure(
     group="saturation",
     help="Calls that replicas finished in the minutes of the setting hung_minutes.",
     inner=_events(f"{_PROCESSING}_count"),
+    every_s=MINUTE,
 )
 
 HEALTH_CHECK_FAILURES = Figure(
@@ -333,7 +334,7 @@ UPDATES = Figure(
     group="control",
     help="Updates by long poll in five minutes.",
     inner=_events(f"{_UPDATES}_count", window="5m"),
-    every_s=MINUTE,
+    every_s=MINUTES,
 )
 FAST_UPDATES = Figure(
     record="serve_cluster:fast_long_poll_updates:increase5m",
@@ -341,7 +342,7 @@ FAST_UPDATES = Figure(
     group="control",
     help=f"Those of them that took no longer than {LATE_UPDATE_MS / 1000:g} s.",
     inner=_within(_UPDATES, lambda settings: LATE_UPDATE_MS, "5m"),
-    every_s=MINUTE,
+    every_s=MINUTES,
 )
 
 NODE_FAILURES = Figure(

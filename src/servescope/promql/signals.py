@@ -25,7 +25,8 @@ class Signal:
     brought together by `over`: a code has no average. A signal with `finer` is recorded from that one's record, right
     after it, in the same group; one with `of_records` from records of its own group that come before it. One with a
     `counter` is not read but counted: it records how many events the counter saw in each minute, first ones included,
-    and a graph sums them (`Reader.events`). `SIGNALS` holds all of them, in the rule file's order.
+    and a graph sums them (`Reader.events`). What costs much is recorded every `every_s` seconds at most. `SIGNALS`
+    holds all of them, in the rule file's order.
     """
 
     record: str
@@ -39,6 +40,11 @@ class Signal:
     finer: Signal | None = None
     of_records: Callable[[Scope, Settings], str] | None = None
     counter: str = ""
+    every_s: int = 0
+
+    def interval_s(self, settings: Settings) -> int:
+        """How often it is recorded, seconds."""
+        return max(self.every_s, settings.recording_interval_s)
 
     @property
     def group(self) -> str:
@@ -61,13 +67,12 @@ class Reader:
     recorded: bool = False
     window: str = "$__rate_interval"
 
-    @property
-    def recorded_window(self) -> str:
+    def recorded_window(self, signal: Signal) -> str:
         """How much of a record a step reads: the step, since what is recorded is a rate or a level already.
 
         Records that are further apart than scrapes are read over `$__rate_interval`, which holds one of them.
         """
-        spaced = self.settings.recording_interval_s > self.settings.scrape_interval_s
+        spaced = signal.interval_s(self.settings) > self.settings.scrape_interval_s
         return "$__interval" if self.window == "$__rate_interval" and not spaced else self.window
 
     def read(self, signal: Signal, by: Labels = (), **extra: str) -> str:
@@ -82,7 +87,9 @@ class Reader:
                 raise ServescopeError(f"{signal.record} keeps no label {label!r}; it keeps {', '.join(sorted(kept))}")
         scope = self.scope.narrowed(**extra)
         if self.recorded:
-            inner = f"{signal.over}_over_time({replace(self, scope=scope)._record(signal)}[{self.recorded_window}])"
+            inner = (
+                f"{signal.over}_over_time({replace(self, scope=scope)._record(signal)}[{self.recorded_window(signal)}])"
+            )
         else:
             inner = signal.inner(scope, self.window)
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
@@ -138,6 +145,7 @@ def _events(name: str, counter: str, *labels: str, help: str, unit: str) -> Sign
         help=help,
         inner=lambda scope, window: promql.increase(scope, counter, "1m", hold=window),
         counter=counter,
+        every_s=60,
     )
 
 
@@ -274,6 +282,7 @@ LONG_POLL_LATENCY = Signal(
     unit="ms",
     help="Long-poll buckets: time until an update from the controller reaches proxies and handles.",
     inner=_buckets("ray_serve_long_poll_latency_ms"),
+    every_s=60,
 )
 FAILED_CALLS = _events(
     "failed_calls",

@@ -31,15 +31,14 @@ def document(settings: Settings) -> dict[str, Any]:
     Within a group a rule sees what the rules before it recorded at the same instant.
     """
     groups: dict[str, list[dict[str, str]]] = {}
-    intervals = {signal.group: "60s" for signal in SIGNALS if signal.counter}  # counts of a minute
+    intervals = {signal.group: f"{signal.interval_s(settings)}s" for signal in SIGNALS}
     for signal in SIGNALS:
         groups.setdefault(signal.group, []).append(
             {"record": signal.name(settings), "expr": expression(signal, settings)}
         )
-    usual = f"{settings.recording_interval_s}s"
     return {
         "groups": [
-            {"name": f"servescope.{group}", "interval": intervals.get(group, usual), "rules": rules}
+            {"name": f"servescope.{group}", "interval": intervals[group], "rules": rules}
             for group, rules in groups.items()
         ]
     }

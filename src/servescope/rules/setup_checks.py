@@ -248,7 +248,8 @@ mimir -distributor.ha-tracker.enable-for-all-users=true ...
 
 def latency_buckets_missing(exprs: Expressions) -> SetupCheck:
     counted = exprs.scope.rate("ray_serve_num_http_requests_total", "10m", application='!=""')
-    buckets = exprs.scope.rate("ray_serve_http_request_latency_ms_bucket", "10m", application='!=""')
+    # Every histogram has this one.
+    buckets = exprs.now("ray_serve_http_request_latency_ms_bucket", application='!=""', le='="+Inf"')
     return SetupCheck(
         name="LatencyBucketsMissing",
         severity="warning",
@@ -274,7 +275,10 @@ always_scrape_classic_histograms: true
         case=Case(
             at="40m",
             fires={series.http_requests("200"): "0+15x"},
-            quiet={series.http_latency_bucket(exprs.settings.latency_ms): "0+15x"},
+            quiet={
+                series.http_latency_bucket(exprs.settings.latency_ms): "0+15x",
+                series.http_latency_bucket("+Inf"): "0+15x",
+            },
         ),
     )
 
@@ -347,6 +351,7 @@ rule_files: [servescope-recording.yml, servescope-alerts.yml, servescope-slo.yml
                 series.series(some, instance="n1"): "0.1x",
                 series.http_requests("200"): "0+15x",
                 series.http_latency_bucket(settings.latency_ms): "0+15x",
+                series.http_latency_bucket("+Inf"): "0+15x",
             },
             quiet={series.series(all_, **labels): "1x"},
         ),

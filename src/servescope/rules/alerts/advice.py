@@ -10,6 +10,8 @@ from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.remarks import NEEDS_EXPORTER_FOR_LIMITS
 
+ANY_BOUND = '="+Inf"'  # every histogram has it
+
 
 def build(exprs: Expressions) -> Group:
     """The alerts of this group, in the order of the rule file."""
@@ -102,8 +104,8 @@ def no_queue_limit(exprs: Expressions) -> Alert:
 
 
 def latency_bound_missing(exprs: Expressions) -> Alert:
-    def having(**more: str) -> str:
-        requests = {"application": '!=""', "method": promql.NO_SESSIONS, **more}
+    def having(le: str) -> str:
+        requests = {"application": '!=""', "method": promql.NO_SESSIONS, "le": le}
         return exprs.total("group", exprs.now("ray_serve_http_request_latency_ms_bucket", **requests), "application")
 
     return Alert(
@@ -113,7 +115,7 @@ def latency_bound_missing(exprs: Expressions) -> Alert:
         for_="15m",
         every_s=MINUTES,
         labels=("application",),
-        expr=f"{having()}\nunless {having(le=bound(exprs.settings.latency_ms))}",
+        expr=f"{having(ANY_BOUND)}\nunless {having(bound(exprs.settings.latency_ms))}",
         summary="Latency threshold matches no histogram bucket, so RayServeLatencyHigh cannot fire.",
         description=(
             f"No latency bucket of application {{{{ $labels.application }}}} ends at "

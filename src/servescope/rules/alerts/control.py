@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from servescope import promql
 from servescope.promql import figures
-from servescope.promql.figures import MINUTE
+from servescope.promql.figures import MINUTE, MINUTES
 from servescope.rules import series
 from servescope.rules.alert import Alert, Case, Group
 from servescope.rules.expressions import RUNNING, Expressions
@@ -235,7 +235,7 @@ def long_poll_slow(exprs: Expressions) -> Alert:
         severity="warning",
         owner="platform",
         for_="10m",
-        every_s=MINUTE,
+        every_s=MINUTES,
         labels=(),
         expr=f"{late_updates} > 0.25",
         summary="Long-poll updates from the controller are delayed.",

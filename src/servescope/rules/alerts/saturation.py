@@ -400,7 +400,7 @@ def requests_hung(exprs: Expressions) -> Alert:
         name="RayServeRequestsHung",
         severity="critical",
         owner="application",
-        for_="1m",
+        for_="15s",  # what finished is counted every minute
         labels=DEPLOYMENT,
         expr=(
             "# event-driven gauges go stale while requests hang; this one is reported periodically\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from servescope.promql.figures import MINUTE
+from servescope.promql.figures import MINUTES
 from servescope.rules.alert import Alert, Group
 from servescope.rules.expressions import Expressions
 from servescope.rules.setup_checks import SetupCheck, checks
@@ -24,7 +24,7 @@ def _alert(check: SetupCheck) -> Alert:
         owner="monitoring",
         # A rollout, a scrape that fails, a Prometheus that has just started: none of them is a set-up.
         for_="15m",
-        every_s=MINUTE,
+        every_s=MINUTES,
         labels=check.labels,
         expr=check.expr,
         summary=check.finding,
