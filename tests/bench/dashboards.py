@@ -1,8 +1,10 @@
 """What it costs to open our dashboards, plain and recorded, and Ray's own, over the same data.
 
     python -m tests.bench.dashboards                              # all; writes the section of docs/benchmarks.md
-    SIZES="10 100" RANGES=1h BOARDS=overview python -m ...        # some: prints every panel, writes nothing
-    QUICK=1 ...                   # 10 deployments, 1 h, blocks by promtool: without Go
+    SIZES="10 100" RANGES=1h BOARDS=overview python -m ...        # some: prints every panel
+    QUICK=1 ...                                                   # 10 deployments, blocks by promtool: without Go
+
+A part writes its section with WRITE=1 alone.
 
 Every query of every panel and annotation is asked once of a real Prometheus, filled in as Grafana does on a graph of
 1,100 pixels, and the server says how many samples it touched. It counts nothing within a subquery, and it counts at
@@ -337,7 +339,7 @@ def main() -> None:
                 print(each_panel(one), flush=True)
     for _, group in groupby(found, key=lambda one: (one.size, one.range)):
         print(*ratios(group), sep="\n")
-    if not (sizes or spans or any(only)):
+    if rules.WRITE or not (sizes or spans or any(only)):
         sections.write("dashboards", section(about, found))
 
 

@@ -1,7 +1,7 @@
 """What one round of the recording rules and the alert rules costs, at 10, 100 and 1,000 deployments of 10 replicas.
 
     python -m tests.bench.rules                              # all sizes; writes the section of docs/benchmarks.md
-    SIZES="10 100" python -m tests.bench.rules               # some sizes: prints, writes nothing
+    SIZES="10 100" python -m tests.bench.rules               # some sizes: prints, writes nothing without WRITE=1
     RULES="old/recording.yml old/alerts.yml" SIZES=1000 ...  # other rule files
     BENCH_PROMETHEUS=.tools/prometheus3 ...                  # one server only
     QUICK=1 ...                                              # 10 deployments, whose blocks promtool makes: without Go
@@ -41,6 +41,7 @@ REPLICAS = 10
 SECONDS = 66 * 60  # an hour, and what the first windows look back
 SLOWEST = 10
 QUICK = bool(os.environ.get("QUICK"))
+WRITE = bool(os.environ.get("WRITE"))
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def main() -> None:
             print(f"{time.monotonic() - begun:.0f} s, with the data\n", flush=True)
     for name, rules in files.items():
         print(f"Longest expression, {name}: {longest(rules)}.")
-    if not (sizes or paths or os.environ.get("BENCH_PROMETHEUS")):
+    if WRITE or not (sizes or paths or os.environ.get("BENCH_PROMETHEUS")):
         budget.write(about, rounds)
         sections.write("rules", section(about, files, rounds))
 

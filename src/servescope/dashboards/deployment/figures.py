@@ -7,6 +7,7 @@ from servescope.promql import DEPLOYMENT
 from servescope.promql.signals import (
     DEPLOYMENT_REQUESTS,
     Reader,
+    Signal,
 )
 
 REPLICA_LEGEND = "{{deployment}} {{replica}}"
@@ -17,6 +18,6 @@ def failed_ratio(reader: Reader, by: promql.Labels = ()) -> str:
     return promql.ratio(reader.read(DEPLOYMENT_REQUESTS, by, outcome='="error"'), reader.read(DEPLOYMENT_REQUESTS, by))
 
 
-def counted(reader: Reader, counter: str, by: promql.Labels = DEPLOYMENT) -> str:
-    """Events in each interval of the graph; zero for an existing deployment without any."""
-    return promql.or_zero(promql.events(reader.scope, counter, by, window="$__interval"), reader.scope)
+def counted(reader: Reader, signal: Signal) -> str:
+    """The events of a signal in each interval of the graph; zero for an existing deployment without any."""
+    return promql.or_zero(reader.events(signal, DEPLOYMENT), reader.scope)

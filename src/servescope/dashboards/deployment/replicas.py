@@ -13,7 +13,9 @@ from servescope.grafana.colors import PALETTE
 from servescope.grafana.model import Column, Panel
 from servescope.promql import DEPLOYMENT, REPLICA, capacity, rollouts
 from servescope.promql.signals import (
+    HEALTH_CHECK_FAILURES,
     PROCESSING_LATENCY,
+    REPLICA_STARTS,
     REPLICAS,
     STARTUP_LATENCY,
     TARGET_REPLICAS,
@@ -181,19 +183,21 @@ def lifecycle(reader: Reader) -> list[Panel]:
         panels.timeseries(
             "Replica starts",
             description=(
-                "Replicas started in each interval. Normal during a deploy or a scale-up; any other start replaced a "
-                "replica that died."
+                "Replicas started in each interval (recorded: once a minute). Normal during a deploy or a scale-up; "
+                "any other start replaced a replica that died."
             ),
             unit="short",
-            queries=[panels.query(counted(reader, "ray_serve_replica_startup_latency_ms_count"), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(counted(reader, REPLICA_STARTS), DEPLOYMENT_LEGEND)],
             width=12,
             bars=True,
         ),
         panels.timeseries(
             "Health check failures",
-            description="Failed health checks in each interval, the first one included. Normal is 0.",
+            description=(
+                "Failed health checks in each interval (recorded: once a minute), the first one included. Normal is 0."
+            ),
             unit="short",
-            queries=[panels.query(counted(reader, "ray_serve_health_check_failures_total"), DEPLOYMENT_LEGEND)],
+            queries=[panels.query(counted(reader, HEALTH_CHECK_FAILURES), DEPLOYMENT_LEGEND)],
             width=12,
             bars=True,
         ),
