@@ -21,9 +21,13 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_pla
 from demo import ROOT, local
 from demo.stack import environment
 from demo.stack.component import answers
+from demo.stack.components.collector import trace_files
+from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 from demo.stack.serve_config import DEFAULT_SERVE_CONFIG
 from demo.stack.supervisor import Stack
+from servescope.clients import otlp_files
+from servescope.clients.model import failed, slowest
 from servescope.clients.prometheus import Prometheus
 from servescope.dashboards import all_dashboards
 from servescope.errors import ServescopeError
@@ -129,11 +133,15 @@ def drawn(page: Page) -> dict[str, str]:
             const empty = panel.querySelector(".empty");
             if (empty) return [name, empty.textContent.trim()];
             const marks = ".plot .trace path[d], .plot .points path[d], .plot .barlayer path[d], .plot .hm image, "
-                + ".stat b, .bar b, tbody tr, .markdown p";
+                + ".stat b, .bar b, tbody tr, .markdown p, .log > div";
             return [name, `${panel.querySelectorAll(marks).length} drawn`];
         }))"""
     )
     return found
+
+
+# How a panel of logs, traces or Grafana's own alerts begins where it has nothing to show.
+WITHOUT_GRAFANA = ("Not here: ", "None in this time range", "Alerts that Grafana itself evaluates")
 
 
 def unexplained(found: dict[str, str], settings: Settings) -> list[str]:
@@ -144,7 +152,7 @@ def unexplained(found: dict[str, str], settings: Settings) -> list[str]:
     wrong = []
     for name, text in found.items():
         reason = reasons.get(name)
-        explained = text.startswith("In Grafana only: queries ") or bool(reason and text == f"No data: needs {reason}")
+        explained = text.startswith(WITHOUT_GRAFANA) or bool(reason and text == f"No data: needs {reason}")
         if text == "0 drawn" or not (text.endswith(" drawn") or explained):
             wrong.append(f"{name}: {text}")
     return wrong
@@ -197,6 +205,27 @@ def take(prometheus_url: str, settings: Settings, window: Window, *, folder: Pat
         return [Path(shutil.copy(picture, folder)) for picture in written]
 
 
+def take_waterfall(preview_url: str, traces: Path, *, folder: Path) -> Path:
+    """A picture of the preview's page of one trace: the latest that failed and has log lines, else the slowest.
+
+    Raises:
+        ServescopeError: there is no trace, or the page has errors.
+    """
+    found = otlp_files.read_traces(traces).values()
+    chosen = [*failed(found)[:20], *slowest(found, 1)]
+    with browser() as chrome:
+        for trace in chosen:
+            with open_page(chrome, f"{preview_url}/trace/{trace.trace_id}", draw=False) as opened:
+                if opened.complaints:
+                    raise ServescopeError(f"{trace.trace_id}: {opened.complaints[0]}")
+                if opened.page.locator(".waterfall .log").count() or trace is chosen[-1]:
+                    picture = folder / "waterfall.png"
+                    opened.page.locator(".waterfall").first.screenshot(path=str(picture))
+                    shrink(picture)
+                    return picture
+    raise ServescopeError(f"{traces}: no traces")
+
+
 def main() -> int:
     """Attach to a running demo on these ports, or run one until every panel that can have data has it."""
     if chromium() is None:
@@ -226,7 +255,10 @@ def _take(run: Run, settings: Settings) -> int:
     time.sleep(max(0.0, began + FILLED_AFTER_S - time.time()))
     now = time.time()
     window = collect.window_of(max(began, now - LONGEST_S), now, scrape_interval_s=settings.scrape_interval_s)
-    for path in take(run.prometheus_url, settings, window, folder=FOLDER):
+    written = take(run.prometheus_url, settings, window, folder=FOLDER)
+    if answers(f"http://{LOOPBACK}:{run.ports.preview}/-/ready"):
+        written.append(take_waterfall(f"http://{LOOPBACK}:{run.ports.preview}", trace_files(run), folder=FOLDER))
+    for path in written:
         print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1000:.0f} kB")
     return 0
 

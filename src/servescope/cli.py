@@ -465,6 +465,10 @@ def preview(
     host: Annotated[str, typer.Option(help="Loopback address to listen on: 127.0.0.1 or ::1.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=0, max=65535)] = 9470,
     dashboards: DashboardsOption = None,
+    traces: Annotated[Path | None, typer.Option("--traces", help="Directory of the Collector's trace files.")] = None,
+    logs: Annotated[
+        Path | None, typer.Option("--logs", help="Directory of the Collector's log files, or a session of Ray.")
+    ] = None,
     header: HeaderOption = None,
     bearer_token_file: BearerTokenOption = None,
     basic_auth_file: BasicAuthOption = None,
@@ -477,6 +481,7 @@ def preview(
 ) -> None:
     """Serve the dashboards as read-only, refreshing pages on loopback, without Grafana."""
     from servescope.clients.access import Access, read_headers
+    from servescope.report.collected import Collected
     from servescope.report.preview import run
 
     access = Access(
@@ -494,6 +499,7 @@ def preview(
         settings=settings_module.load(settings),
         access=access,
         timeout_s=timeout,
+        evidence=Collected(logs=logs, traces=traces),
     )
 
 

@@ -76,7 +76,7 @@ class Settings:
     # the shortest that still contains two samples when one scrape fails.
     scrape_interval_s: int = 15
 
-    # Change them on a large fleet, to save resources: how often the recording rules of the dashboards
+    # Change them on a large fleet (docs/scale.md), to save resources: how often the recording rules of the dashboards
     # are evaluated, and the alerts that act within minutes. What is judged over longer times is evaluated every 60 or
     # 300 seconds anyway.
     recording_interval_s: int = 15

@@ -29,7 +29,7 @@ from typing import Any
 import yaml
 
 from servescope.errors import ServescopeError
-from tests.bench import fleet, sections
+from tests.bench import budget, fleet, sections
 from tests.bench.asking import Answer, Server
 from tests.bench.fleet import Fleet
 from tests.bench.serve_series import ServeCluster
@@ -238,6 +238,7 @@ def main() -> None:
     for name, rules in files.items():
         print(f"Longest expression, {name}: {longest(rules)}.")
     if WRITE or not (sizes or paths or os.environ.get("BENCH_PROMETHEUS")):
+        budget.write(about, rounds)
         sections.write("rules", section(about, files, rounds))
 
 

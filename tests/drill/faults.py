@@ -261,7 +261,7 @@ FAULTS = (
         name="slow-model",
         how="each request takes six seconds; graceful_shutdown_timeout_s is two seconds",
         breaks=switched("slow", "slow-model"),
-        must=(Expect("RayServeLatencyHigh", 120), Expect("RayServeSlowerThanGracefulShutdown", 200)),
+        must=(Expect("RayServeLatencyHigh", 120), Expect("RayServeSlowerThanGracefulShutdown", 250)),
         may=("RayServeSlowerAfterDeploy",),
         apps=app("slow-model", rate=3, graceful_shutdown_s=2),
         before_s=240,

@@ -64,7 +64,7 @@ def hostile_report() -> Report:
             )
         ],
         versions={"servescope": "0", "Ray": HOSTILE},
-        traces=Traces(HOSTILE, [trace], [trace]),
+        traces=Traces(source=HOSTILE, slowest=[trace], failing=[trace]),
         logs=Logs(
             source=HOSTILE,
             around=1_000_000,

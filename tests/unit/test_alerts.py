@@ -14,6 +14,7 @@ from servescope.errors import ServescopeError
 from servescope.generate import rule_files, rule_test_files
 from servescope.pages import on_call, runbooks
 from servescope.promql.durations import milliseconds, shorten
+from servescope.promql.figures import FIGURES
 from servescope.promql.lint import check
 from servescope.rules import alerts
 from servescope.rules import prometheus as prometheus_rules
@@ -92,6 +93,39 @@ def test_every_link_leads_somewhere(rule):
     board = yaml.safe_load((ROOT / f"dashboards/{match.group(1)}.json").read_text())
     ids = [p["id"] for row in board["panels"] for p in (row, *row.get("panels", ())) if p["type"] != "row"]
     assert int(match.group(2)) in ids
+
+
+def test_figures_are_recorded_before_what_reads_them_and_no_less_often():
+    recorded = {}
+    for group in prometheus_rules.document(SETTINGS)["groups"]:
+        interval = milliseconds(group["interval"])
+        for rule in group["rules"]:
+            if "record" in rule:
+                recorded[rule["record"]] = (interval, group["name"])
+            for name in set(re.findall(r"[a-z_]+:[a-z0-9_:]+", rule["expr"])) & {figure.record for figure in FIGURES}:
+                assert name in recorded, f"{rule.get('alert')} reads {name} before it is recorded"
+                every, where = recorded[name]
+                # A lookback of five minutes finds nothing that is as old: only what was recorded at the same moment.
+                assert every <= max(interval, 60_000) or where == group["name"], f"{rule.get('alert')}: {name}"
+    assert recorded.keys() == {figure.record for figure in FIGURES}
+    assert [name for name in recorded if name not in (ROOT / "alerts/servescope-alerts.yml").read_text()] == []
+
+
+def test_no_expression_that_people_read_is_long():
+    assert max(len(rule["expr"]) for rule in ALERTING) <= 1200
+    assert max(len(rule["expr"]) for rule in RULES) <= 1600
+
+
+def test_an_alert_that_judges_over_minutes_alone_is_evaluated_seldom():
+    intervals = {
+        rule["alert"]: group["interval"]
+        for group in prometheus_rules.document(dataclasses.replace(SETTINGS, alert_interval_s=30))["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    assert (intervals["RayServeErrorRatioHigh"], intervals["RayServeLatencyHigh"]) == ("30s", "60s")
+    assert intervals["RayServeReplicaLatencyOutlier"] == "300s"
+    assert {intervals[alert.name] for alert in ALERTS if alert.severity == "critical"} == {"30s"}
 
 
 def test_the_index_lists_every_page():

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from tests.bench.intervals import Median, median
+from tests.bench.intervals import Median, median, pooled_change
 from tests.bench.tracing import verdict
 
 
@@ -50,3 +50,21 @@ def test_it_is_shown_with_its_interval():
 )
 def test_a_cost_is_kept_or_not_only_where_the_whole_interval_says_so(cost, said):
     assert verdict(cost, 0) == said
+
+
+def rounds(chance: random.Random, scale: float, number: int = 30) -> list[list[float]]:
+    """Rounds that are slow or fast as a whole, as those of a machine with neighbours."""
+    return [
+        [scale * pace * chance.expovariate(1) for _ in range(300)]
+        for pace in (chance.uniform(0.8, 1.25) for _ in range(number))
+    ]
+
+
+def test_a_change_of_the_tail_is_found_and_its_absence_not():
+    chance = random.Random(3)
+    slower = pooled_change(rounds(chance, 1.5), rounds(chance, 1), 99)
+    assert 0.2 < slower.low < 0.5 < slower.high < 0.8
+    same = [pooled_change(rounds(chance, 1), rounds(chance, 1), 99) for _ in range(8)]
+    assert sum(not change.low <= 0 <= change.high for change in same) <= 1
+    with pytest.raises(ValueError, match="5 and 6 rounds"):
+        pooled_change(rounds(chance, 1, 5), rounds(chance, 1, 6), 99)

@@ -13,7 +13,7 @@ def test_a_panel_that_shows_nothing_and_does_not_say_what_it_needs_is_found():
     demanding = next(name for name, panel in panels.items() if not panel.absent)
     assert len(excused) > 5
     shown = dict.fromkeys(panels, "3 drawn") | excused
-    shown |= {"servescope-cluster / Logs": "In Grafana only: queries Loki"}
+    shown |= {"servescope-cluster / Logs": "Not here: log lines: start with --logs FOLDER"}
     assert unexplained(shown, Settings()) == []
     for text in ("No data", "0 drawn", "No data: needs luck", "Cannot be drawn here: a panel of the type x"):
         assert unexplained(shown | {demanding: text}, Settings()) == [f"{demanding}: {text}"]

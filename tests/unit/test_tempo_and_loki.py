@@ -47,7 +47,7 @@ def test_the_slowest_and_the_failing_come_in_order_and_not_without_end():
 def test_a_tempo_without_traces_has_none():
     with stub_server({"metrics": {}}) as (url, _):
         traces = evidence.slowest_and_failing(url, tempo.search(url, AT, AT + 60, enough=20))
-    assert traces == Traces(url, [], [])
+    assert traces == Traces(source=url, slowest=[], failing=[])
 
 
 def test_the_lines_of_loki_around_a_moment():

@@ -150,14 +150,14 @@ def test_every_dashboard_has_panels_of_types_that_can_be_drawn():
     assert kinds <= set(views._BUILDERS)
 
 
-def test_a_panel_of_loki_says_that_only_grafana_asks_it():
+def test_a_panel_of_loki_says_what_it_lacks():
     targets = [{"datasource": {"type": "loki"}, "expr": "{}", "refId": "A"}]
-    assert panel("timeseries", [], targets=targets).empty == "In Grafana only: queries Loki"
-    assert panel("logs", [], targets=targets).empty == "In Grafana only: queries Loki"
+    assert panel("timeseries", [], targets=targets).empty == "Not here: this query"
+    assert panel("logs", [], targets=targets).empty == "Not here: this query"
 
 
 def test_the_list_of_grafanas_own_alerts_says_that_only_grafana_has_it():
-    assert panel("alertlist", []).empty == "In Grafana only: queries Grafana's own alerts"
+    assert panel("alertlist", []).empty == "Alerts that Grafana itself evaluates; this page is made without Grafana"
 
 
 def test_the_legend_has_the_highest_on_top_and_each_entry_knows_its_line():

@@ -57,10 +57,13 @@ def fired_expression(world: World, but: Iterable[str]) -> str:
 
 
 def differences(at: str) -> Iterator[str]:
-    """What is pending or firing in one form of the alerts and not in the other, at any minute."""
+    """What is pending or firing in one form of the alerts and not in the other, at any minute.
+
+    vmalert adds the group's name, which differs.
+    """
     forms = [f'ALERTS{{form="{form}", alertname!~"{WATCHDOG}|RayServeErrorBudgetBurn"}}' for form in ("", PLAIN)]
     for one, other in (forms, reversed(forms)):
-        yield f"count_over_time(({one} unless ignoring (form) {other})[{at}:1m])"
+        yield f"count_over_time(({one} unless ignoring (form, alertgroup) {other})[{at}:1m])"
 
 
 def plain_rules(settings: Settings) -> dict[str, Any]:

@@ -114,9 +114,12 @@ def _victoria(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 @pytest.mark.parametrize("world", EACH)
 def test_vmalert_says_the_same(world, evaluated, tmp_path):
     start, end = START[world.name], START[world.name] + int(world.minutes) * 60
-    victoriametrics.replay(evaluated.url, ask.documents(world.settings), start=start, end=end, folder=tmp_path)
+    rules = [*ask.documents(world.settings), ask.plain_rules(world.settings)]
+    victoriametrics.replay(evaluated.url, rules, start=start, end=end, folder=tmp_path)
     names = {one["metric"]["alertname"] for one in evaluated.query(ask.fired_expression(world, ()), end)}
     assert world.must <= names <= world.must | world.may, world.right
+    for expr in ask.differences(f"{int(world.minutes)}m"):
+        assert evaluated.query(expr, end) == []
     figures = {expr: evaluated.query(f"round(sum({expr}), 0.001)", end) for expr in world.figures}
     assert {expr: float(vector[0]["value"][1]) if vector else None for expr, vector in figures.items()} == world.figures
 

@@ -16,6 +16,7 @@ from mirakuru import HTTPExecutor
 
 from demo import ROOT
 from demo.stack.ports import LOOPBACK
+from servescope.promql.durations import milliseconds
 from tests.support.servers import free_port
 
 STORE, EVALUATOR = ROOT / ".tools/victoria-metrics", ROOT / ".tools/vmalert"
@@ -50,41 +51,63 @@ def flush(url: str) -> None:
 def replay(url: str, documents: Sequence[Mapping[str, Any]], *, start: int, end: int, folder: Path) -> None:
     """What rule files say of a time range (unix seconds), written into the store: recorded series and ALERTS.
 
-    vmalert replays rule by rule, each over the whole range; a rule that reads what another one records comes after it.
+    vmalert replays rule by rule, each over the whole range: a rule that reads what another one records comes after it,
+    and one that reads what it has recorded itself is replayed evaluation by evaluation.
     """
     for number, layer in enumerate(layers(documents)):
         path = folder / f"rules-{start}-{number}.yml"
         path.write_text(yaml.safe_dump({"groups": layer}, width=10_000))
-        command = [
-            str(EVALUATOR),
-            f"-rule={path}",
-            f"-datasource.url={url}",
-            f"-remoteWrite.url={url}",
-            f"-replay.timeFrom={_rfc3339(start)}",
-            f"-replay.timeTo={_rfc3339(end)}",
-            "-replay.rulesDelay=0s",
-            "-replay.disableProgressBar",
-            "-httpListenAddr=",
-            "-loggerLevel=WARN",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-        assert done.returncode == 0, done.stdout + done.stderr
-        flush(url)
+        every_s = milliseconds(layer[0]["interval"]) // 1000
+        alone = any(reads_itself(rule) for group in layer for rule in group["rules"])
+        for first, last in ((at, at + 1) for at in range(start, end + 1, every_s)) if alone else ((start, end),):
+            _replay(url, path, first, last)
+            flush(url)
+
+
+def _replay(url: str, rules: Path, start: int, end: int) -> None:
+    command = [
+        str(EVALUATOR),
+        f"-rule={rules}",
+        f"-datasource.url={url}",
+        f"-remoteWrite.url={url}",
+        f"-replay.timeFrom={_rfc3339(start)}",
+        f"-replay.timeTo={_rfc3339(end)}",
+        "-replay.rulesDelay=0s",
+        "-replay.disableProgressBar",
+        "-httpListenAddr=",
+        "-loggerLevel=WARN",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _rfc3339(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def reads_itself(rule: Mapping[str, Any]) -> bool:
+    """Whether a rule goes on from what it has recorded."""
+    return "record" in rule and rule["record"] in rule["expr"]
+
+
 def layers(documents: Sequence[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """The groups of rule files, cut so that no rule reads what one of its own layer or of a later one records."""
+    """The groups of rule files, cut so that no rule reads what another one of its layer or of a later one records.
+
+    Rules that read themselves have a layer of their own for each interval.
+    """
     left = [(group, rule) for document in documents for group in document["groups"] for rule in group["rules"]]
     while left:
         waiting = {rule["record"] for _, rule in left if "record" in rule}
-        ready = [(group, rule) for group, rule in left if not any(name in rule["expr"] for name in waiting)]
+        ready = [
+            (group, rule)
+            for group, rule in left
+            if not any(name in rule["expr"] for name in waiting - {rule.get("record")})
+        ]
         assert ready, f"rules that read each other: {waiting}"
         left = [one for one in left if one not in ready]
-        groups: dict[str, dict[str, Any]] = {}
+        kinds: dict[str, dict[str, dict[str, Any]]] = {}
         for group, rule in ready:
+            groups = kinds.setdefault(group["interval"] if reads_itself(rule) else "", {})
             groups.setdefault(group["name"], {**group, "rules": []})["rules"].append(rule)
-        yield list(groups.values())
+        for groups in kinds.values():
+            yield list(groups.values())

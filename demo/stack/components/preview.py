@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 from demo.stack.component import Component, answers
+from demo.stack.components.collector import trace_files
+from demo.stack.components.log_collector import collected_logs
 from demo.stack.ports import LOOPBACK
 from demo.stack.run import Run
 
@@ -21,6 +23,8 @@ def preview(run: Run) -> Component:
             "preview",
             f"--prometheus={run.prometheus_url}",
             f"--port={run.ports.preview}",
+            f"--traces={trace_files(run)}",
+            f"--logs={collected_logs(run)}",
         ],
         ready=lambda: answers(f"{url}/-/ready"),
         address=url,

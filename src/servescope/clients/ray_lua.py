@@ -10,11 +10,11 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from servescope.clients.model import LogRecord, record_of
+from servescope.clients.model import LogRecord, Span, Trace, record_of
 from servescope.errors import ServescopeError
 
 # The keys of a record that Fluent Bit sets: the line as it was read, and its file.
@@ -86,6 +86,20 @@ def parsed(raw: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def runtime() -> Any:
+    """A LuaJIT that takes and gives bytes: a log may hold any.
+
+    Raises:
+        ServescopeError: lupa or PyYAML is not installed.
+    """
+    try:
+        import yaml  # noqa: F401
+        from lupa import luajit21
+    except ImportError as error:
+        raise ServescopeError(f"this needs the extra servescope[logs], or servescope[snapshot] ({error})") from error
+    return luajit21.LuaRuntime(unpack_returned_tuples=True, encoding=None)
+
+
 class Lua:
     """fluentbit/ray.lua as one run of Fluent Bit has it: what it learns from a record holds for the next ones.
 
@@ -94,15 +108,9 @@ class Lua:
     """
 
     def __init__(self) -> None:
-        try:
-            import yaml  # noqa: F401
-            from lupa import luajit21
-        except ImportError as error:
-            raise ServescopeError(f"reading Ray's own log files needs the extra servescope[logs] ({error})") from error
-        self._lua: Any = luajit21
-        # Bytes both ways: a log may hold any.
-        self._runtime = luajit21.LuaRuntime(unpack_returned_tuples=True, encoding=None)
+        self._runtime = runtime()
         self._globals = self._runtime.globals()
+        self._table = type(self._runtime.table_from({}))
         self._globals[b"dofile"](str(lua_folder() / "ray.lua").encode())
         self._rules = {name: multiline_rules(name) for name in ("ray_record", "ray_print")}
 
@@ -144,7 +152,7 @@ class Lua:
     def _to_python(self, value: Any) -> Any:
         if isinstance(value, bytes):
             return value.decode(errors="replace")
-        if self._lua.lua_type(value) == "table":
+        if isinstance(value, self._table):
             return {self._to_python(key): self._to_python(inner) for key, inner in value.items()}
         return value
 
@@ -208,3 +216,44 @@ def _below_logs(path: Path) -> str:
     """The path as ray.lua takes it apart, whatever the folder is called that the files were copied to."""
     parts = path.resolve().parts
     return str(path.resolve()) if "logs" in parts[:-1] else f"/tmp/ray/session_0/logs/serve/{path.name}"
+
+
+class Redaction:
+    """fluentbit/redact.lua on texts that go on from here: what an agent has let through, or came without one.
+
+    Raises:
+        ServescopeError: lupa is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._text = runtime().globals()[b"dofile"](str(lua_folder() / "redact.lua").encode())[b"text"]
+
+    def text(self, text: str) -> str:
+        """The text without its secrets."""
+        found: bytes = self._text(text.encode(errors="replace"))
+        return found.decode(errors="replace")
+
+    def value(self, value: Any) -> Any:
+        """A value of an attribute, of any type, without the secrets in its texts."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.value(inner) for inner in value]
+        return {key: self.value(inner) for key, inner in value.items()} if isinstance(value, dict) else value
+
+    def record(self, record: LogRecord) -> LogRecord:
+        """A log record without its secrets."""
+        return replace(record, text=self.text(record.text), fields=self.value(dict(record.fields)))
+
+    def trace(self, trace: Trace) -> Trace:
+        """A trace without its secrets."""
+        return Trace(trace.trace_id, [self._span(span) for span in trace.spans])
+
+    def _span(self, span: Span) -> Span:
+        return replace(
+            span,
+            name=self.text(span.name),
+            message=self.text(span.message),
+            attributes=self.value(span.attributes),
+            events=tuple((name, self.value(attributes)) for name, attributes in span.events),
+        )

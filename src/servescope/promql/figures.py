@@ -55,14 +55,13 @@ def _offset(offset: str) -> str:
     return f" offset {offset}" if offset else ""
 
 
-def _events(*counters: str, window: str = "", **extra: str) -> Callable[[Scope, Settings, str], str]:
-    """Events of counters in a window, first ones counted; by default the window in which hung requests do not end."""
+def _events(*counters: str, window: str, **extra: str) -> Callable[[Scope, Settings, str], str]:
+    """Events of counters in a window, first ones counted."""
 
     def inner(scope: Scope, settings: Settings, offset: str) -> str:
-        over = window or f"{settings.hung_minutes}m"
         hold = settings.rate_window
         return " or ".join(
-            promql.increase(scope, counter, over, hold=hold, ended=offset, **extra) for counter in counters
+            promql.increase(scope, counter, window, hold=hold, ended=offset, **extra) for counter in counters
         )
 
     return inner
@@ -165,12 +164,23 @@ ROUTED_FAST = Figure(
     inner=_within(_ROUTING, lambda settings: settings.router_wait_ms, "5m"),
     every_s=MINUTE,
 )
+
+
+def _finished(scope: Scope, settings: Settings, offset: str) -> str:
+    """With 0 where replicas execute calls: what is not recorded yet must not pass for none."""
+    by = (*settings.cluster_key, *DEPLOYMENT)
+    gauge = scope.select("ray_serve_replica_processing_queries")
+    executing = f"last_over_time({gauge}[{settings.rate_window}]{_offset(offset)})"
+    finished = _events(f"{_PROCESSING}_count", window=f"{settings.hung_minutes}m")(scope, settings, offset)
+    return f"{promql.total(finished, by)} or 0 * {promql.total(executing, by)}"
+
+
 FINISHED_WHILE_HUNG = Figure(
     record="serve_deployment:finished_calls:increase_hung",
     labels=DEPLOYMENT,
-    group="saturation",
+    group="users",  # before the alert of saturation that reads it every 15 s
     help="Calls that replicas finished in the minutes of the setting hung_minutes.",
-    inner=_events(f"{_PROCESSING}_count"),
+    inner=_finished,
     every_s=MINUTE,
 )
 

@@ -20,7 +20,8 @@ from servescope.grafana import colors, dashboard_json, templating
 from servescope.grafana.templating import Interpolation, PlacedPanel, Selection
 from servescope.json_types import Json
 from servescope.pages import runbooks
-from servescope.report import views
+from servescope.report import collected, views
+from servescope.report.collected import Collected, NotHere
 from servescope.report.missing import Missing
 from servescope.report.model import Board, FiredAlert, Mark, Report, Section, View
 from servescope.report.queries import Choices, Series, TargetAnswer, Window, ask, select_variables
@@ -29,6 +30,7 @@ from servescope.settings import Settings
 MOST_POINTS = 240  # per line: as many as a panel a third of a screen wide can show
 QUERIES_AT_ONCE = 4
 TIMEOUT_S = 300.0  # for all queries of a page
+NOTHING = Collected()
 
 
 class RequestError(ServescopeError):
@@ -97,6 +99,7 @@ def collect(
     every: bool = False,
     with_panels: bool = True,
     timeout_s: float = TIMEOUT_S,
+    evidence: Collected = NOTHING,
 ) -> Report:
     """Query Prometheus for everything on the dashboards. `progress` gets the panels done, their total, and the latest.
 
@@ -138,6 +141,7 @@ def collect(
                     pool=pool,
                     missing=missing,
                     panel_done=panel_done,
+                    collected=evidence,
                 ).board(with_panels=with_panels)
                 for dashboard in dashboards
             ]
@@ -167,6 +171,7 @@ def collect_row(
     window: Window,
     chosen: Choices | None = None,
     timeout_s: float = TIMEOUT_S,
+    evidence: Collected = NOTHING,
 ) -> tuple[Section, list[str]]:
     """Query Prometheus for one row of a dashboard, counted from 0; each repetition of a row counts.
 
@@ -178,7 +183,9 @@ def collect_row(
     """
     missing = Missing()
     with prometheus.round(timeout_s) as asked, ThreadPoolExecutor(QUERIES_AT_ONCE) as pool:
-        board = _BoardQueries.begin(prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing)
+        board = _BoardQueries.begin(
+            prometheus, dashboard, window, chosen=chosen, pool=pool, missing=missing, collected=evidence
+        )
         rows = list(templating.rows(dashboard, board.selections))
         if not 0 <= number < len(rows):
             raise RequestError(f"{dashboard['uid']}: no row {number}; it has {len(rows)}")
@@ -200,6 +207,7 @@ class _BoardQueries:
     pool: ThreadPoolExecutor
     missing: Missing
     panel_done: Callable[[str], None]
+    collected: Collected
 
     @staticmethod
     def begin(
@@ -212,6 +220,7 @@ class _BoardQueries:
         missing: Missing,
         every: bool = False,
         panel_done: Callable[[str], None] = lambda what: None,
+        collected: Collected = NOTHING,
     ) -> _BoardQueries:
         """Query the values of the dashboard's variables; everything else depends on them."""
         return _BoardQueries(
@@ -222,6 +231,7 @@ class _BoardQueries:
             pool=pool,
             missing=missing,
             panel_done=panel_done,
+            collected=collected,
         )
 
     @property
@@ -263,14 +273,29 @@ class _BoardQueries:
         """Query one panel."""
         scope = self.scope.narrowed(placed.chosen)
         answers: list[TargetAnswer] = []
-        failure = ""
+        failure = lacking = ""
+        found = None
         with self.missing.part(f"{self.dashboard['title']} / {scope.title(placed.model['title'])}"):
             try:
-                answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
+                if views.asks_elsewhere(placed.model):
+                    found = collected.answer(placed.model, self.collected, window=self.window, scope=scope)
+                else:
+                    answers = ask(placed.model, self.prometheus, window=self.window, scope=scope)
+            except NotHere as error:
+                lacking = str(error)
             except ServescopeError as error:
                 failure = str(error)
                 raise
-        view = views.view(placed.model, answers, self.window, scope=scope, identity=identity, failure=failure)
+        view = views.view(
+            placed.model,
+            answers,
+            self.window,
+            scope=scope,
+            identity=identity,
+            failure=failure,
+            found=found,
+            lacking=lacking,
+        )
         self.panel_done(f"{self.dashboard['title']} / {view.title}")
         return view
 

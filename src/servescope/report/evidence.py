@@ -15,7 +15,7 @@ _BAD_LEVELS = ("WARNING", "WARN", "ERROR", "CRITICAL")
 
 def slowest_and_failing(source: str, found: Sequence[TraceSummary]) -> Traces:
     """The slowest and the failed traces of a source."""
-    return Traces(source, model.slowest(found, MOST_TRACES), model.failed(found)[:MOST_TRACES])
+    return Traces(source=source, slowest=model.slowest(found, MOST_TRACES), failing=model.failed(found)[:MOST_TRACES])
 
 
 def nearest(source: str, records: Sequence[LogRecord], at: float) -> Logs:

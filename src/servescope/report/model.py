@@ -9,6 +9,7 @@ from servescope.clients.model import LogRecord, TraceSummary
 from servescope.grafana.templating import Selection
 from servescope.json_types import Json
 from servescope.report.queries import Window
+from servescope.report.waterfall import Waterfall
 
 
 @dataclass(kw_only=True)
@@ -30,6 +31,7 @@ class View:
     items: list[Json] = field(default_factory=list)  # stat, bargauge
     columns: list[str] = field(default_factory=list)  # table
     cells: list[list[Json]] = field(default_factory=list)
+    lines: list[LogRecord] = field(default_factory=list)  # logs
     markdown: str = ""
     empty: str = ""  # why nothing is shown
     note: str = ""
@@ -98,13 +100,14 @@ class FiredAlert:
         return "firing" if "firing" in now else "resolved"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Traces:
-    """The slowest and the failed traces of a window."""
+    """The slowest and the failed traces of a window; of those around the first alert the spans and lines too."""
 
     source: str
     slowest: list[TraceSummary]
     failing: list[TraceSummary]
+    waterfalls: list[Waterfall] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,13 @@ from functools import cache, partial
 from importlib import resources
 from typing import Any
 
+from servescope.clients.model import LogRecord
 from servescope.json_types import Json
-from servescope.report import views
+from servescope.report import collected, views
+from servescope.report.collected import Answer
 from servescope.report.model import FiredAlert, Report, Section
 from servescope.report.queries import Window
+from servescope.report.waterfall import Waterfall
 
 _RELATIVE_LINK = re.compile(r"\[([^\]\n]+)\]\((?![a-z]+:|#)[^)\n]*\)")
 
@@ -67,6 +70,11 @@ def _environment() -> Any:
     environment.filters["markdown"] = lambda text: Markup(markdown.render(_RELATIVE_LINK.sub(r"\1", text)))
     environment.filters["script_json"] = lambda data: Markup(script_json(data))
     environment.filters["when"] = lambda ms: time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(ms / 1000))
+    environment.filters["when_ms"] = lambda ms: (
+        f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(ms / 1000))}.{int(ms) % 1000:03}"
+    )
+    environment.filters["trace_link"] = collected.trace_link
+    environment.filters["request_link"] = collected.request_link
     environment.filters["minutes"] = _minutes
     environment.filters["since"] = _since
     return environment
@@ -122,6 +130,8 @@ class Live:
     all_there_is: str = ""  # the range in words where it is short because Prometheus has no older samples
     query: str = ""
     row_query: str = ""  # the query for the rows of this page
+    texts: Sequence[tuple[str, str]] = ()  # variables that are typed in, with their values
+    traced: bool = False  # whether a point in a plot leads to traces
 
 
 def render(report: Report, title: str, live: Live | None = None) -> str:
@@ -155,8 +165,32 @@ def render_row(section: Section, uid: str, live: Live, *, problems: Sequence[str
     """
     template = _environment().get_template("panels.html.j2")
     link = partial(_link, uids=(), live=live)
-    html = template.render(section=section, uid=uid, link=link, problems=problems)
+    html = template.render(section=section, uid=uid, link=link, problems=problems, live=live)
     return {"html": html, "plots": _plots([section])}
+
+
+def render_evidence(
+    title: str,
+    *,
+    waterfalls: Sequence[Waterfall] = (),
+    table: Answer | None = None,
+    lines: Sequence[LogRecord] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """A page of the preview on traces and log lines: waterfalls, a table, or lines."""
+    text: str = (
+        _environment()
+        .get_template("trace.html.j2")
+        .render(
+            title=title,
+            css=_markup(asset("report.css")),
+            waterfalls=waterfalls,
+            table=table,
+            lines=lines,
+            problems=problems,
+        )
+    )
+    return text
 
 
 def _by_state(report: Report) -> dict[str, list[FiredAlert]]:
@@ -189,6 +223,8 @@ def _link(
     Where the link names a panel, so does the fragment, and the page's script opens and shows it.
     """
     url = views.fill_link(item["url"], fields, labels)
+    if url.startswith(("/trace/", "/request/")):
+        return url if live is not None else ""
     if url.startswith(("http://", "https://")):
         return url
     if not url.startswith("/d/"):

@@ -9,28 +9,41 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from servescope.clients import otlp_files
 from servescope.clients.access import PUBLIC, Access
+from servescope.clients.model import LogRecord, Trace, slowest
 from servescope.clients.prometheus import Prometheus
 from servescope.clients.shared import SharedAnswers
 from servescope.errors import ServescopeError
 from servescope.grafana.templating import Interpolation, parse_time
 from servescope.json_types import Json
-from servescope.report import collect, opening
+from servescope.report import collect, collected, opening
+from servescope.report.collected import Collected
 from servescope.report.missing import Missing
-from servescope.report.page import Live, content_security_policy, plotly_js, render, render_row, script_json
+from servescope.report.page import (
+    Live,
+    content_security_policy,
+    plotly_js,
+    render,
+    render_evidence,
+    render_row,
+    script_json,
+)
 from servescope.report.queries import Window, variable_options
+from servescope.report.waterfall import waterfall
 from servescope.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_ADDRESSES = (LOOPBACK, "::1")
 KEPT_S = 10  # Ray's data change every 10 s: a younger page is reused
+LINES_KEPT_S = 86400  # how far back the lines of a request are looked for
 MOST_READERS = 16  # whose pages are made at the same time
 TIMEOUT_S = 60.0  # for all queries of a page, or of a row
 
@@ -44,7 +57,13 @@ class Pages:
     """
 
     def __init__(
-        self, prometheus: Prometheus, boards: list[Json], settings: Settings, *, timeout_s: float = TIMEOUT_S
+        self,
+        prometheus: Prometheus,
+        boards: list[Json],
+        settings: Settings,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        evidence: Collected = collect.NOTHING,
     ) -> None:
         self.boards = {board["uid"]: board for board in boards}
         self._prometheus = prometheus
@@ -52,6 +71,9 @@ class Pages:
         self._timeout_s = timeout_s
         self._answers = SharedAnswers(at_once=collect.QUERIES_AT_ONCE, kept_s=KEPT_S)
         self._texts = SharedAnswers(at_once=MOST_READERS, kept_s=KEPT_S)
+        # Several panels of a row ask for the same lines.
+        files = SharedAnswers(at_once=2, kept_s=KEPT_S)
+        self._evidence = replace(evidence, shared=files.get)
 
     def page(self, uid: str, query: Parameters) -> str:
         """The page of one dashboard; `query` is that of its URL, with Grafana's names (`from`, `to`, `var-...`).
@@ -74,11 +96,88 @@ class Pages:
                 raise collect.RequestError("at: the time of the page is missing")
             window, chosen, live = self._parse(uid, query, int(at))
             section, problems = collect.collect_row(
-                self._reader(), self.boards[uid], number, window=window, chosen=chosen, timeout_s=self._timeout_s
+                self._reader(),
+                self.boards[uid],
+                number,
+                window=window,
+                chosen=chosen,
+                timeout_s=self._timeout_s,
+                evidence=self._evidence,
             )
             return script_json(render_row(section, uid, live, problems=problems))
 
         return self._cached(f"{uid}/{number}", query, make)
+
+    def trace(self, wanted: str) -> str:
+        """The page of one trace, or of the traces of a request, as waterfalls with their lines.
+
+        Raises:
+            RequestError: there is no such trace.
+            ServescopeError: the files cannot be read.
+        """
+
+        def make() -> str:
+            found = otlp_files.find(self._evidence.every_trace(), wanted)
+            if not found:
+                raise collect.RequestError(
+                    f"no trace {wanted}: it comes some seconds after its request, or was not kept"
+                )
+            problems = []
+            drawn = []
+            for one in found:
+                lines: list[LogRecord] = []
+                try:
+                    lines = self._evidence.lines_of(one)
+                except ServescopeError as error:
+                    problems.append(f"no log lines: {error}")
+                drawn.append(waterfall(one, lines))
+            return render_evidence(f"Trace {wanted[:32]}", waterfalls=drawn, problems=problems)
+
+        return self._cached(f"trace/{wanted}", {}, make)
+
+    def traces(self, query: Parameters) -> str:
+        """The page of the traces between `from` and `to` (unix seconds), of the chosen deployments, slowest first.
+
+        Raises:
+            RequestError: a bad time.
+            ServescopeError: the files cannot be read.
+        """
+        times = [query.get(name, [""])[0] for name in ("from", "to")]
+        if not all(re.fullmatch("[0-9]{1,10}", text) for text in times):
+            raise collect.RequestError("from, to: times in unix seconds are missing")
+        start, end = map(int, times)
+        wanted = {name: set(query.get(f"var-{name}", [])) - {""} for name in ("application", "deployment")}
+
+        def chosen(trace: Trace) -> bool:
+            return any(
+                all(not values or span.resource.get(f"serve.{name}") in values for name, values in wanted.items())
+                for span in trace.spans
+            )
+
+        def make() -> str:
+            found = slowest(filter(chosen, self._evidence.traces_between(start, end)), collected.MOST_ROWS)
+            first, last = (time.gmtime(at) for at in (start, end))
+            moment = f"{time.strftime('%Y-%m-%d %H:%M:%S', first)} to {time.strftime('%H:%M:%S', last)}"
+            nothing = "No trace of this time was kept; failed and slow ones are, and a share of the others."
+            problems = [] if found else [nothing]
+            return render_evidence(f"Traces, {moment} UTC", table=collected.traces_table(found), problems=problems)
+
+        return self._cached("traces", query, make)
+
+    def request(self, wanted: str) -> str:
+        """The page of all lines of a request, which has the ID of the request or of its trace.
+
+        Raises:
+            ServescopeError: the files cannot be read.
+        """
+
+        def make() -> str:
+            now = int(time.time())
+            lines = [one for one in self._evidence.records(now - LINES_KEPT_S, now) if wanted in one.ids]
+            problems = [] if lines else ["No lines with this ID in the last day."]
+            return render_evidence(f"Log lines of request {wanted[:100]}", lines=lines, problems=problems)
+
+        return self._cached(f"request/{wanted}", {}, make)
 
     def _cached(self, name: str, query: Parameters, make: Callable[[], str]) -> str:
         text: str = self._texts.get(f"{name}?{urlencode(sorted(query.items()), doseq=True)}", make)
@@ -115,6 +214,12 @@ class Pages:
             asked=asked,
             all_there_is=opening.words(start) if not asked and start != board["time"]["from"] else "",
             query=f"from={quote(start)}&to={quote(end)}" if asked else "",
+            texts=[
+                (variable["name"], chosen.get(variable["name"], [""])[0])
+                for variable in board["templating"]["list"]
+                if variable["type"] == "textbox"
+            ],
+            traced=self._evidence.traces is not None,
             row_query=urlencode({**query, **({} if asked else {"opened": start}), "at": now}, doseq=True),
         )
         return window, chosen, live
@@ -205,6 +310,12 @@ def handler(pages: Pages) -> type[BaseHTTPRequestHandler]:
                 return _Answer(status=HTTPStatus.OK, text=plotly_js(), kind="text/javascript", cache="max-age=86400")
             if parts.path == "/":
                 return _Answer(status=HTTPStatus.FOUND, text="", location=f"/d/{quote(next(iter(pages.boards)))}")
+            kind, _, wanted = unquote(parts.path).removeprefix("/").partition("/")
+            if kind in ("trace", "request") and wanted:
+                page = pages.trace if kind == "trace" else pages.request
+                return _Answer(status=HTTPStatus.OK, text=page(wanted), kind="text/html")
+            if parts.path == "/traces":
+                return _Answer(status=HTTPStatus.OK, text=pages.traces(parse_qs(parts.query)), kind="text/html")
             uid, _, number = unquote(parts.path).removeprefix("/d/").partition("/")
             if not parts.path.startswith("/d/") or uid not in pages.boards:
                 return _error(HTTPStatus.NOT_FOUND, "no such page")
@@ -253,6 +364,7 @@ def serve(
     settings: Settings,
     host: str = LOOPBACK,
     timeout_s: float = TIMEOUT_S,
+    evidence: Collected = collect.NOTHING,
 ) -> ThreadingHTTPServer:
     """A server on loopback, ready for `serve_forever`.
 
@@ -264,7 +376,8 @@ def serve(
             f"--host {host}: the preview listens on loopback only ({' or '.join(LOOPBACK_ADDRESSES)}), because it asks "
             "nobody for a password"
         )
-    pages = Pages(prometheus, collect.load_dashboards(settings, folder), settings, timeout_s=timeout_s)
+    boards = collect.load_dashboards(settings, folder)
+    pages = Pages(prometheus, boards, settings, timeout_s=timeout_s, evidence=evidence)
     try:
         return _Server(host, port, pages)
     except OSError as error:
@@ -280,11 +393,14 @@ def run(
     host: str = LOOPBACK,
     access: Access = PUBLIC,
     timeout_s: float = TIMEOUT_S,
+    evidence: Collected = collect.NOTHING,
 ) -> None:
     """Serve until Ctrl-C."""
     with (
         Prometheus(prometheus_url, access=access) as prometheus,
-        serve(prometheus, host=host, port=port, folder=folder, settings=settings, timeout_s=timeout_s) as server,
+        serve(
+            prometheus, host=host, port=port, folder=folder, settings=settings, timeout_s=timeout_s, evidence=evidence
+        ) as server,
     ):
         where = f"[{host}]" if ":" in host else host
         print(f"preview of {prometheus.url}: http://{where}:{server.server_address[1]}/", flush=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,17 +16,23 @@ from servescope.clients import log_lines, loki, otlp_files, tempo
 from servescope.clients.access import PUBLIC, Access, redacted_url
 from servescope.clients.http import Unavailable
 from servescope.clients.prometheus import Prometheus
+from servescope.clients.ray_lua import Redaction
+from servescope.clients.shared import SharedAnswers
 from servescope.errors import ServescopeError
 from servescope.files import write_all
 from servescope.grafana.templating import parse_time
 from servescope.report import evidence
 from servescope.report.collect import TIMEOUT_S, collect, load_dashboards, window_of
+from servescope.report.collected import Collected
 from servescope.report.model import Logs, Report, Traces
 from servescope.report.page import render
 from servescope.report.queries import Choices, Window
+from servescope.report.waterfall import waterfall
 from servescope.settings import Settings
 
 LOGS_AROUND_S = 120
+MOST_WATERFALLS = 10
+KEPT_S = 600.0  # how long what was read of a file is good for the same report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,7 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
                 chosen=request.chosen,
                 progress=progress,
                 timeout_s=request.timeout_s,
+                evidence=_evidence(request),
             )
         except Unavailable as error:
             unavailable = error
@@ -118,6 +125,7 @@ def write(request: SnapshotRequest, settings: Settings, output: Path, *, console
         bar.update(task, what="traces and logs")
         with _or_a_problem(report):
             report.traces = _traces(request, window, report)
+            _draw_traces(request, report)
         with _or_a_problem(report):
             report.logs = _logs(request, _moment(report) if around is None else around)
         if unavailable is not None and report.traces is None and report.logs is None:
@@ -163,6 +171,25 @@ def _traces(request: SnapshotRequest, window: Window, report: Report) -> Traces 
     return None
 
 
+def _evidence(request: SnapshotRequest) -> Collected:
+    """What the rows of logs and traces are drawn from: the folders, redacted."""
+    if request.logs is None and request.traces is None:
+        return Collected()
+    answers = SharedAnswers(at_once=1, kept_s=KEPT_S)
+    return Collected(logs=request.logs, traces=request.traces, shared=answers.get, redaction=Redaction())
+
+
+def _draw_traces(request: SnapshotRequest, report: Report) -> None:
+    """Adds the waterfalls of the traces around the first alert, failed ones first, with their lines."""
+    if report.traces is None or request.traces is None:
+        return
+    evidence = _evidence(request)
+    at = _moment(report)
+    near = evidence.traces_between(at - LOGS_AROUND_S, at + LOGS_AROUND_S)
+    chosen = sorted(near, key=lambda trace: (not trace.failed, -trace.ms))[:MOST_WATERFALLS]
+    report.traces = replace(report.traces, waterfalls=[waterfall(trace, evidence.lines_of(trace)) for trace in chosen])
+
+
 def _moment(report: Report) -> float:
     """When the first alert fired, in unix seconds; without an alert the end of the time range."""
     fired = [alert.firing_from for alert in report.alerts if alert.firing_from is not None]
@@ -174,8 +201,14 @@ def _logs(request: SnapshotRequest, at: float) -> Logs | None:
         records = loki.records_around(
             request.loki, request.loki_query, at=at, seconds=LOGS_AROUND_S, access=request.access
         )
-        return evidence.nearest(redacted_url(request.loki), records, at)
-    if request.logs:
+        source = redacted_url(request.loki)
+    elif request.logs:
         records = log_lines.read(request.logs, at - LOGS_AROUND_S, at + LOGS_AROUND_S)
-        return evidence.nearest(str(request.logs), records, at)
+        source = str(request.logs)
+    else:
+        return None
+    # The page may go to people who do not see the store.
+    redaction = Redaction()
+    found = evidence.nearest(source, records, at)
+    return replace(found, lines=[redaction.record(record) for record in found.lines])
     return None

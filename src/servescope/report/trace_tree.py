@@ -80,13 +80,18 @@ def tree(trace: Trace, records: Iterable[LogRecord] = ()) -> Tree:
     return top
 
 
+def facts_of(span: Span) -> str:
+    """The attributes of a span that say something, `name=value` each."""
+    shown = {key: value for key, value in span.attributes.items() if key not in HIDDEN and value not in ("", None)}
+    return " ".join(f"{key}={value}" for key, value in sorted(shown.items()))
+
+
 def _span_text(span: Span, start_ns: int) -> str:
     offset = (span.start_ns - start_ns) / 1e6
     kind = "" if span.kind == "internal" else f" ({span.kind})"
     text = f"{offset:+8.1f} ms {span.ms:9.1f} ms  [bold]{escape(span.service)}[/bold]{kind}  {escape(span.name)}"
-    shown = {key: value for key, value in span.attributes.items() if key not in HIDDEN and value not in ("", None)}
-    if shown:
-        text += "  [dim]" + escape(" ".join(f"{key}={value}" for key, value in sorted(shown.items()))) + "[/dim]"
+    if facts := facts_of(span):
+        text += f"  [dim]{escape(facts)}[/dim]"
     if span.links:
         text += f"  [dim]{len(span.links)} links[/dim]"
     if span.status == "error":

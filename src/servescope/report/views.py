@@ -16,11 +16,17 @@ from servescope.grafana import colors, templating, units
 from servescope.grafana.colors import CLASSIC_PALETTE
 from servescope.grafana.templating import Interpolation
 from servescope.json_types import Json
+from servescope.report.collected import Answer
 from servescope.report.display import displayed, is_nan, settings_of, threshold_color
 from servescope.report.model import View
 from servescope.report.queries import Series, TargetAnswer, Window
 
 MOST_SERIES = 60  # more are neither readable nor small; the panel says how many it omits
+
+
+def asks_elsewhere(panel: Mapping[str, Any]) -> bool:
+    """Whether a panel asks a store of logs or traces."""
+    return any(target["datasource"]["type"] != "prometheus" for target in panel.get("targets", []))
 
 
 def view(
@@ -31,8 +37,13 @@ def view(
     scope: Interpolation,
     identity: str,
     failure: str = "",
+    found: Answer | None = None,
+    lacking: str = "",
 ) -> View:
-    """Build what one panel shows; `failure` is why there are no answers."""
+    """Build what one panel shows; `failure` is why there are no answers.
+
+    A panel of logs or traces shows what was `found` in files, or what is `lacking` for that.
+    """
     place = panel["gridPos"]
     result = View(
         id=identity,
@@ -50,13 +61,20 @@ def view(
     if panel["type"] == "text":
         result.markdown = scope.title(panel["options"]["content"])
         return result
-    elsewhere = sorted({target["datasource"]["type"] for target in panel.get("targets", [])} - {"prometheus"})
-    if elsewhere:
-        result.empty = f"In Grafana only: queries {' and '.join(elsewhere).title()}"
-        return result
     if panel["type"] == "alertlist":
-        result.empty = "In Grafana only: queries Grafana's own alerts"
+        result.empty = "Alerts that Grafana itself evaluates; this page is made without Grafana"
         return result
+    if asks_elsewhere(panel):
+        if found is None:
+            result.empty = f"Not here: {lacking or 'this query'}"
+            return result
+        result.queries, result.note = [], found.note
+        if not any(answer.series for answer in found.series):
+            result.lines, result.columns, result.cells = found.lines, found.columns, found.cells
+            if not (found.lines or found.cells):
+                result.empty = "None in this time range"
+            return result
+        answers = found.series
     build = _BUILDERS.get(panel["type"])
     if build is None:
         result.empty = f"Not supported here: panel type {panel['type']}"

@@ -3,6 +3,7 @@
   const plots = JSON.parse(document.getElementById("plots").textContent);
   let marks = JSON.parse(document.getElementById("marks").textContent);
   const root = document.documentElement;
+  const traces = document.querySelector("main").dataset.traces;  // where points of plots lead to, in the preview
   const dark = () => root.dataset.theme === "dark";
   // Plotly interprets some HTML in its texts; texts from series must stay plain.
   const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -88,8 +89,22 @@
     });
     layout.xaxis = { ...layout.xaxis, type: "date", ticks: "outside", ticklen: 5, tickcolor: "rgba(0,0,0,0)", gridcolor: line, zerolinecolor: line, nticks: 6, tickformatstops: [{ dtickrange: [null, 59999], value: "%H:%M:%S" }, { dtickrange: [60000, 86400000], value: "%H:%M" }, { dtickrange: [86400000, null], value: "%b %d" }] };
     layout.yaxis = { gridcolor: line, zerolinecolor: line, ...layout.yaxis };
+    const first = !element.dataset.drawn;
     element.dataset.drawn = "yes";
-    return Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
+    const drawn = Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
+    if (first && traces && figure.dt) {
+      element.classList.add("leads");
+      // A click on a point leads to the traces of its interval, of the page's deployments.
+      element.on("plotly_click", (event) => {
+        const at = new Date(`${event.points[0].x}`.replace(" ", "T").replace(/Z?$/, "Z")).getTime();
+        const chosen = new URLSearchParams(new FormData(document.getElementById("choose")));
+        for (const name of [...chosen.keys()]) if (!name.startsWith("var-") || !chosen.get(name)) chosen.delete(name);
+        chosen.set("from", Math.floor((at - figure.dt) / 1000));
+        chosen.set("to", Math.ceil((at + figure.dt) / 1000));
+        location.href = `${traces}?${chosen}`;
+      });
+    }
+    return drawn;
   }
 
   const waiting = new Set();

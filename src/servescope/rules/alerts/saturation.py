@@ -409,7 +409,7 @@ def requests_hung(exprs: Expressions) -> Alert:
             f"and {exprs.total('sum', exprs.ago('ray_serve_replica_processing_queries', hung), *DEPLOYMENT)} >= 1\n"
             "# ignore replicas that cannot be scraped\n"
             f"and {exprs.total('sum', exprs.now('ray_serve_replica_processing_queries'), *DEPLOYMENT)} >= 1\n"
-            f"unless {finished} > 0\n"
+            f"and {finished} == 0\n"
             "# a WebSocket session may be open for hours, and for the replica it is a call\n"
             f"unless {exprs.ingress_of_sessions()}"
         ),
