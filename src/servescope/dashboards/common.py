@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from servescope import promql
 from servescope.catalog.values import APPLICATION_STATUS, DEPLOYMENT_STATUS, PROXY_STATUS
@@ -248,13 +249,13 @@ def _ranked(figures: str, most: int, *, smallest: bool = False) -> str:
     return f"{pick}({most}, {' or '.join(ranks)})"
 
 
-def largest_quantile(reader: Reader, level: float, buckets: Signal, *, by: promql.Labels) -> str:
-    """The largest of the quantiles of a signal of buckets.
+def largest_first(reader: Reader, figure: Callable[[Reader], str], by: promql.Labels) -> str:
+    """The same for a figure that costs much to work out: the series of the others are left out before.
 
-    The buckets of the others are left out before the quantile, which costs more than all else.
+    `figure` asks a reader for one series for each of `by`, and heeds its `kept` in one place.
     """
-    ranked = _ranked(reader.quantile(level, buckets, by), MOST_LINES)
-    return promql.quantile(level, f"({reader.read(buckets, (*by, 'le'))}) and on ({', '.join(by)}) {ranked}")
+    ranked = _ranked(figure(reader), MOST_LINES)
+    return figure(replace(reader, kept=f"and on ({', '.join(by)}) {ranked}"))
 
 
 def most_events(reader: Reader, signal: Signal) -> list[Query]:

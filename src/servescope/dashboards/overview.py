@@ -68,6 +68,14 @@ def build(settings: Settings, *, recorded: bool = False) -> Dashboard:
     )
 
 
+def _p95(reader: Reader) -> str:
+    return reader.quantile(0.95, APPLICATION_LATENCY, APPLICATION)
+
+
+def _in_flight_share(reader: Reader) -> str:
+    return common.by_deployment(capacity.in_flight_share(reader), "max")
+
+
 def _in_trouble(reader: Reader, status: str, by: promql.Labels) -> str:
     """How many applications or deployments are UNKNOWN, DEPLOY_FAILED or UNHEALTHY; 0 when Serve reports none."""
     worst = promql.total(reader.select(status), (*reader.settings.cluster_key, *by), "min")
@@ -288,11 +296,7 @@ def _traffic(reader: Reader) -> list[Panel]:
             "Latency p95 by application",
             description="95 % of each application's requests were answered within this time, measured at the proxy.",
             unit="ms",
-            queries=[
-                panels.query(
-                    common.largest_quantile(reader, 0.95, APPLICATION_LATENCY, by=APPLICATION), "{{application}}"
-                )
-            ],
+            queries=[panels.query(common.largest_first(reader, _p95, APPLICATION), "{{application}}")],
             width=6,
             min=0,
             links=(common.to_deployment(),),
@@ -494,7 +498,7 @@ def _deployments_in_detail(reader: Reader) -> list[Panel]:
             unit="percentunit",
             queries=[
                 panels.query(
-                    common.largest(common.by_deployment(capacity.in_flight_share(reader), "max")),
+                    common.largest_first(reader, _in_flight_share, DEPLOYMENT),
                     common.DEPLOYMENT_LEGEND,
                 )
             ],

@@ -6,6 +6,8 @@ deployment (`Reader.each`): a full cluster must not hide behind an empty one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from servescope import promql
 from servescope.promql import scaling
 from servescope.promql.scaling import CAPPED, DELAYED, FAILING, STARTING, STEADY, UNSCHEDULABLE
@@ -52,7 +54,8 @@ def fullest_caller(reader: Reader) -> str:
 
 def in_flight_share(reader: Reader) -> str:
     """Requests in progress against what the healthy replicas take at once, 0 to 1."""
-    running, replicas = reader.read(RUNNING, reader.each), reader.read(REPLICAS, reader.each)
+    # What is left out is left out once: of equals, a second `topk` may pick others.
+    running, replicas = reader.read(RUNNING, reader.each), replace(reader, kept="").read(REPLICAS, reader.each)
     return f"{running} / (({replicas} > 0) * {limit(reader, 'max_ongoing_requests')})"
 
 

@@ -59,13 +59,17 @@ class Signal:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads signals for one dashboard: from Ray's own series, or from recorded ones."""
+    """Reads signals for one dashboard: from Ray's own series, or from recorded ones.
+
+    `kept` is what leaves series out before they are added up, such as `and on (application) topk(...)`.
+    """
 
     settings: Settings
     scope: Scope
     _: KW_ONLY
     recorded: bool = False
     window: str = "$__rate_interval"
+    kept: str = ""
 
     def recorded_window(self, signal: Signal) -> str:
         """How much of a record a step reads: the step, since what is recorded is a rate or a level already.
@@ -92,6 +96,8 @@ class Reader:
             )
         else:
             inner = signal.inner(scope, self.window)
+        if self.kept:
+            inner = f"({inner}) {self.kept}"
         if signal.over_clusters and not set(self.settings.cluster_key) <= set(by):
             each = promql.total(inner, (*self.settings.cluster_key, *signal.labels), signal.op)
             return promql.total(each, by, signal.over_clusters)
