@@ -35,7 +35,7 @@ def main(folder: Path, dashboards: Path) -> None:
     window = collect.window_of(whole.end - 3600, whole.end, scrape_interval_s=settings.scrape_interval_s)
     with (
         whole.server() as server,
-        Prometheus(server.url) as prometheus,
+        Prometheus(server.url, timeout_s=150) as prometheus,
         screenshots.browser() as chrome,
         tempfile.TemporaryDirectory() as scratch,
     ):
