@@ -46,8 +46,8 @@ RANGES = {10: ("1h", "6h", "24h"), 100: ("1h", "6h", "24h"), 1000: ("1h",)}
 LONG = ("overview", "deployment", "Ray")  # what is asked over more than an hour
 APPLICATION, DEPLOYMENT = "app-0001", serve_series.MODEL
 LATENCY = re.compile(r"latency_ms_bucket")
-# Drawn as lines or bars: more than some twenty cannot be told apart.
-PLOTS = {"timeseries", "state-timeline", "status-history", "bargauge", "barchart", "graph"}
+# Drawn as lines or bars: more than some twenty cannot be told apart. A timeline of states has pages of twenty bands.
+PLOTS = {"timeseries", "bargauge", "barchart", "graph"}
 
 
 @dataclass(frozen=True)
