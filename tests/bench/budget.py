@@ -18,7 +18,7 @@ INTERVALS_S = (15, 30, 60)
 PARTS: tuple[tuple[str, Callable[[str], bool], bool], ...] = (
     ("recording rules (`recording_interval_s`)", lambda name: name.startswith(("serve_", "ray_")), True),
     ("alerts that act within minutes (`alert_interval_s`)", lambda name: "." not in name, True),
-    ("alerts that judge over minutes, every 60 s", lambda name: name.endswith(".60s"), False),
+    ("alerts that judge over minutes, every 30 or 60 s", lambda name: name.endswith((".30s", ".60s")), False),
     ("quantiles of each replica, every 240 s", lambda name: name == "replicas.240s", False),
     ("other alerts every 240 s", lambda name: name.endswith(".240s"), False),
 )

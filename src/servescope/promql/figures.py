@@ -182,7 +182,7 @@ FINISHED_WHILE_HUNG = Figure(
     group="users",  # before the alert of saturation that reads it every 15 s
     help="Calls that replicas finished in the minutes of the setting hung_minutes.",
     inner=_finished,
-    every_s=MINUTE,
+    every_s=30,  # a critical alert waits for it
 )
 
 HEALTH_CHECK_FAILURES = Figure(

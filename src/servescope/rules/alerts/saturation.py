@@ -400,7 +400,8 @@ def requests_hung(exprs: Expressions) -> Alert:
         name="RayServeRequestsHung",
         severity="critical",
         owner="application",
-        for_="1m15s",  # longer than a count of what finished holds, which is 0 in the first minute of a session
+        # Longer than a count of what finished holds, which is 0 in the first one of a session.
+        for_=f"{max(figures.FINISHED_WHILE_HUNG.every_s, exprs.settings.alert_interval_s) + 15}s",
         labels=DEPLOYMENT,
         expr=(
             "# event-driven gauges go stale while requests hang; this one is reported periodically\n"
