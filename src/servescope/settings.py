@@ -78,7 +78,7 @@ class Settings:
 
     # Change them on a large fleet (docs/scale.md), to save resources: how often the recording rules of the dashboards
     # are evaluated, and the alerts that act within minutes. What is judged over longer times is evaluated every 60 or
-    # 300 seconds anyway.
+    # 240 seconds anyway.
     recording_interval_s: int = 15
     alert_interval_s: int = 15
 

@@ -95,6 +95,7 @@ class Server:
     """A Prometheus that is asked one query at a time."""
 
     def __init__(self, url: str, process: psutil.Process) -> None:
+        self.url = url
         self._process = process
         self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"})
 

@@ -19,8 +19,8 @@ PARTS: tuple[tuple[str, Callable[[str], bool], bool], ...] = (
     ("recording rules (`recording_interval_s`)", lambda name: name.startswith(("serve_", "ray_")), True),
     ("alerts that act within minutes (`alert_interval_s`)", lambda name: "." not in name, True),
     ("alerts that judge over minutes, every 60 s", lambda name: name.endswith(".60s"), False),
-    ("quantiles of each replica, every 300 s", lambda name: name == "replicas.300s", False),
-    ("other alerts every 300 s", lambda name: name.endswith(".300s"), False),
+    ("quantiles of each replica, every 240 s", lambda name: name == "replicas.240s", False),
+    ("other alerts every 240 s", lambda name: name.endswith(".240s"), False),
 )
 
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.slo
 
-The counts of minutes and of five minutes of some objectives are written as blocks; each rule that reads them is asked
+The counts of minutes and of four minutes of some objectives are written as blocks; each rule that reads them is asked
 once, at the end. The rules that count a minute from Ray's series are left out: they read the series of one application.
 """
 
@@ -82,9 +82,9 @@ def _rows(slo: Slo) -> list[Row]:
 
     rows = []
     for what, each in (("requests", 600), ("errors", 3)):
-        rows += [row(f"serve_slo:{what}:events1m", each, 60), row(f"serve_slo:{what}:events5m", 5 * each, 300)]
+        rows += [row(f"serve_slo:{what}:events1m", each, 60), row(f"serve_slo:{what}:events4m", 4 * each, 240)]
     others = ("serve_slo:error_ratio:ratio1h", "serve_slo:error_ratio:ratio30d", "serve_slo:error_budget_left:ratio")
-    return [*rows, *(row(name, 0.005, 300) for name in (*others, "serve_slo:burn_rate:ratio1h"))]
+    return [*rows, *(row(name, 0.005, 240) for name in (*others, "serve_slo:burn_rate:ratio1h"))]
 
 
 def _rounds(slos: list[Slo]) -> list[tuple[str, int, list[str]]]:
@@ -104,7 +104,7 @@ def _rounds(slos: list[Slo]) -> list[tuple[str, int, list[str]]]:
     windows = ", ".join(slo_series.SHORT_WINDOWS)
     return [
         (f"every minute: ratios over {windows}", 60, short),
-        ("every five minutes: counts, ratios over 1d, 3d and 30d, budget", slow_s, long),
+        ("every four minutes: counts, ratios over 1d, 3d and 30d, budget", slow_s, long),
         ("for comparison, not shipped: 30d from minutes, every minute", 60, ratio_30d_of_minutes),
     ]
 

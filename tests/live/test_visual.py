@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,10 +53,14 @@ def address(stack: Stack, traffic: Background) -> Iterator[str]:
 
 
 def dead(stack: Stack, uid: str) -> set[str]:
-    """The panels for which Prometheus has nothing now."""
+    """The panels for which Prometheus has nothing now, or had nothing a step ago: a page ends at a whole step."""
+    found: set[str] = set()
+    now = time.time()
     with Prometheus(stack.run.prometheus_url) as prometheus:
-        check = check_board(BOARDS[uid], prometheus, Window.last(300, SETTINGS.scrape_interval_s), every=False)
-    return {*check.missing, *(title for title, _ in check.excused)}
+        for end in (now, now - SETTINGS.scrape_interval_s):
+            check = check_board(BOARDS[uid], prometheus, Window(end - 300, end), every=False)
+            found |= {*check.missing, *(title for title, _ in check.excused)}
+    return found
 
 
 def not_right(uid: str, found: dict[str, str], stack: Stack, without_data: set[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -116,6 +117,18 @@ def trace(place: Place) -> None:
         raise Failed(f"says nothing of a request of 1.25 s: {last_line(told)}")
 
 
+def logs(place: Place) -> None:
+    """A line of a Ray session is read by the wheel's own ray.lua: application and deployment apart, a secret gone."""
+    serve = place.folder / "session_1/logs/serve"
+    serve.mkdir(parents=True)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    line = f"ERROR {now},000 main_Gateway x1 order-17 -- refused password=hunter2\n"
+    (serve / "replica_main_Gateway_x1.log").write_text(line, encoding="utf-8")
+    told = place.servescope("logs", "session_1", "--request", "order-17", "--level", "ERROR")
+    if "main/Gateway  refused password=[redacted]" not in told:
+        raise Failed(f"does not show the line: {last_line(told)}")
+
+
 def exporter(place: Place) -> None:
     """What Ray's REST API says is among the metrics."""
     with rest_server(sample()) as (url, _):
@@ -192,6 +205,7 @@ CHECKS: dict[str, tuple[Check, ...]] = {
         Check("servescope.tracing:otlp over http, no Collector", partial(tracing, protocol="http/protobuf", ray=True)),
         Check("servescope.tracing:otlp without Ray", partial(tracing, protocol="grpc", ray=False)),
     ),
+    "logs": (Check("servescope logs", logs),),
     "snapshot": (Check("servescope snapshot", snapshot),),
 }
 """By extra; "" is the package without any."""

@@ -124,7 +124,7 @@ def test_an_alert_that_judges_over_minutes_alone_is_evaluated_seldom():
         if "alert" in rule
     }
     assert (intervals["RayServeErrorRatioHigh"], intervals["RayServeLatencyHigh"]) == ("30s", "60s")
-    assert intervals["RayServeReplicaLatencyOutlier"] == "300s"
+    assert intervals["RayServeReplicaLatencyOutlier"] == "240s"
     assert {intervals[alert.name] for alert in ALERTS if alert.severity == "critical"} == {"30s"}
 
 

@@ -223,9 +223,10 @@ def test_one_line_says_what_is_left_out(monkeypatch, tmp_path):
         waits = Joining(Stack(run, []), later, job="b", progress=lambda: ("", 0), made=lambda: False, say=print)
         return local.left_out(run, waits, state)
 
-    no_loki = "no log lines, only the events counted from them: loki is not installed; see docs/logs.md"
+    no_loki = "no log lines, only the events counted from them: neither loki nor otelcol is installed; see docs/logs.md"
     in_the_background = "is built in the background, at the lowest priority, and joins when it is there"
-    assert lines([local.collector], run, "to build") == [f"no traces yet: the Collector {in_the_background}", no_loki]
+    # The Collector will read the logs, too, and write the lines to files.
+    assert lines([local.collector], run, "to build") == [f"no traces yet: the Collector {in_the_background}"]
     assert lines([local.collector, local.log_collector], run, "to build")[0] == (
         f"no traces and no logs yet: the Collector {in_the_background}"
     )

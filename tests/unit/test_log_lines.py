@@ -59,6 +59,8 @@ def test_the_collectors_files_hold_the_fields_of_a_record(tmp_path: Path):
     assert (first.source, first.level, first.text, first.ids) == ("main/A", "ERROR", "broke", {"r 1", A})
     assert first.fields["component"] == "serve_replica"
     assert second.text == "later"
+    of_a_proxy = record_of(1, {"message": "m", "component": "serve_proxy", "application": "main"})
+    assert of_a_proxy.source == "serve_proxy"
     assert said == [f"{folder / 'logs.json'}: skipped lines that hold no OTLP logs: 1"]
     assert [record.text for record in log_lines.read(folder, AT - 600, AT, holding=["old", "broke"])] == [
         "old",

@@ -265,11 +265,11 @@ def test_pages_fire_at_their_pace_and_not_below(tmp_path, errors, expected):
 
 
 def promtool_of_slow_rules(folder: Path, series: dict[str, str], expected: dict[tuple[str, str], list[float]]) -> None:
-    """Let promtool evaluate the rules of the long windows alone, every five minutes, over given counts of minutes."""
+    """Let promtool evaluate the rules of the long windows alone, every four minutes, over given counts of minutes."""
     slo = Slo(name="s", application="main", availability=0.99, window_days=2)
     document = prometheus_rules.slo_document([slo], SETTINGS)
     groups = [group for group in document["groups"] if group["interval"] == slo_rules.SLOW_EVALUATION]
-    assert [group["name"] for group in groups] == ["servescope.slo.s.availability.5m"]
+    assert [group["name"] for group in groups] == ["servescope.slo.s.availability.4m"]
     (folder / "slo.yml").write_text(yaml.safe_dump({"groups": groups}, width=10_000))
     labels = 'slo="s",sli="availability",application="main"'
     test = {
@@ -280,14 +280,14 @@ def promtool_of_slow_rules(folder: Path, series: dict[str, str], expected: dict[
             for (expr, at), values in expected.items()
         ],
     }
-    tests = {"rule_files": ["slo.yml"], "evaluation_interval": "5m", "tests": [test]}
+    tests = {"rule_files": ["slo.yml"], "evaluation_interval": "4m", "tests": [test]}
     (folder / "test.yml").write_text(yaml.safe_dump(tests, width=10_000))
     result = promtool.run("test", "rules", folder / "test.yml")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 @promtool.requires_promtool
-def test_the_counts_of_five_minutes_give_the_ratio_of_the_minutes_with_twenty_minutes_missed(tmp_path):
+def test_the_counts_of_four_minutes_give_the_ratio_of_the_minutes_with_twenty_minutes_missed(tmp_path):
     # Sums that change all the time; nothing is there for twenty minutes that begin between two counts.
     minutes = {
         "serve_slo:requests:events1m": "100+1x1502 _x20 7+2x2600",
@@ -317,10 +317,10 @@ def test_the_counts_of_five_minutes_give_the_ratio_of_the_minutes_with_twenty_mi
 def test_an_evaluation_after_missed_ones_counts_what_none_has_counted(tmp_path):
     # 84 counts of 10, one each scrape; twelve sums of five of them, and then none for a while: 24 are in no sum.
     slo = Slo(name="s", application="main", availability=0.99)
-    not_counted = dict(slo_rules.long_recordings(slo, "availability"))["serve_slo:requests:events5m"]
+    not_counted = dict(slo_rules.long_recordings(slo, "availability"))["serve_slo:requests:events4m"]
     series = {
         'serve_slo:requests:events1m{slo="s",sli="availability"}': "_ 10x84",
-        'serve_slo:requests:events5m{slo="s",sli="availability"}': " ".join(["_x4 50"] + ["_x3 50"] * 11 + ["_x24"]),
+        'serve_slo:requests:events4m{slo="s",sli="availability"}': " ".join(["_x4 50"] + ["_x3 50"] * 11 + ["_x24"]),
     }
     expected = [('{slo="s",sli="availability"}', 240)]
     promtool.assert_expressions(tmp_path, series, {(not_counted, "21m7s"): expected})

@@ -187,7 +187,7 @@ def record_of(time_ns: int, fields: Mapping[str, Any]) -> LogRecord:
     of_batch = fields.get("request_ids")
     several = of_batch.values() if isinstance(of_batch, Mapping) else of_batch if isinstance(of_batch, list) else ()
     members = (value for name, value in fields.items() if name.startswith("request_ids."))
-    deployment = "/".join(filter(None, (text("application"), text("deployment"))))
+    deployment = "/".join(filter(None, (text("application"), text("deployment")))) if text("deployment") else ""
     return LogRecord(
         time_ns=time_ns,
         source=deployment or text("component"),

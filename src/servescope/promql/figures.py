@@ -24,8 +24,9 @@ DELETING = next(code for code, name in APPLICATION_STATUS.items() if name == "DE
 LATE_ITERATION_MS = 500
 LATE_UPDATE_MS = 5000
 
-# How seldom what changes slowly is evaluated, seconds: what is judged over minutes, and what costs most.
-MINUTE, MINUTES = 60, 300
+# How seldom what changes slowly is evaluated, seconds: what is judged over minutes, and what costs most. The longer one
+# is less than the five minutes for which Prometheus takes a sample for the current one: a store may show one late.
+MINUTE, MINUTES = 60, 240
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# Windows up to six hours are summed from the counts of minutes, every minute; longer ones from those of five minutes.
+# Windows up to six hours are summed from the counts of minutes, every minute; longer ones from those of four minutes.
 SHORT_WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS = ("1d", "3d")
 RATIO_WINDOWS = (*SHORT_WINDOWS, *LONG_WINDOWS)
@@ -13,8 +13,8 @@ LABELS = ("slo", "sli", "application", "deployment", "route")
 RECORDED = {
     "serve_slo:requests:events1m": "requests of one minute",
     "serve_slo:errors:events1m": "requests of one minute that did not meet the objective",
-    "serve_slo:requests:events5m": "requests of the last five minutes, and of earlier minutes not counted in it yet",
-    "serve_slo:errors:events5m": "those of them that did not meet the objective",
+    "serve_slo:requests:events4m": "requests of the last four minutes, and of earlier minutes not counted in it yet",
+    "serve_slo:errors:events4m": "those of them that did not meet the objective",
     "serve_slo:requests:events1h": "requests of the last hour",
     "serve_slo:errors:events1h": "requests of the last hour that did not meet the objective",
     **{f"serve_slo:error_ratio:ratio{w}": f"share of bad requests over {w}" for w in (*RATIO_WINDOWS, "30d")},

@@ -73,11 +73,22 @@ def _environment() -> Any:
     environment.filters["when_ms"] = lambda ms: (
         f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime(ms / 1000))}.{int(ms) % 1000:03}"
     )
+    environment.filters["first_line"] = lambda text: text.partition("\n")[0]
+    environment.filters["more_lines"] = lambda text: text.partition("\n")[2]
+    environment.filters["last_line"] = lambda text: text.strip().rpartition("\n")[2][:500]
+    environment.filters["reason"] = _reason
+    environment.filters["line_count"] = lambda text: text.count("\n") + 1
     environment.filters["trace_link"] = collected.trace_link
     environment.filters["request_link"] = collected.request_link
     environment.filters["minutes"] = _minutes
     environment.filters["since"] = _since
     return environment
+
+
+def _reason(message: str) -> str:
+    """The line of a failure's message that says why: Ray's messages are tracebacks, whose last line does."""
+    lines = message.strip().splitlines() or [""]
+    return (lines[-1] if 'File "' in message else lines[0])[:500]
 
 
 def _minutes(ms: float) -> str:

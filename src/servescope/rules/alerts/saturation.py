@@ -400,7 +400,7 @@ def requests_hung(exprs: Expressions) -> Alert:
         name="RayServeRequestsHung",
         severity="critical",
         owner="application",
-        for_="15s",  # what finished is counted every minute
+        for_="1m15s",  # longer than a count of what finished holds, which is 0 in the first minute of a session
         labels=DEPLOYMENT,
         expr=(
             "# event-driven gauges go stale while requests hang; this one is reported periodically\n"

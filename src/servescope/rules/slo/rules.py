@@ -2,7 +2,7 @@
 
 Every minute all requests and the bad ones of that minute are counted, with the first events of new series included, and
 every longer window is built from these counts: a ratio over a day is the ratio of two sums, so that busy hours are
-weighted by their requests. From a day on the sums are of counts of five minutes, evaluated every five: 30 days of
+weighted by their requests. From a day on the sums are of counts of four minutes, evaluated every four: 30 days of
 minutes are 43,200 samples for each objective.
 """
 
@@ -20,7 +20,8 @@ from servescope.rules.slo.objectives import PAIRS, Pair, Slo, pairs
 from servescope.settings import Settings
 
 EVALUATION = "1m"
-SLOW_EVALUATION = "5m"
+# Less than the five minutes for which Prometheus takes a sample for the current one: a store may show one late.
+SLOW_EVALUATION = "4m"
 
 ALERT = "RayServeErrorBudgetBurn"
 
@@ -77,7 +78,7 @@ def _selector(slo: Slo, sli: str) -> str:
 def _days(over: str) -> str:
     """A window of days without its first millisecond.
 
-    A sample at the very edge of a range is in it for Prometheus 2 and not for 3, and that sample is of five minutes.
+    A sample at the very edge of a range is in it for Prometheus 2 and not for 3, and that sample is of four minutes.
     """
     return f"{24 * int(over.removesuffix('d')) - 1}h59m59s999ms"
 
@@ -116,21 +117,23 @@ def short_recordings(slo: Slo, sli: str, settings: Settings) -> list[tuple[str, 
 
 
 def long_recordings(slo: Slo, sli: str, *, scale: float = 1) -> list[tuple[str, str]]:
-    """Name and expression of each rule that is evaluated every five minutes, in the order of evaluation."""
+    """Name and expression of each rule that is evaluated every four minutes, in the order of evaluation."""
     selector = _selector(slo, sli)
     window = f"{slo.window_days}d"
     objective = slo.objectives[sli]
 
     def not_counted_yet(what: str) -> str:
-        """The minutes of a day that none of its counts of five minutes holds: a missed evaluation is made good."""
-        minutes, counts = (f"sum_over_time(serve_slo:{what}:events{w}{selector}[{_days('1d')}])" for w in ("1m", "5m"))
+        """The minutes of a day that none of its counts of four minutes holds: a missed evaluation is made good."""
+        minutes, counts = (
+            f"sum_over_time(serve_slo:{what}:events{w}{selector}[{_days('1d')}])" for w in (EVALUATION, SLOW_EVALUATION)
+        )
         return f"{minutes} - ({counts} or 0 * {minutes})"
 
     spent = f"serve_slo:error_ratio:ratio{window}{selector} / {1 - objective:g}"
     left = f"serve_slo:error_budget_left:ratio{selector}"
     seconds = slo.window_days * 86_400 / scale
     return [
-        *((f"serve_slo:{what}:events5m", not_counted_yet(what)) for what in ("requests", "errors")),
+        *((f"serve_slo:{what}:events4m", not_counted_yet(what)) for what in ("requests", "errors")),
         *(_ratio(over, selector) for over in dict.fromkeys((*LONG_WINDOWS, window))),
         ("serve_slo:error_budget_left:ratio", f"1 - {spent}"),
         (
