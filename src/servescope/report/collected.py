@@ -176,10 +176,14 @@ def answer(panel: Mapping[str, Any], collected: Collected, *, window: Window, sc
         NotHere: it asks something else than the bundled rows, or what it asks for is not collected.
         ServescopeError: the files cannot be read.
     """
-    (target,) = panel["targets"]
-    if target["datasource"]["type"] == "tempo":
-        return _traces(scope.promql(target["query"]), collected, window)
-    expression = scope.promql(target["expr"])
+    target = panel["targets"][0]
+    of_traces = target["datasource"]["type"] == "tempo"
+    asked = target.get("query" if of_traces else "expr")
+    if len(panel["targets"]) != 1 or not isinstance(asked, str):
+        raise NotHere("this query")
+    expression = scope.promql(asked)
+    if of_traces:
+        return _traces(expression, collected, window)
     if panel["type"] == "logs":
         return _lines(question(expression), collected, window)
     counted = _COUNTED.search(expression)
