@@ -4,7 +4,7 @@
 # drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh prometheus3` a
 # Prometheus 3 beside the installed one, `setup.sh collector` the OpenTelemetry Collector, `setup.sh browser` Chromium,
 # `setup.sh docs` the builder of the documentation site (.venv-docs), `setup.sh actionlint` the checker of the workflows,
-# `setup.sh victorialogs` VictoriaLogs, `setup.sh grafana` the packages of Grafana that GRAFANA_LINES names. Reports what it
+# `setup.sh victorialogs` VictoriaLogs, `setup.sh jaeger` Jaeger, `setup.sh grafana` the packages of Grafana that GRAFANA_LINES names. Reports what it
 # installs; does nothing if it is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
@@ -322,6 +322,27 @@ setup_victorialogs() {
     fi
 }
 
+# Jaeger, a backend for the tests of traces: takes the Collector's OTLP. Built inside of its module, whose own go.sum then
+# holds, without its web pages. It is optional, so a failure is reported in one line.
+JAEGER_VERSION=v1.76.0
+setup_jaeger() {
+    without="traces are not tested with a real backend"
+    [ -x .tools/jaeger ] && return 0
+    if ! have go; then
+        echo "setup: Jaeger is not built, Go is missing (https://go.dev/dl): $without"
+        return 0
+    fi
+    echo "setup: building Jaeger $JAEGER_VERSION"
+    mkdir -p .tools
+    target=$PWD/.tools/jaeger
+    module=github.com/jaegertracing/jaeger@$JAEGER_VERSION
+    if ! folder=$(cd / && go mod download -json "$module" 2>"$log" | sed -n 's/^[[:space:]]*"Dir": "\(.*\)",$/\1/p') ||
+        [ -z "$folder" ] ||
+        ! (cd "$folder" && CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o "$target" ./cmd/all-in-one) >>"$log" 2>&1; then
+        echo "setup: Jaeger was not built: $(tail -n 1 "$log"): $without"
+    fi
+}
+
 # Grafana's published packages, for the tests that read the panels with its own code. They are optional, so a failure is
 # reported in one line. Their locks name no addresses: npm asks the registry that it is configured for.
 setup_grafana() {
@@ -365,6 +386,7 @@ for part in "$@"; do
         collector) setup_collector ;;
         collector-state) collector_state ;;
         victorialogs) setup_victorialogs ;;
+        jaeger) setup_jaeger ;;
         background) setup_background ;;
         browser) setup_browser ;;
         docs) setup_docs ;;

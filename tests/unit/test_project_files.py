@@ -232,4 +232,4 @@ def test_renovate_covers_python_and_the_pins_of_setup():
             assert manager["datasourceTemplate"] in ("repology", "npm", "go")
             (found[expression.partition("=")[0]],) = re.findall(expression.replace("(?<", "(?P<"), script)
     assert found == pins
-    assert set(pins) == {"COMPOSE_VERSION", "MERMAID_VERSION", "ACTIONLINT_VERSION"}
+    assert set(pins) == {"COMPOSE_VERSION", "MERMAID_VERSION", "ACTIONLINT_VERSION", "JAEGER_VERSION"}
