@@ -21,6 +21,9 @@ setup: ## create the Python environment (.venv) from hashed requirements
 tools: ## install external programs (Debian packages, Compose's parser, Chromium; with Go the Collector, the benchmarks' writer)
 	@scripts/setup.sh tools compose collector browser bench-blocks
 
+trace-backend: ## build Jaeger with Go; `make test-live` then finds again in it what the Collector sends
+	@scripts/setup.sh collector jaeger
+
 log-backend: ## build VictoriaLogs with Go; `make test-live` then finds again in it what both log agents send
 	@scripts/setup.sh victorialogs
 

@@ -4,8 +4,9 @@
 # drill` those plus the drill's own, `setup.sh compose` the parser of the compose files, `setup.sh prometheus3` a
 # Prometheus 3 beside the installed one, `setup.sh collector` the OpenTelemetry Collector, `setup.sh browser` Chromium,
 # `setup.sh docs` the builder of the documentation site (.venv-docs), `setup.sh actionlint` the checker of the workflows,
-# `setup.sh bench-blocks` the writer of the benchmarks' series, `setup.sh victorialogs` VictoriaLogs, `setup.sh grafana` the
-# packages of Grafana that GRAFANA_LINES names. Reports what it installs; does nothing if it is already there.
+# `setup.sh bench-blocks` the writer of the benchmarks' series, `setup.sh victorialogs` VictoriaLogs, `setup.sh jaeger`
+# Jaeger, `setup.sh grafana` the packages of Grafana that GRAFANA_LINES names. Reports what it installs; does nothing if it
+# is already there.
 # `setup.sh collector-state` prints `built`, `to build` or what is missing to build the Collector; `background` before
 # another part takes it to the lowest priority. SETUP_LOG is a file that keeps what the installing programs print.
 set -eu
@@ -365,6 +366,21 @@ setup_victoriametrics() {
     done
 }
 
+# Jaeger, a backend for the tests of traces: takes the Collector's OTLP. Built inside of its module, whose own go.sum then
+# holds, without its web pages. It is optional, so a failure is reported in one line.
+JAEGER_VERSION=v1.76.0
+setup_jaeger() {
+    without="traces are not tested with a real backend"
+    [ -x .tools/jaeger ] && return 0
+    if ! have go; then
+        echo "setup: Jaeger is not built, Go is missing (https://go.dev/dl): $without"
+        return 0
+    fi
+    echo "setup: building Jaeger $JAEGER_VERSION"
+    build_in_module "github.com/jaegertracing/jaeger@$JAEGER_VERSION" ./cmd/all-in-one .tools/jaeger ||
+        echo "setup: Jaeger was not built: $(tail -n 1 "$log"): $without"
+}
+
 # Grafana's published packages, for the tests that read the panels with its own code. They are optional, so a failure is
 # reported in one line. Their locks name no addresses: npm asks the registry that it is configured for.
 setup_grafana() {
@@ -410,6 +426,7 @@ for part in "$@"; do
         bench-blocks) setup_bench_blocks ;;
         victorialogs) setup_victorialogs ;;
         victoriametrics) setup_victoriametrics ;;
+        jaeger) setup_jaeger ;;
         background) setup_background ;;
         browser) setup_browser ;;
         docs) setup_docs ;;

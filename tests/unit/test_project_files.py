@@ -232,5 +232,5 @@ def test_renovate_covers_python_and_the_pins_of_setup():
             assert manager["datasourceTemplate"] in ("repology", "npm", "go")
             (found[expression.partition("=")[0]],) = re.findall(expression.replace("(?<", "(?P<"), script)
     assert found == pins
-    victoria = {"VICTORIA_LOGS_VERSION", "VICTORIA_METRICS_VERSION"}
-    assert set(pins) == {"COMPOSE_VERSION", "MERMAID_VERSION", "ACTIONLINT_VERSION", *victoria}
+    backends = {"VICTORIA_LOGS_VERSION", "VICTORIA_METRICS_VERSION", "JAEGER_VERSION"}
+    assert set(pins) == {"COMPOSE_VERSION", "MERMAID_VERSION", "ACTIONLINT_VERSION", *backends}
