@@ -58,7 +58,9 @@ def well() -> dict[str, Any]:
         "/read": {"lines": ["bridgesilver"]},
         "/api/serve/applications/": {"applications": {"ocr": {"status": "RUNNING"}, "echo": {"status": "RUNNING"}}},
         "/api/v1/targets": {"data": {"activeTargets": [target]}},
-        "/api/v1/rules": {"data": {"groups": [{"rules": [{"name": "RayServeUnavailable", "health": "ok"}]}]}},
+        "/api/v1/rules": {
+            "data": {"groups": [{"interval": 15, "rules": [{"name": "RayServeUnavailable", "health": "ok"}]}]}
+        },
         "/api/v1/query": vector,
         "servescope_exporter_up": [({}, "1")],
         "probe_success": [({"instance": f"http://h:8000{path}"}, "1") for path in checks.PROBED],
@@ -251,7 +253,13 @@ def test_every_panel_query_goes_through_grafana(world):
         ("/api/v1/rules", {"data": {"groups": []}}, "prometheus: Prometheus has no rules"),
         (
             "/api/v1/rules",
-            {"data": {"groups": [{"rules": [{"name": "r", "health": "err", "lastError": "no such function"}]}]}},
+            {
+                "data": {
+                    "groups": [
+                        {"interval": 240, "rules": [{"name": "r", "health": "err", "lastError": "no such function"}]}
+                    ]
+                }
+            },
             "prometheus: rule r is err: no such function",
         ),
         ("servescope_exporter_up", [], "exporter: Prometheus has no servescope_exporter_up"),

@@ -18,7 +18,7 @@ LEGEND = "{{slo}} {{sli}}"
 BUDGET = (Threshold(None, PALETTE.failing), Threshold(0.0, PALETTE.at_risk), Threshold(0.25, PALETTE.neutral))
 # The burn rates of the paging alerts over 30 days: 6 and 14.4.
 BURN = (Threshold(None, PALETTE.neutral), Threshold(1, PALETTE.at_risk), Threshold(6, PALETTE.failing))
-ABSENT = "an SLO (generate its rules with `servescope rules --slo slo.yaml` and wait three minutes)"
+ABSENT = "an SLO (generate its rules with `servescope rules --slo slo.yaml` and wait five minutes)"
 
 
 def build(settings: Settings, *, recorded: bool = False) -> Dashboard:

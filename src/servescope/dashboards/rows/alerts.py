@@ -54,6 +54,7 @@ def firing(reader: Reader, *, width: int, here: bool = False, **matchers: str) -
         descending=False,
         width=width,
         height=6,
+        absent="an alert that fires for what is selected" if here else "",
     )
 
 
