@@ -266,7 +266,9 @@ class _BoardQueries:
             for place, placed in enumerate(panels if with_panels else ())
         ]
         title = self.scope.narrowed(row.chosen).title(row.model["title"])
-        collapsed, numbers = bool(row.model.get("collapsed")), [placed.model["id"] for placed in panels]
+        collapsed = bool(row.model.get("collapsed"))
+        ids = (placed.model.get("id") for placed in panels)  # dashboards of others may lack some
+        numbers = [number for number in ids if type(number) is int]
         return lambda: Section(title, [view.result() for view in drawn], collapsed, numbers=numbers)
 
     def view(self, placed: PlacedPanel, identity: str) -> View:
