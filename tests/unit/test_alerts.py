@@ -13,12 +13,13 @@ from demo import ROOT
 from servescope.errors import ServescopeError
 from servescope.generate import rule_files, rule_test_files
 from servescope.pages import on_call, runbooks
-from servescope.promql.durations import milliseconds, shorten
-from servescope.promql.figures import FIGURES
+from servescope.promql.durations import longer, milliseconds, shorten
+from servescope.promql.figures import FIGURES, FINISHED_WHILE_HUNG
 from servescope.promql.lint import check
 from servescope.rules import alerts
 from servescope.rules import prometheus as prometheus_rules
 from servescope.rules.alert import Group
+from servescope.rules.promtool import labelled, lasting
 from servescope.settings import Settings
 from tests.support import promtool
 
@@ -111,6 +112,31 @@ def test_figures_are_recorded_before_what_reads_them_and_no_less_often():
     assert [name for name in recorded if name not in (ROOT / "alerts/servescope-alerts.yml").read_text()] == []
 
 
+def test_hung_requests_are_judged_by_a_count_and_for_longer_than_one_holds():
+    """Whose count is not there yet, or is that of a session that has just begun, is no page."""
+    for every_s in (15, 30, 60):
+        settings = dataclasses.replace(SETTINGS, alert_interval_s=every_s)
+        groups = {group["name"]: group for group in prometheus_rules.document(settings)["groups"]}
+        (hung,) = [r for g in groups.values() for r in g["rules"] if r.get("alert") == "RayServeRequestsHung"]
+        (counted,) = [
+            milliseconds(group["interval"])
+            for group in groups.values()
+            if any(rule.get("record") == FINISHED_WHILE_HUNG.record for rule in group["rules"])
+        ]
+        assert counted < milliseconds(hung["for"]) <= 75_000
+
+
+@promtool.requires_promtool
+def test_requests_are_not_called_hung_before_anything_was_counted(tmp_path):
+    (rule,) = [rule for rule in ALERTING if rule["alert"] == "RayServeRequestsHung"]
+    case = next(alert for alert in ALERTS if alert.name == "RayServeRequestsHung").case
+    series = {labelled(name, SETTINGS): lasting(values, 90) for name, values in case.fires.items()}
+    count = f'{FINISHED_WHILE_HUNG.record}{{application="main",deployment="D",ray_io_cluster="a"}}'
+    for counted, fires in ((None, []), ("3x90", []), ("0x90", [("{}", 1)])):
+        there = {} if counted is None else {count: counted}
+        promtool.assert_expressions(tmp_path, {**series, **there}, {(f"count({rule['expr']})", "20m7s"): fires})
+
+
 def test_no_expression_that_people_read_is_long():
     assert max(len(rule["expr"]) for rule in ALERTING) <= 1200
     assert max(len(rule["expr"]) for rule in RULES) <= 1600
@@ -201,6 +227,14 @@ def test_thresholds_follow_the_settings():
     assert text.count('le=~"5000([.]0)?"') == of_updates > 0
     assert "> 50\n" in text
     assert "ray_io_cluster" not in text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [("1m", "15s", "1m15s"), ("10m", "40m", "50m"), ("50m", "40m", "1h30m"), ("1d", "1s", "24h1s")],
+)
+def test_durations_add_up_to_one_that_prometheus_reads(one, other, both):
+    assert longer(one, other) == both
 
 
 def test_a_time_scale_divides_every_duration_and_nothing_else():

@@ -127,6 +127,8 @@ def test_request_ids_of_another_type_are_none(request_ids):
 def test_what_is_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ServescopeError, match="no log files; pass a session's directory"):
         log_lines.read(tmp_path, 0, 1)
+    with pytest.raises(ServescopeError, match="nowhere: no such folder"):
+        log_lines.read(tmp_path / "nowhere", 0, 1)
     with pytest.raises(ServescopeError, match="LOGS_TO and LOGS_DIR"):
         log_files.read_records(tmp_path, 0, 1)
     real = builtins.__import__

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from servescope.clients import log_files, ray_lua
 from servescope.clients.model import LogRecord, Trace
+from servescope.errors import ServescopeError
 
 EARLIER_S, LATER_S = 60.0, 120.0  # lines of a request are not older than it, and written soon after
 
@@ -25,8 +26,11 @@ def read(
     `report` is given one line for each of the Collector's files with lines that hold no logs.
 
     Raises:
-        ServescopeError: there are no log files, one cannot be read, or what reads Ray's own is not installed.
+        ServescopeError: there is no such folder, or no log file in it, one cannot be read, or what reads Ray's own is
+            not installed.
     """
+    if not folder.is_dir():
+        raise ServescopeError(f"{folder}: no such folder")
     if log_files.has_files(folder):
         return log_files.read_records(folder, start, end, holding=holding, report=report)
     return ray_lua.read_records(folder, start, end, holding=holding)
