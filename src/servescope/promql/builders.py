@@ -305,6 +305,11 @@ def named_replicas(expression: str, label: str, pattern: str) -> str:
     return expression
 
 
+def replica_actors(actors: str, by: Labels) -> str:
+    """Sum an expression over `ray_actors` by labels with application and deployment, which the actor's name holds."""
+    return total(named_replicas(actors, "Name", replica_names.ACTOR), by)
+
+
 def lasting(scope: Scope, gauge: str, window: str, **extra: str) -> str:
     """max_over_time() of an event-driven gauge: its highest value in a window.
 

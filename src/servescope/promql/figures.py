@@ -224,8 +224,7 @@ def _ended_replicas(scope: Scope, settings: Settings, offset: str) -> str:
 
     def ended(at: str) -> str:
         dead = scope.select("ray_actors", Source='="gcs"', State='="DEAD"', Name=f'=~"{replica_names.ACTOR}"')
-        named = promql.named_replicas(f"last_over_time({dead}[{hold}]{at})", "Name", replica_names.ACTOR)
-        return promql.total(named, by)
+        return promql.replica_actors(f"last_over_time({dead}[{hold}]{at})", by)
 
     now, then = ended(_offset(offset)), f"{_offset(offset)} offset 10m" if offset else " offset 10m"
     # The first that ends has no earlier sample; but a Prometheus that has just started must not count old events.

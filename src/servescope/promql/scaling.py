@@ -44,15 +44,15 @@ def missing(scope: Scope) -> str:
 
 def state(scope: Scope) -> str:
     """For each deployment one of the codes above, the worst that applies, from Ray's series and the exporter's."""
-    return _state(scope, target(scope), missing(scope), demand(scope), over="({})[{}:15s]")
+    return _state(scope, target=target(scope), missing=missing(scope), demand=demand(scope), over="({})[{}:15s]")
 
 
 def state_of_records(scope: Scope, *, target: str, missing: str, demand: str) -> str:
     """The same from three records, given by their names."""
-    return _state(scope, target, missing, demand, over="{}[{}]")
+    return _state(scope, target=target, missing=missing, demand=demand, over="{}[{}]")
 
 
-def _state(scope: Scope, target: str, missing: str, demand: str, *, over: str) -> str:  # noqa: PLR0917
+def _state(scope: Scope, *, target: str, missing: str, demand: str, over: str) -> str:
     existed = f"last_over_time({over.format(target, '1m')} offset 2m)"
     # Two minutes are more than a start usually takes; a longer constructor shows red until it is through.
     short = f"(min_over_time({over.format(missing, '2m')}) > 0) and {existed}"

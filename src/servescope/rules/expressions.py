@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from servescope import promql
-from servescope.catalog import replica_names
 from servescope.catalog.values import APPLICATION_STATUS
 from servescope.errors import ServescopeError
 from servescope.promql import DEPLOYMENT, Labels, Scope
@@ -106,8 +105,7 @@ class Expressions:
 
     def actors_by_deployment(self, actors: str) -> str:
         """Sum an expression over `ray_actors` by deployment, which for a replica only the actor's name holds."""
-        actors = promql.named_replicas(actors, "Name", replica_names.ACTOR)
-        return self.total("sum", actors, *DEPLOYMENT)
+        return promql.replica_actors(actors, self.by(*DEPLOYMENT))
 
     def ingress_of_sessions(self) -> str:
         """The ingress deployments of applications with WebSocket sessions, from the end of the first session on."""
